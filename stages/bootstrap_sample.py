@@ -1,0 +1,34 @@
+"""Draws each member's bootstrap sample: the images it learns from (in-bag) and those it is judged on (out-of-bag).
+
+    dvc repro bootstrap-sample
+
+Reads   data/rad/metadata.json, data/split.json; params: seed, members, bootstrap
+Writes  data/bootstrap/member-NN.json   rows of the RAD; an in-bag row may repeat
+"""
+
+import numpy as np
+
+from stages.shared.errors import run_stage
+from stages.shared.files import read_json, write_json
+from stages.shared.params import load_params, member_name, member_seed
+from stages.shared.rad import read_metadata
+from stages.shared.sampling import bootstrap_sample
+
+
+def main() -> None:
+    params = load_params()
+    metadata, split = read_metadata(), read_json("data/split.json", "training", "groups")
+    classes, training = metadata["classes"], np.array(split["training"])
+    labels = np.array([classes.index(image["class"]) for image in metadata["images"]])[training]
+    groups = np.array(split["groups"])[training]
+
+    for index in range(params.members):
+        seed = member_seed(params.seed, index)
+        in_bag, out_of_bag = bootstrap_sample(labels, groups, classes, params.bootstrap.fraction, seed)
+        sample = {"in_bag": training[in_bag].tolist(), "out_of_bag": training[out_of_bag].tolist()}
+        write_json(f"data/bootstrap/{member_name(index)}.json", sample)
+        print(f"{member_name(index)}: {len(in_bag)} draws of {len(set(sample['in_bag']))} images, {len(out_of_bag)} images out of bag")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,60 @@
+"""Files between stages: JSON written atomically and in one form, read back with one clear line where it fails."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from stages.shared.errors import UserError
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all; its folder is made if it is missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_json(path: str | Path, content: dict) -> None:
+    """Write JSON in its one form: two spaces of indent, lists of numbers on one line, no NaN."""
+    write_bytes(path, (_format(content, "") + "\n").encode())
+
+
+def read_json(path: str | Path, *keys: str) -> dict:
+    """Read a JSON object that has at least the given keys.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, holds no JSON object, or lacks a key.
+    """
+    try:
+        content = json.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}); run `dvc repro --force` to make it again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} should hold a JSON object, not a {type(content).__name__}; run `dvc repro --force` to make it again")
+    if missing := [key for key in keys if key not in content]:
+        raise UserError(f"{path} lacks {', '.join(missing)}; run `dvc repro --force` to make it again")
+    return content
+
+
+def _format(value, indent: str) -> str:
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        items = [f"{inner}{json.dumps(str(key))}: {_format(item, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        items = [inner + json.dumps(item, allow_nan=False, ensure_ascii=True) for item in value]
+        return "[\n" + ",\n".join(items) + f"\n{indent}]"
+    return json.dumps(value, allow_nan=False)

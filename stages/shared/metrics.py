@@ -1,0 +1,142 @@
+"""What predictions are worth. Pure functions on labels and class probabilities, for two classes or more.
+
+With two classes the second one, in sorted order, is the positive one ("yes" after "no"). With more, ROC AUC and average
+precision are those of each class against the rest, averaged without weights, and F1 is averaged likewise.
+"""
+
+import numpy as np
+from sklearn import metrics as sk
+
+HEADLINES = ("accuracy", "balanced_accuracy", "roc_auc")
+
+
+def all_metrics(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dict[str, float]:
+    """Every figure that the pipeline tells of a set of predictions.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n,)
+        True classes; each class is there at least once.
+    probabilities : ndarray of float, shape (n, classes)
+        Each row sums to 1.
+    bins : int
+        Bins of the expected calibration error.
+
+    Returns
+    -------
+    dict of str to float
+        `log_loss` is in nats; `brier_score` is the mean squared error summed over classes, 0 to 2 (for two classes halved,
+        0 to 1, as is usual); the others are between 0 and 1.
+    """
+    one_hot = np.eye(probabilities.shape[1])[labels]
+    squared = ((probabilities - one_hot) ** 2).sum(axis=1).mean()
+    predicted = probabilities.argmax(axis=1)
+    return {
+        **headlines(labels, probabilities),
+        "average_precision": average_precision(labels, probabilities),
+        "f1": float(sk.f1_score(labels, predicted, average="binary" if probabilities.shape[1] == 2 else "macro", zero_division=0)),
+        "log_loss": log_loss(labels, probabilities),
+        "brier_score": float(squared / 2 if probabilities.shape[1] == 2 else squared),
+        "expected_calibration_error": calibration_error(labels, probabilities, bins),
+    }
+
+
+def headlines(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Accuracy, balanced accuracy and ROC AUC; see `all_metrics`."""
+    predicted = probabilities.argmax(axis=1)
+    return {
+        "accuracy": float(np.mean(predicted == labels)),
+        "balanced_accuracy": float(np.mean(recalls(labels, predicted, probabilities.shape[1]))),
+        "roc_auc": roc_auc(labels, probabilities),
+    }
+
+
+def recalls(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Share of each class's images that were recognised, shape (classes,); the class must occur."""
+    return np.array([np.mean(predicted[labels == label] == label) for label in range(classes)])
+
+
+def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Area under the ROC curve; for more than two classes one against the rest, unweighted mean."""
+    if probabilities.shape[1] == 2:
+        return float(sk.roc_auc_score(labels, probabilities[:, 1]))
+    return float(np.mean([sk.roc_auc_score(labels == label, column) for label, column in enumerate(probabilities.T)]))
+
+
+def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Area under the precision-recall curve, as a sum of steps; for more than two classes one against the rest, mean."""
+    if probabilities.shape[1] == 2:
+        return float(sk.average_precision_score(labels, probabilities[:, 1]))
+    return float(np.mean([sk.average_precision_score(labels == label, column) for label, column in enumerate(probabilities.T)]))
+
+
+def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean of −ln p(true class), in nats; probabilities below 1e-7 count as 1e-7."""
+    return float(-np.mean(np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-7))))
+
+
+def calibration_bins(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> list[tuple[float, float, int]]:
+    """How sure the predictions are and how often they are right, in bins of equal width.
+
+    Returns
+    -------
+    list of (mean confidence, accuracy, number of images)
+        Confidence is the probability of the predicted class. Empty bins are left out.
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    of_bin = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [(float(confidence[of_bin == b].mean()), float(right[of_bin == b].mean()), int(np.sum(of_bin == b))) for b in np.unique(of_bin)]
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float:
+    """Expected calibration error: mean distance of confidence and accuracy over `calibration_bins`, weighted by images.
+
+    References
+    ----------
+    C. Guo, G. Pleiss, Y. Sun, K. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
+    """
+    return sum(abs(sure - right) * count for sure, right, count in calibration_bins(labels, probabilities, bins)) / len(labels)
+
+
+def intervals(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, resamples: int, seed: int
+) -> dict[str, list[float]]:
+    """95 % percentile bootstrap intervals of accuracy, balanced accuracy and ROC AUC.
+
+    Whole groups are drawn, since near duplicates tell nothing new of each other. Draws that lack a class are not counted.
+
+    Parameters
+    ----------
+    labels, probabilities : see `all_metrics`
+    groups : ndarray of int, shape (n,)
+        Group of near duplicates of each image.
+    resamples : int
+        Number of draws.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    dict of str to [low, high]
+
+    References
+    ----------
+    B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+    """
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    drawn = []
+    for _ in range(resamples):
+        sample = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
+        if len(np.unique(labels[sample])) == probabilities.shape[1]:
+            drawn.append(list(headlines(labels[sample], probabilities[sample]).values()))
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(HEADLINES)}
+
+
+def precision_and_recall(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
+    """Precision and recall of the positive class; for more than two classes their unweighted means."""
+    average = "binary" if probabilities.shape[1] == 2 else "macro"
+
+    precision, recall, _, _ = sk.precision_recall_fscore_support(labels, probabilities.argmax(axis=1), average=average, zero_division=0)
+    return float(precision), float(recall)

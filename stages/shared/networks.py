@@ -1,0 +1,68 @@
+"""The networks, by name. Each takes grey images, n×h×w×1, levels 0 to 255, and returns class probabilities, n×classes."""
+
+import keras
+from keras import layers, regularizers
+
+
+def build(name: str, size: int, classes: int, l1: float, l2: float, dropout: float) -> keras.Model:
+    """A fresh network; its weights come from Keras's random seed.
+
+    Parameters
+    ----------
+    name : str
+        A key of `NETWORKS`.
+    size : int
+        Height and width of the images, pixels.
+    classes : int
+        Number of classes, 2 or more.
+    l1, l2 : float
+        Penalties on the kernels of convolutions and dense layers.
+    dropout : float
+        Share of the features dropped before the last layer, below 1.
+    """
+    penalty = regularizers.L1L2(l1, l2) if l1 or l2 else None
+    images = keras.Input((size, size, 1), name="images")
+    features = NETWORKS[name](images, penalty, dropout)
+    probabilities = layers.Dense(classes, "softmax", dtype="float32", kernel_regularizer=penalty, name="probabilities")(features)
+    return keras.Model(images, probabilities, name=name.replace("-", "_"))
+
+
+def seed_cnn(images, penalty, dropout):
+    """The original system's: four convolutions with max pooling, then a dense layer, dropout beside each."""
+    x = layers.Rescaling(1 / 255)(images)
+    for filters in (32, 64, 128, 128):
+        x = layers.Conv2D(filters, 3, activation="relu", kernel_regularizer=penalty)(x)
+        x = layers.MaxPooling2D()(x)
+    x = layers.Dropout(dropout)(layers.Flatten()(x))
+    x = layers.Dense(128, "relu", kernel_regularizer=penalty)(x)
+    return layers.Dropout(dropout)(x)
+
+
+def residual(images, penalty, dropout):
+    """A small residual network: each image standardised, a strided stem, one residual block at each of three scales.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Identity Mappings in Deep Residual Networks", ECCV 2016.
+    """
+
+    def convolve(x, filters, kernel, strides=1):
+        return layers.Conv2D(filters, kernel, strides, "same", use_bias=False, kernel_regularizer=penalty, kernel_initializer="he_normal")(x)
+
+    def activate(x):
+        return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+
+    x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False, epsilon=1.0)(images)
+    x = activate(convolve(x, 16, 5, 2))
+    x = layers.MaxPooling2D()(x)
+    for filters in (24, 48, 96):
+        strides = 1 if filters == 24 else 2
+        y = convolve(x, filters, 3, strides)
+        y = convolve(activate(y), filters, 3)
+        x = layers.Add()([convolve(x, filters, 1, strides), y])
+        x = activate(x)
+    x = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
+    return layers.Dropout(dropout)(x)
+
+
+NETWORKS = {"residual": residual, "seed-cnn": seed_cnn}

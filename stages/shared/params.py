@@ -1,0 +1,251 @@
+"""params.yaml: what may stand in it, what it means, and the `ensemble` block derived from it.
+
+`Params` is the one description of the parameters: the checks and the table in docs/params.md come from it.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stages.shared.errors import UserError
+
+PATH = Path("params.yaml")
+Model = TypeVar("Model", bound="Section")
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**20)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A block of params.yaml: every key is there, of its type, and no other."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Data(Section):
+    source: Annotated[str, Field(min_length=1)] = Field(description="folder of class folders; a class is named as its folder")
+
+
+class PhantomClasses(Section):
+    no: Annotated[int, Field(ge=0)] = Field(description="synthetic slices without a tumour")
+    yes: Annotated[int, Field(ge=0)] = Field(description="with a tumour of any of the three kinds below")
+    glioma: Annotated[int, Field(ge=0)] = Field(description="with an irregular tumour inside the brain")
+    meningioma: Annotated[int, Field(ge=0)] = Field(description="with a smooth tumour at the brain's border")
+    pituitary: Annotated[int, Field(ge=0)] = Field(description="with a small tumour at the brain's middle")
+
+    @model_validator(mode="after")
+    def _two_classes(self):
+        if sum(count > 0 for count in self.model_dump().values()) < 2:
+            raise ValueError("expected two classes or more with a number above 0")
+        return self
+
+
+class Phantom(Section):
+    seed: Seed = Field(description="the same seed draws the same synthetic slices")
+    classes: PhantomClasses = Field(description="number of slices of each kind; 0 leaves the class out")
+
+
+class Ingest(Section):
+    size: Annotated[int, Field(ge=16, le=1024)] = Field(description="height and width of a stored image, pixels")
+
+
+class Split(Section):
+    folds: Annotated[int, Field(ge=2)] = Field(description="number of stratified group folds")
+    fold: Annotated[int, Field(ge=0)] = Field(description="which of them is the test fold, counted from 0")
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] = Field(
+        description="images whose perceptual hashes differ in at most so many of 256 bits stay on one side"
+    )
+
+    @model_validator(mode="after")
+    def _fold_exists(self):
+        if self.fold >= self.folds:
+            raise ValueError(f"fold is {self.fold}; expected 0 to {self.folds - 1}, since folds is {self.folds}")
+        return self
+
+
+class Bootstrap(Section):
+    fraction: Annotated[float, Field(gt=0, le=4)] = Field(description="images drawn for a member, as a share of the training images")
+
+
+class Network(Section):
+    name: Literal["residual", "seed-cnn"] = Field(description="the members' network")
+
+
+class Augment(Section):
+    flip: bool = Field(description="mirror left and right")
+    rotation: Annotated[float, Field(ge=0, le=180)] = Field(description="largest turn, degrees")
+    shift: Annotated[float, Field(ge=0, le=0.5)] = Field(description="largest shift, as a share of the image's size")
+    zoom: Annotated[float, Field(ge=0, le=0.5)] = Field(description="largest zoom in or out, as a share")
+    contrast: Annotated[float, Field(ge=0, le=1)] = Field(description="largest change of contrast, as a share")
+
+
+class Train(Section):
+    epochs: Count = Field(description="most epochs of a member")
+    batch_size: Count = Field(description="images in a batch")
+    threads: Count = Field(description="CPU threads of a member; another number rounds differently")
+    schedule: Literal["cosine", "constant"] = Field(description="learning rate: warm-up and a cosine down to 0, or constant")
+    clip_norm: Positive | None = Field(description="largest norm of the gradient; null: not clipped")
+    early_stopping: Count | None = Field(
+        description="epochs without a better out-of-bag log loss before it stops; the best weights are kept; null: off"
+    )
+    reduce_lr: Count | None = Field(
+        description="epochs without a better out-of-bag log loss before a constant learning rate is halved; null: off"
+    )
+    label_smoothing: Dropout = Field(description="share of a label spread over all classes; 0: off")
+    class_weights: Literal["balanced", "none"] = Field(description="weigh classes by how rare they are in-bag")
+    augment: Augment = Field(description="random changes of training images; 0 or false: off")
+
+    @model_validator(mode="after")
+    def _one_schedule(self):
+        if self.reduce_lr and self.schedule != "constant":
+            raise ValueError(f"reduce_lr is {self.reduce_lr}, which needs schedule: constant; expected null with schedule: {self.schedule}")
+        return self
+
+
+class Recipe(Section):
+    l1: NonNegative = Field(description="L1 penalty on convolution and dense kernels")
+    l2: NonNegative = Field(description="L2 penalty on them")
+    dropout: Dropout = Field(description="dropout before the last layer")
+    learning_rate: Positive = Field(description="Adam's learning rate at the start")
+    augment: Annotated[float, Field(ge=0, le=3)] = Field(description="augmentation strength: factor of `train.augment`")
+
+
+class Member(Recipe):
+    recipe: str = Field(description="name of its recipe")
+    seed: int = Field(description="1000 × `seed` + the member's number")
+
+
+class FanOut(Section):
+    jobs: Count | Literal["auto"] = Field(description="members trained at a time; auto: what cores and memory allow")
+
+
+class Weigh(Section):
+    scheme: Literal["uniform", "accuracy", "balanced_accuracy", "auc", "softmax", "log_loss"] = Field(
+        description="what a member's vote weighs, from its out-of-bag predictions"
+    )
+
+
+class Evaluate(Section):
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = Field(description="bootstrap resamples behind the 95 % intervals")
+    bins: Annotated[int, Field(ge=2, le=100)] = Field(description="bins of the reliability diagram and calibration error")
+    gallery: Annotated[int, Field(ge=1, le=64)] = Field(description="images in the gallery of the most wrong")
+
+
+class Inputs(Section):
+    """What a person edits: all of params.yaml but its derived block."""
+
+    seed: Seed = Field(description="of the split, the bootstrap samples and the training")
+    members: Annotated[int, Field(ge=1, le=999)] = Field(description="number of members in the ensemble")
+    data: Data
+    phantom: Phantom
+    ingest: Ingest
+    split: Split
+    bootstrap: Bootstrap
+    network: Network
+    train: Train
+    recipes: Annotated[dict[Annotated[str, Field(min_length=1)], Recipe], Field(min_length=1)] = Field(
+        description="taken in turn: member 0 has the first, member 1 the second, …"
+    )
+    fan_out: FanOut
+    weigh: Weigh
+    evaluate: Evaluate
+
+
+class Params(Inputs):
+    """The whole of params.yaml."""
+
+    ensemble: dict[str, Member] = Field(description="derived from `members`, `recipes` and `seed` by `dvc exp run`; not to be edited")
+
+
+def load_params() -> Params:
+    """Read and check params.yaml in the current folder.
+
+    Raises
+    ------
+    UserError
+        If a parameter is missing, unknown, of a wrong type or out of range, or if the `ensemble` block does not fit the
+        others because params.yaml was edited by hand and `dvc repro` does not compose it.
+    """
+    try:
+        content = yaml.safe_load(PATH.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{PATH} is missing; run this from the project's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{PATH} is not valid YAML: {error}") from None
+    params = check(content, Params)
+    expected = derive_ensemble(params)
+    if {key: member.model_dump() for key, member in params.ensemble.items()} != expected:
+        raise UserError(
+            f"{PATH}: the derived block `ensemble` ({len(params.ensemble)} members) does not fit members: {params.members},"
+            " recipes and seed, as happens when they are edited by hand; run `dvc exp run` once, which derives it anew"
+        )
+    return params
+
+
+def check(content: object, model: type[Model]) -> Model:
+    """The content as an instance of the model.
+
+    Raises
+    ------
+    UserError
+        Naming the first parameters that are wrong, what they are, and what was expected.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{PATH}: " + "; ".join(_tell(problem, model) for problem in error.errors()[:5])) from None
+
+
+def derive_ensemble(inputs: Inputs) -> dict[str, dict]:
+    """The params of each member: its recipe's values, the recipe's name, its seed.
+
+    They depend on the member's number, never on how many members there are.
+    """
+    recipes = list(inputs.recipes.items())
+    ensemble = {}
+    for index in range(inputs.members):
+        name, recipe = recipes[index % len(recipes)]
+        ensemble[member_name(index)] = {"recipe": name, "seed": member_seed(inputs.seed, index), **recipe.model_dump()}
+    return ensemble
+
+
+def member_name(index: int) -> str:
+    """Such as "member-07"."""
+    return f"member-{index:02d}"
+
+
+def member_seed(seed: int, index: int) -> int:
+    """The seed of a member: no two members of any two ensembles share one."""
+    return 1000 * seed + index
+
+
+def _tell(problem: dict, model: type[Section]) -> str:
+    """One of pydantic's problems in one sentence."""
+    where = [str(part) for part in problem["loc"] if not str(part).startswith(("literal", "constrained", "function"))]
+    where = [part for part in where if part not in ("int", "float", "none")]
+    name = ".".join(where) or "the file"
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(where[-1], _keys_at(model, where[:-1]), n=1)
+        return f"{name} is unknown" + (f"; did you mean {near[0]}?" if near else "")
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    if problem["type"] == "value_error":
+        return f"{name}: {problem['ctx']['error']}"
+    expected = problem["msg"].replace("Input should be ", "").replace("greater", "a number greater").replace("less", "a number less")
+    return f"{name} is {problem['input']!r}; expected {expected}"
+
+
+def _keys_at(model: type[BaseModel], where: list[str]) -> list[str]:
+    """The keys that the model knows at a place."""
+    for part in where:
+        kind = model.model_fields[part].annotation if part in model.model_fields else None
+        arguments = getattr(kind, "__args__", ())
+        model = arguments[-1] if arguments else kind if kind else model
+    return list(model.model_fields)

@@ -1,0 +1,155 @@
+"""The pictures for people: each function draws one figure and returns it as the bytes of a PNG file."""
+
+import io
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+DPI = 110
+ENSEMBLE, MEMBER, WRONG = "#1b5e8c", "#9db8c9", "#b3261e"
+
+
+def confusion(counts: np.ndarray, classes: list[str]) -> bytes:
+    """Confusion matrix: images, and their share of the true class.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (classes, classes)
+        Rows: true class; columns: predicted class.
+    classes : list of str
+        The classes' names.
+    """
+    figure, axes = _figure(2.4 + 0.9 * len(classes), 2.0 + 0.8 * len(classes))
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        axes.text(column, row, f"{counts[row, column]}\n{share:.0%}", ha="center", va="center", color="white" if share > 0.5 else "black")
+    axes.set_xticks(range(len(classes)), classes)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(title=f"Confusion matrix, {counts.sum()} test images", xlabel="predicted", ylabel="true")
+    return _png(figure)
+
+
+def learning_curves(histories: dict[str, dict[str, np.ndarray]]) -> bytes:
+    """Loss and accuracy of all members by epoch, in-bag and out-of-bag."""
+    figure, (left, right) = _figure(10, 4, columns=2)
+    for index, (name, history) in enumerate(histories.items()):
+        colour = f"C{index % 10}"
+        left.plot(history["epoch"], history["out_of_bag_loss"], color=colour, label=name)
+        left.plot(history["epoch"], history["loss"], color=colour, alpha=0.4, linestyle=":")
+        right.plot(history["epoch"], history["out_of_bag_accuracy"], color=colour)
+        right.plot(history["epoch"], history["accuracy"], color=colour, alpha=0.4, linestyle=":")
+    highest = max(np.max(history["out_of_bag_loss"][len(history["epoch"]) // 4 :]) for history in histories.values())
+    left.set(title="Loss", xlabel="epoch", ylabel="out-of-bag log loss (in-bag loss dotted)", ylim=(0, max(1.0, 1.1 * highest)))
+    right.set(title="Accuracy", xlabel="epoch", ylabel="out-of-bag accuracy (in-bag dotted)", ylim=(0, 1.02))
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    if len(histories) <= 12:
+        left.legend(fontsize="small")
+    return _png(figure)
+
+
+def curves(roc: dict[str, np.ndarray], precision_recall: dict[str, np.ndarray], areas: dict[str, tuple[float, float]]) -> bytes:
+    """ROC and precision-recall curves side by side.
+
+    Parameters
+    ----------
+    roc : dict of class name to ndarray, shape (points, 2)
+        False and true positive rates.
+    precision_recall : dict of class name to ndarray, shape (points, 2)
+        Recalls and precisions.
+    areas : dict of class name to (ROC AUC, average precision)
+    """
+    figure, (left, right) = _figure(10, 4.6, columns=2)
+    for index, name in enumerate(roc):
+        colour = ENSEMBLE if len(roc) == 1 else f"C{index % 10}"
+        left.plot(*roc[name].T, color=colour, label=f"{name}: area {areas[name][0]:.3f}")
+        right.step(*precision_recall[name].T, color=colour, where="post", label=f"{name}: average precision {areas[name][1]:.3f}")
+    left.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
+    left.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
+    right.set(title="Precision and recall", xlabel="recall", ylabel="precision")
+    for axes in (left, right):
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower left" if axes is right else "lower right", fontsize="small")
+    return _png(figure)
+
+
+def reliability(bins: list[tuple[float, float, int]], error: float) -> bytes:
+    """Reliability diagram: how often predictions of a confidence are right.
+
+    Parameters
+    ----------
+    bins : list of (mean confidence, accuracy, number of images)
+    error : float
+        Expected calibration error.
+    """
+    figure, axes = _figure(5, 4.8)
+    sure, right, count = map(np.array, zip(*bins, strict=True))
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
+    axes.plot(sure, right, color=ENSEMBLE)
+    axes.scatter(sure, right, s=30 + 400 * count / count.sum(), color=ENSEMBLE, zorder=3)
+    for x, y, n in zip(sure, right, count, strict=True):
+        axes.annotate(f"{n}", (x, y), (9, -12), textcoords="offset points", fontsize="small")
+    axes.set(title=f"Reliability: expected calibration error {error:.3f}", xlabel="confidence (number of images beside)", ylabel="share that is right")
+    axes.set(xlim=(min(0.45, sure.min() - 0.05), 1.03), ylim=(-0.03, 1.06))
+    axes.grid(alpha=0.3)
+    return _png(figure)
+
+
+def members(accuracies: dict[str, float], interval: list[float]) -> bytes:
+    """Test accuracy of the ensemble, with its 95 % interval, against each member's.
+
+    Parameters
+    ----------
+    accuracies : dict of str to float
+        The first is the ensemble's; the members' names begin with "member".
+    interval : [low, high]
+        Of the ensemble's accuracy.
+    """
+    figure, axes = _figure(6.5, 1.4 + 0.32 * len(accuracies))
+    names, values = list(accuracies), np.array(list(accuracies.values()))
+    axes.barh(names, values, color=[MEMBER if name.startswith("member") else ENSEMBLE for name in names])
+    axes.errorbar(values[0], 0, xerr=[[max(0, values[0] - interval[0])], [max(0, interval[1] - values[0])]], color="black", capsize=4)
+    for row, value in enumerate(values):
+        axes.text(0.01, row, f"{value:.3f}", va="center", color="black" if names[row].startswith("member") else "white")
+    axes.invert_yaxis()
+    axes.set(title="Accuracy on the test images (95 % interval)", xlim=(0, 1))
+    axes.grid(axis="x", alpha=0.3)
+    return _png(figure)
+
+
+def gallery(images: np.ndarray, captions: list[str], wrong: list[bool]) -> bytes:
+    """Images in a grid, captions below; those that were predicted wrong in red.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n, height, width)
+    captions : list of str, length n
+    wrong : list of bool, length n
+    """
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure((2.6 * columns, 2.95 * rows + 0.5), DPI, layout="constrained")
+    figure.suptitle("Test images by how wrong the ensemble is, worst first (red: wrong)")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, caption, is_wrong in zip(grid.flat, images, captions, wrong, strict=False):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(caption, fontsize=8, color=WRONG if is_wrong else "black", parse_math=False)
+    return _png(figure)
+
+
+def _figure(width: float, height: float, columns: int = 1):
+    figure = Figure((width, height), DPI, layout="constrained")
+    return figure, figure.subplots(1, columns)
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
+    return file.getvalue()

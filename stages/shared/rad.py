@@ -1,0 +1,157 @@
+"""The RAD: the disk store of the images, an HDF5 file, with what is known of each image in a JSON file beside it."""
+
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from stages.shared.errors import UserError
+from stages.shared.files import read_json
+
+IMAGES = Path("data/rad/image_data.h5")
+METADATA = Path("data/rad/metadata.json")
+BATCH = 32
+
+
+def write_rad(path: str | Path, batches: Iterable[tuple[np.ndarray, np.ndarray]], size: int, classes: int) -> None:
+    """Write images and labels batch by batch; equal batches give equal bytes.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of the HDF5 file. It appears whole or not at all.
+    batches : iterable of (images, labels)
+        Images: uint8, shape (n, size, size, 1). Labels: integers, shape (n,).
+    size : int
+        Height and width of the images, pixels.
+    classes : int
+        Number of classes: up to 256 give uint8 labels, more uint16.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+            images = file.create_dataset("images", (0, size, size, 1), np.uint8, maxshape=(None, size, size, 1), chunks=(1, size, size, 1))
+            label_type = np.uint8 if classes <= 256 else np.uint16
+            labels = file.create_dataset("labels", (0,), label_type, maxshape=(None,), chunks=(4096,))
+            for batch_images, batch_labels in batches:
+                start = len(images)
+                for dataset, rows in ((images, batch_images), (labels, batch_labels)):
+                    dataset.resize(start + len(rows), axis=0)
+                    dataset[start:] = rows
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class RadReader:
+    """Reads images and labels by index; holds no more in memory than what it returns.
+
+    One reader may be shared by threads, and be handed to other processes, by fork or by pickling: each process opens the
+    file for itself. Use it as a context manager, or call `close`.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of the HDF5 file.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is no HDF5 file, or lacks `images` (uint8, n×h×w×1) or `labels` (n unsigned integers).
+    """
+
+    def __init__(self, path: str | Path = IMAGES):
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._files: dict[int, h5py.File] = {}
+        with self._lock:
+            images, labels = self._datasets()
+            self.shape: tuple[int, int, int, int] = images.shape
+            self.labels: np.ndarray = labels[:].astype(np.int64)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def images(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The images at the given rows, in that order; rows may repeat.
+
+        Returns
+        -------
+        ndarray of uint8, shape (len(indices), height, width, 1)
+
+        Raises
+        ------
+        IndexError
+            If a row is below 0 or not in the store.
+        """
+        indices = np.asarray(indices, np.int64)
+        if indices.size and (indices.min() < 0 or indices.max() >= len(self)):
+            raise IndexError(f"rows 0 to {len(self) - 1} are in {self.path}; asked for {indices.min()} to {indices.max()}")
+        rows, places = np.unique(indices, return_inverse=True)
+        batch = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        with self._lock:
+            dataset, _ = self._datasets()
+            starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # runs of neighbours are read at once
+            for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+                dataset.read_direct(batch, np.s_[rows[start] : rows[stop - 1] + 1], np.s_[start:stop])
+        return batch[places]
+
+    def close(self) -> None:
+        """Close the file; a later read opens it again."""
+        with self._lock:
+            file = self._files.pop(os.getpid(), None)
+            if file:
+                file.close()
+
+    def __enter__(self) -> "RadReader":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["path"])
+
+    def _datasets(self) -> tuple[h5py.Dataset, h5py.Dataset]:
+        file = self._files.get(os.getpid())
+        if file is None:
+            file = self._files[os.getpid()] = self._open()
+        return file["images"], file["labels"]
+
+    def _open(self) -> h5py.File:
+        if not self.path.is_file():
+            raise UserError(f"{self.path} is missing; run `dvc repro` to make it")
+        try:
+            file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise UserError(f"{self.path} is not a whole HDF5 file ({error}); run `dvc repro --force ingest`") from None
+        images, labels = file.get("images"), file.get("labels")
+        fits = (
+            isinstance(images, h5py.Dataset)
+            and isinstance(labels, h5py.Dataset)
+            and (images.dtype, images.ndim, images.shape[3:]) == (np.uint8, 4, (1,))
+            and (labels.dtype.kind, labels.shape) == ("u", images.shape[:1])
+        )
+        if not fits:
+            file.close()
+            raise UserError(f"{self.path} lacks `images` (uint8, n×h×w×1) or `labels` (n integers); run `dvc repro --force ingest`")
+        return file
+
+
+def read_metadata(path: str | Path = METADATA) -> dict:
+    """What is known of the images: `classes` (names), `images` (one mapping for each row), `rejected` (path and reason).
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is no JSON, or lacks one of the three.
+    """
+    return read_json(path, "classes", "images", "rejected")

@@ -1,0 +1,121 @@
+"""Who is in which set: groups of near duplicates, stratified group folds, bootstrap samples. Pure functions on arrays."""
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold
+
+from stages.shared.errors import UserError
+
+ATTEMPTS = 100
+
+
+def near_duplicate_groups(hashes: np.ndarray, bits: int) -> np.ndarray:
+    """Join images whose perceptual hashes are close, and whatever is joined to them in turn.
+
+    Parameters
+    ----------
+    hashes : ndarray of uint8, shape (n, bytes)
+        Perceptual hashes.
+    bits : int
+        Largest Hamming distance of two images that are joined.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        The group of each image, numbered from 0 in order of first appearance.
+    """
+    words = np.ascontiguousarray(hashes).view(np.uint64)
+    firsts, seconds = [], []
+    for first, word in enumerate(words):
+        distances = np.bitwise_count(words[first:] ^ word).sum(axis=1, dtype=np.int64)
+        near = first + np.flatnonzero(distances <= bits)
+        firsts.append(np.full(len(near), first))
+        seconds.append(near)
+    pairs = np.concatenate(firsts), np.concatenate(seconds)
+    joined = coo_matrix((np.ones(len(pairs[0]), bool), pairs), shape=(len(words), len(words)))
+    return connected_components(joined, directed=False)[1]
+
+
+def stratified_group_folds(labels: np.ndarray, groups: np.ndarray, classes: list[str], folds: int, seed: int) -> np.ndarray:
+    """Deal the images to folds of like class shares; a group stays in one fold.
+
+    Parameters
+    ----------
+    labels, groups : ndarray of int, shape (n,)
+        Class and group of each image.
+    classes : list of str
+        The classes' names.
+    folds : int
+        Number of folds.
+    seed : int
+        Of the shuffling.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        The fold of each image.
+
+    Raises
+    ------
+    UserError
+        If a class has fewer groups than there are folds, so that a fold would have to do without it.
+    """
+    for label, name in enumerate(classes):
+        independent = len(np.unique(groups[labels == label]))
+        if independent < folds:
+            raise UserError(
+                f"class {name!r} has {independent} independent image(s) (near duplicates count as one), too few for split.folds:"
+                f" {folds}; add images, or lower split.folds or split.near_duplicate_bits"
+            )
+    fold_of = np.empty(len(labels), np.int64)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for fold, (_, test) in enumerate(splitter.split(labels, labels, groups)):
+        fold_of[test] = fold
+    return fold_of
+
+
+def bootstrap_sample(
+    labels: np.ndarray, groups: np.ndarray, classes: list[str], fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a stratified bootstrap sample, with replacement, and the images that it says nothing of.
+
+    Parameters
+    ----------
+    labels, groups : ndarray of int, shape (n,)
+        Class and group of near duplicates of each training image.
+    classes : list of str
+        The classes' names.
+    fraction : float
+        Images drawn from each class, as a share of its images; above 0.
+    seed : int
+        The same seed draws the same sample.
+
+    Returns
+    -------
+    in_bag : ndarray of int
+        Positions drawn, sorted; a position may repeat.
+    out_of_bag : ndarray of int
+        Positions of images that were not drawn, and no near duplicate of which was drawn, sorted.
+
+    Raises
+    ------
+    UserError
+        If in 100 draws no out-of-bag set holds every class.
+
+    References
+    ----------
+    L. Breiman, "Bagging Predictors", Machine Learning 24, 1996.
+    """
+    rng = np.random.default_rng(seed)
+    images_of = [np.flatnonzero(labels == label) for label in range(len(classes))]
+    for _ in range(ATTEMPTS):
+        in_bag = np.sort(np.concatenate([rng.choice(images, max(1, round(fraction * len(images)))) for images in images_of]))
+        out_of_bag = np.flatnonzero(~np.isin(groups, groups[in_bag]))
+        missing = [name for label, name in enumerate(classes) if label not in labels[out_of_bag]]
+        if not missing:
+            return in_bag, out_of_bag
+    raise UserError(
+        f"class {missing[0]!r} has no out-of-bag image in any of {ATTEMPTS} draws (near duplicates of in-bag images do not count);"
+        " add images of it, or lower bootstrap.fraction"
+    )

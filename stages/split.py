@@ -1,0 +1,36 @@
+"""Chooses the test images: one of several stratified folds, near duplicates never on both sides.
+
+    dvc repro split
+
+Reads   data/rad/metadata.json; params: seed, split
+Writes  data/split.json   test and training rows of the RAD, the group of near duplicates of each row
+"""
+
+import numpy as np
+
+from stages.shared.errors import run_stage
+from stages.shared.files import write_json
+from stages.shared.params import load_params
+from stages.shared.rad import read_metadata
+from stages.shared.sampling import near_duplicate_groups, stratified_group_folds
+
+
+def main() -> None:
+    params = load_params()
+    metadata = read_metadata()
+    classes, images = metadata["classes"], metadata["images"]
+    labels = np.array([classes.index(image["class"]) for image in images])
+    hashes = np.array([list(bytes.fromhex(image["perceptual_hash"])) for image in images], np.uint8)
+
+    groups = near_duplicate_groups(hashes, params.split.near_duplicate_bits)
+    folds = stratified_group_folds(labels, groups, classes, params.split.folds, params.seed)
+    test, training = np.flatnonzero(folds == params.split.fold), np.flatnonzero(folds != params.split.fold)
+
+    write_json("data/split.json", {"test": test.tolist(), "training": training.tolist(), "groups": groups.tolist()})
+    print(f"{len(images)} images in {groups.max() + 1} groups of near duplicates: {len(training)} to train on, {len(test)} to test on")
+    for label, name in enumerate(classes):
+        print(f"  {name}: {np.mean(labels[training] == label):.1%} of the training images, {np.mean(labels[test] == label):.1%} of the test images")
+
+
+if __name__ == "__main__":
+    run_stage(main)
