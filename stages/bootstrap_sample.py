@@ -27,7 +27,8 @@ def main() -> None:
         in_bag, out_of_bag = bootstrap_sample(labels, groups, classes, params.bootstrap.fraction, seed)
         sample = {"in_bag": training[in_bag].tolist(), "out_of_bag": training[out_of_bag].tolist()}
         write_json(f"data/bootstrap/{member_name(index)}.json", sample)
-        print(f"{member_name(index)}: {len(in_bag)} draws of {len(set(sample['in_bag']))} images, {len(out_of_bag)} images out of bag")
+        drawn = len(np.unique(in_bag))
+        print(f"{member_name(index)}: {len(in_bag)} draws of {drawn} images, {len(out_of_bag)} images out of bag")
 
 
 if __name__ == "__main__":

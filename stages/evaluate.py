@@ -65,7 +65,8 @@ def main() -> None:
     draw_gallery(metadata, rows, labels, ensemble, classes, params.evaluate.gallery)
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):
         low, high = summary["interval"][name]
-        print(f"{name.replace('_', ' ')}: {summary[name]:.3f} (95 % interval {low:.3f} to {high:.3f}); mean member {summary['mean_member'][name]:.3f}")
+        mean = summary["mean_member"][name]
+        print(f"{name.replace('_', ' ')}: {summary[name]:.3f} (95 % interval {low:.3f} to {high:.3f}); mean member {mean:.3f}")
 
 
 def few(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -82,7 +83,9 @@ def write_table(name: str, header: Iterable[str], rows: Iterable[Iterable]) -> N
     write_bytes(PLOTS / "data" / name, text.getvalue().encode())
 
 
-def write_predictions_table(metadata: dict, rows: list[int], labels: np.ndarray, ensemble: np.ndarray, classes: list[str]) -> None:
+def write_predictions_table(
+    metadata: dict, rows: list[int], labels: np.ndarray, ensemble: np.ndarray, classes: list[str]
+) -> None:
     lines = [
         [metadata["images"][row]["path"], classes[label], classes[probabilities.argmax()], *probabilities.tolist()]
         for row, label, probabilities in zip(rows, labels, ensemble, strict=True)
@@ -93,7 +96,9 @@ def write_predictions_table(metadata: dict, rows: list[int], labels: np.ndarray,
 def draw_confusion(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> None:
     counts = sk.confusion_matrix(labels, predicted, labels=range(len(classes)))
     write_bytes(PLOTS / "confusion.png", pictures.confusion(counts, classes))
-    write_table("confusion.csv", ["class", "predicted"], [[classes[a], classes[b]] for a, b in zip(labels, predicted, strict=True)])
+    write_table(
+        "confusion.csv", ["class", "predicted"], [[classes[a], classes[b]] for a, b in zip(labels, predicted, strict=True)]
+    )
 
 
 def draw_learning_curves(names: list[str]) -> None:
@@ -132,12 +137,16 @@ def draw_members(accuracies: dict[str, float], interval: list[float]) -> None:
     write_table("members.csv", ["voter", "accuracy"], accuracies.items())
 
 
-def draw_gallery(metadata: dict, rows: list[int], labels: np.ndarray, ensemble: np.ndarray, classes: list[str], most: int) -> None:
+def draw_gallery(
+    metadata: dict, rows: list[int], labels: np.ndarray, ensemble: np.ndarray, classes: list[str], most: int
+) -> None:
     of_truth = ensemble[np.arange(len(labels)), labels]
     worst = np.argsort(of_truth, kind="stable")[:most]
     with RadReader() as rad:
         images = rad.images([rows[i] for i in worst])[..., 0]
-    captions = [f"{shorten(metadata['images'][rows[i]]['path'])}\n{classes[labels[i]]}: probability {of_truth[i]:.2f}" for i in worst]
+    captions = [
+        f"{shorten(metadata['images'][rows[i]]['path'])}\n{classes[labels[i]]}: probability {of_truth[i]:.2f}" for i in worst
+    ]
     write_bytes(PLOTS / "gallery.png", pictures.gallery(images, captions, [ensemble[i].argmax() != labels[i] for i in worst]))
 
 

@@ -28,7 +28,7 @@ from stages.shared.errors import UserError, for_children, run_stage
 from stages.shared.files import write_json
 from stages.shared.machine import free_memory, number_of_jobs, usable_cores
 from stages.shared.members import METRICS, MODELS
-from stages.shared.params import load_params
+from stages.shared.params import Params, load_params
 from stages.shared.progress import parse_epoch_line
 
 LOGS = Path(".dvc/tmp/fan-out")
@@ -39,20 +39,15 @@ LAST_LINES = 15
 
 def main() -> None:
     params = load_params()
-    remove_former(list(params.ensemble))
-    stale = stale_members(list(params.ensemble))
-    jobs = number_of_jobs(params.fan_out.jobs, len(stale), params.train.threads, usable_cores(), free_memory())
-    if stale:
-        print(f"{len(stale)} of {len(params.ensemble)} members to train, {jobs.number} at a time (limit: {jobs.limit})", flush=True)
-        failed = train_all([Run(name) for name in stale], jobs.number)
-        sort_lock_file()
-        if failed:
-            for run in failed:
-                print(f"\n{run.name} failed; the end of {run.log}:\n{run.last_lines()}", flush=True)
-            names = ", ".join(run.name for run in failed)
-            raise UserError(f"training failed: {names}; the other members are done and kept; run `dvc repro` again for the rest")
-    else:
-        print(f"all {len(params.ensemble)} members are trained already")
+    names = list(params.ensemble)
+    remove_former(names)
+    failed = train_stale(names, params)
+    tidy_lock_file(names)
+    if failed:
+        for run in failed:
+            print(f"\n{run.name} failed; the end of {run.log}:\n{run.last_lines()}", flush=True)
+        failures = ", ".join(run.name for run in failed)
+        raise UserError(f"training failed: {failures}; the other members are done and kept; run `dvc repro` again for the rest")
     write_json("data/fan-out.json", {"done": True})
 
 
@@ -80,7 +75,9 @@ class Run:
         environment = {**os.environ, **for_children(), "PYTHONUNBUFFERED": "1"}
         self.started = time.monotonic()
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
 
     def look(self) -> bool:
         """Read what the member has said since the last look; True once it has ended."""
@@ -120,6 +117,17 @@ class Run:
             parts.insert(1, f"epoch {self.epoch} of {self.epochs}")
             parts.insert(2, f"loss {self.measures['loss']:.3f}, out-of-bag accuracy {self.measures['out of bag accuracy']:.3f}")
         return ": ".join([parts[0], ", ".join(parts[1:])])
+
+
+def train_stale(names: list[str], params: Params) -> list[Run]:
+    """Train the members that are not up to date; return those that failed."""
+    stale = stale_members(names)
+    if not stale:
+        print(f"all {len(names)} members are trained already")
+        return []
+    jobs = number_of_jobs(params.fan_out.jobs, len(stale), params.train.threads, usable_cores(), free_memory())
+    print(f"{len(stale)} of {len(names)} members to train, {jobs.number} at a time (limit: {jobs.limit})", flush=True)
+    return train_all([Run(name) for name in stale], jobs.number)
 
 
 def train_all(runs: list[Run], jobs: int) -> list[Run]:
@@ -162,7 +170,13 @@ def table(runs: list[Run]) -> Table:
     rows = Table("member", "epoch", "", "loss", "out-of-bag accuracy", "", box=None, padding=(0, 2, 0, 0))
     for run in runs:
         measures = [f"{run.measures[key]:.3f}" if run.epoch else "" for key in ("loss", "out of bag accuracy")]
-        rows.add_row(run.name, f"{run.epoch} of {run.epochs}" if run.epoch else "", ProgressBar(run.epochs or 1, run.epoch, 24), *measures, run.state())
+        rows.add_row(
+            run.name,
+            f"{run.epoch} of {run.epochs}" if run.epoch else "",
+            ProgressBar(run.epochs or 1, run.epoch, 24),
+            *measures,
+            run.state(),
+        )
     return rows
 
 
@@ -183,12 +197,18 @@ def remove_former(names: list[str]) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def sort_lock_file() -> None:
-    """Put dvc.lock in the order of dvc.yaml: DVC adds new members to it as they finish, which depends on chance."""
-    order = list(load_yaml("dvc.yaml")["stages"])
+def tidy_lock_file(names: list[str]) -> None:
+    """Leave former members out of dvc.lock, and put the rest in the order of dvc.yaml.
+
+    DVC adds members to it as they finish, which depends on chance.
+    """
+    place = {name: index for index, name in enumerate(load_yaml("dvc.yaml")["stages"])}
     with modify_yaml("dvc.lock") as lock:
         stages = lock["stages"]
-        ordered = {name: stages[name] for name in sorted(stages, key=lambda name: (order.index(name.split("@")[0]), name))}
+        kept = [name for name in stages if not name.startswith("train@") or name.removeprefix("train@") in names]
+        ordered = {
+            name: stages[name] for name in sorted(kept, key=lambda name: (place.get(name.split("@")[0], len(place)), name))
+        }
         stages.clear()
         stages.update(ordered)
 

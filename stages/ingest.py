@@ -45,9 +45,14 @@ def main() -> None:
     counts = Counter(row["class"] for row in rows)
     if empty := [name for name in classes if not counts[name]]:
         IMAGES.unlink()
-        raise UserError(f"{source}: no usable image in class folder {', '.join(map(repr, empty))}; add images or remove the folder")
+        raise UserError(
+            f"{source}: no usable image in class folder {', '.join(map(repr, empty))}; add images or remove the folder"
+        )
     write_json(METADATA, {"classes": classes, "images": rows, "rejected": rejected})
-    write_json("metrics/ingest.json", {"images": len(rows), "rejected": len(rejected), "classes": {name: counts[name] for name in classes}})
+    write_json(
+        "metrics/ingest.json",
+        {"images": len(rows), "rejected": len(rejected), "classes": {name: counts[name] for name in classes}},
+    )
     print(f"{len(rows)} images of {len(classes)} classes, {len(rejected)} files left out")
 
 
@@ -57,7 +62,9 @@ def find_files(source: Path) -> tuple[list[str], list[tuple[str, str]]]:
         raise UserError(f"data.source: {str(source)!r} is not a folder; expected a folder of class folders")
     classes = sorted(folder.name for folder in source.iterdir() if folder.is_dir() and not is_hidden(folder.name))
     if len(classes) < 2:
-        raise UserError(f"data.source: {str(source)!r} has {len(classes)} class folder(s); expected two or more, one for each class")
+        raise UserError(
+            f"data.source: {str(source)!r} has {len(classes)} class folder(s); expected two or more, one for each class"
+        )
     files = []
     for name in classes:
         below = [path.relative_to(source) for path in (source / name).rglob("*") if not path.is_dir()]
@@ -103,7 +110,9 @@ def accept(
             rejected.append({"path": path, "reason": str(picture)})
             continue
         known = {"sha256": picture.sha256, "perceptual_hash": picture.perceptual_hash}
-        rows.append({"path": path, "class": name, **known, "width": picture.width, "height": picture.height, "mode": picture.mode})
+        rows.append(
+            {"path": path, "class": name, **known, "width": picture.width, "height": picture.height, "mode": picture.mode}
+        )
         yield picture.pixels, classes.index(name)
 
 

@@ -27,9 +27,12 @@ def main() -> None:
     test, training = np.flatnonzero(folds == params.split.fold), np.flatnonzero(folds != params.split.fold)
 
     write_json("data/split.json", {"test": test.tolist(), "training": training.tolist(), "groups": groups.tolist()})
-    print(f"{len(images)} images in {groups.max() + 1} groups of near duplicates: {len(training)} to train on, {len(test)} to test on")
+    print(
+        f"{len(images)} images, {groups.max() + 1} groups of near duplicates; {len(training)} to train on, {len(test)} to test on"
+    )
     for label, name in enumerate(classes):
-        print(f"  {name}: {np.mean(labels[training] == label):.1%} of the training images, {np.mean(labels[test] == label):.1%} of the test images")
+        in_training, in_test = np.mean(labels[training] == label), np.mean(labels[test] == label)
+        print(f"  {name}: {in_training:.1%} of the training images, {in_test:.1%} of the test images")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ def main() -> None:
     save_model(model, folder / "model.keras")
     for rows, which in ((out_of_bag, "out_of_bag"), (test, "test")):
         write_predictions(folder / f"{which}.csv", rows, predictions[which], classes)
-    lines = [",".join(["epoch", *COLUMNS])] + [",".join([str(epoch), *(f"{value:.6g}" for value in values)]) for epoch, *values in history]
+    lines = [",".join(["epoch", *COLUMNS])] + [
+        ",".join([str(epoch), *(f"{value:.6g}" for value in values)]) for epoch, *values in history
+    ]
     write_bytes(folder / "history.csv", ("\n".join(lines) + "\n").encode())
     of_truth = predictions["out_of_bag"][np.arange(len(out_of_bag)), of_out_of_bag]
     write_json(
@@ -95,7 +97,9 @@ def fit(
     if train.reduce_lr:
         callbacks.append(keras.callbacks.ReduceLROnPlateau("val_log_loss", 0.5, train.reduce_lr, mode="min"))
     if train.early_stopping:
-        callbacks.append(keras.callbacks.EarlyStopping("val_log_loss", 0, train.early_stopping, mode="min", restore_best_weights=True))
+        callbacks.append(
+            keras.callbacks.EarlyStopping("val_log_loss", 0, train.early_stopping, mode="min", restore_best_weights=True)
+        )
     model.fit(
         training_batches(rad, in_bag, classes, train, member),
         epochs=train.epochs,
@@ -119,7 +123,11 @@ def training_batches(rad: RadReader, in_bag: list[int], classes: int, train: Tra
 
     def batch(step: tf.Tensor, chosen: tf.Tensor):
         seed = tf.stack([step, tf.constant(member.seed, tf.int64)])
-        return augment(tf.gather(images, chosen), seed, train.augment.flip, **strength), tf.gather(one_hot, chosen), tf.gather(weight_of, chosen)
+        return (
+            augment(tf.gather(images, chosen), seed, train.augment.flip, **strength),
+            tf.gather(one_hot, chosen),
+            tf.gather(weight_of, chosen),
+        )
 
     positions = tf.data.Dataset.range(len(in_bag)).shuffle(len(in_bag), member.seed).repeat()
     return positions.batch(train.batch_size, drop_remainder=True).enumerate().map(batch).prefetch(tf.data.AUTOTUNE)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-sys.path.append(str(Path(__file__).parents[2]))
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT))
 
 from stages.shared.errors import UserError
 from stages.shared.params import Inputs, check, derive_ensemble
@@ -18,11 +19,19 @@ from stages.shared.params import Inputs, check, derive_ensemble
 def ensemble(_root_: DictConfig) -> DictConfig:
     if list(_root_) == ["ensemble"]:  # Hydra also looks at compose.yaml alone, before it joins it with params.yaml
         return OmegaConf.create({})
-    inputs = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "ensemble"])
+    edited = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "ensemble"])
     try:
-        return OmegaConf.create(derive_ensemble(check(OmegaConf.to_container(inputs), Inputs)))
+        inputs = check(OmegaConf.to_container(edited), Inputs)
+        check_source(inputs.data.source)
     except UserError as error:
         sys.exit(f"error: {error}")
+    return OmegaConf.create(derive_ensemble(inputs))
+
+
+def check_source(source: str) -> None:
+    """The images are there, or DVC knows how to get them."""
+    if source != "data/phantom" and not (ROOT / source).is_dir() and not (ROOT / f"{source}.dvc").is_file():
+        raise UserError(f"data.source: {source!r} is not there; expected a folder of class folders (README: Your own images)")
 
 
 OmegaConf.register_new_resolver("ensemble", ensemble, replace=True)

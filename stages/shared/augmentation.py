@@ -6,7 +6,9 @@ import keras
 import tensorflow as tf
 
 
-def augment(images: tf.Tensor, seed: tf.Tensor, flip: bool, rotation: float, shift: float, zoom: float, contrast: float) -> tf.Tensor:
+def augment(
+    images: tf.Tensor, seed: tf.Tensor, flip: bool, rotation: float, shift: float, zoom: float, contrast: float
+) -> tf.Tensor:
     """Flip, turn, shift and zoom each image in one interpolation, and change its contrast.
 
     Keras's own layers interpolate once for each kind of change and keep a random state; one step with a stateless seed is

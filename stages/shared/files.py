@@ -43,7 +43,9 @@ def read_json(path: str | Path, *keys: str) -> dict:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); run `dvc repro --force` to make it again") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} should hold a JSON object, not a {type(content).__name__}; run `dvc repro --force` to make it again")
+        raise UserError(
+            f"{path} should hold a JSON object, not a {type(content).__name__}; run `dvc repro --force` to make it again"
+        )
     if missing := [key for key in keys if key not in content]:
         raise UserError(f"{path} lacks {', '.join(missing)}; run `dvc repro --force` to make it again")
     return content

@@ -34,7 +34,9 @@ def all_metrics(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dic
     return {
         **headlines(labels, probabilities),
         "average_precision": average_precision(labels, probabilities),
-        "f1": float(sk.f1_score(labels, predicted, average="binary" if probabilities.shape[1] == 2 else "macro", zero_division=0)),
+        "f1": float(
+            sk.f1_score(labels, predicted, average="binary" if probabilities.shape[1] == 2 else "macro", zero_division=0)
+        ),
         "log_loss": log_loss(labels, probabilities),
         "brier_score": float(squared / 2 if probabilities.shape[1] == 2 else squared),
         "expected_calibration_error": calibration_error(labels, probabilities, bins),
@@ -85,7 +87,10 @@ def calibration_bins(labels: np.ndarray, probabilities: np.ndarray, bins: int) -
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     of_bin = np.minimum((confidence * bins).astype(int), bins - 1)
-    return [(float(confidence[of_bin == b].mean()), float(right[of_bin == b].mean()), int(np.sum(of_bin == b))) for b in np.unique(of_bin)]
+    return [
+        (float(confidence[of_bin == b].mean()), float(right[of_bin == b].mean()), int(np.sum(of_bin == b)))
+        for b in np.unique(of_bin)
+    ]
 
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float:
@@ -138,5 +143,7 @@ def precision_and_recall(labels: np.ndarray, probabilities: np.ndarray) -> tuple
     """Precision and recall of the positive class; for more than two classes their unweighted means."""
     average = "binary" if probabilities.shape[1] == 2 else "macro"
 
-    precision, recall, _, _ = sk.precision_recall_fscore_support(labels, probabilities.argmax(axis=1), average=average, zero_division=0)
+    precision, recall, _, _ = sk.precision_recall_fscore_support(
+        labels, probabilities.argmax(axis=1), average=average, zero_division=0
+    )
     return float(precision), float(recall)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ NO_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:
-    """Save a model, without its optimizer's state and without the time."""
+    """Save a model, without its optimizer's state, the time, and addresses in memory (Keras's ids of shared objects)."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
         keras.Model(model.inputs, model.outputs, name=model.name).save(file)
@@ -25,8 +26,16 @@ def save_model(model: keras.Model, path: str | Path) -> None:
                 entry = dated.read(name)
                 if name == "metadata.json":
                     entry = json.dumps({**json.loads(entry), "date_saved": ""}).encode()
+                if name == "config.json":
+                    entry = number_shared_objects(entry)
                 undated.writestr(zipfile.ZipInfo(name, NO_TIME), entry)
     write_bytes(path, content.getvalue())
+
+
+def number_shared_objects(config: bytes) -> bytes:
+    """The configuration with the ids of shared objects numbered in order of appearance."""
+    numbers: dict[bytes, int] = {}
+    return re.sub(rb'(?<="shared_object_id": )\d+', lambda match: b"%d" % numbers.setdefault(match[0], len(numbers)), config)
 
 
 def load_model(path: str | Path) -> keras.Model:
@@ -43,4 +52,6 @@ def load_model(path: str | Path) -> keras.Model:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path} is not a model that loads in safe mode ({reason}); run `dvc repro --force` to make it again") from None
+        raise UserError(
+            f"{path} is not a model that loads in safe mode ({reason}); run `dvc repro --force` to make it again"
+        ) from None

@@ -31,7 +31,7 @@ def seed_cnn(images, penalty, dropout):
     """The original system's: four convolutions with max pooling, then a dense layer, dropout beside each."""
     x = layers.Rescaling(1 / 255)(images)
     for filters in (32, 64, 128, 128):
-        x = layers.Conv2D(filters, 3, activation="relu", kernel_regularizer=penalty)(x)
+        x = layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_regularizer=penalty)(x)
         x = layers.MaxPooling2D()(x)
     x = layers.Dropout(dropout)(layers.Flatten()(x))
     x = layers.Dense(128, "relu", kernel_regularizer=penalty)(x)
@@ -47,7 +47,9 @@ def residual(images, penalty, dropout):
     """
 
     def convolve(x, filters, kernel, strides=1):
-        return layers.Conv2D(filters, kernel, strides, "same", use_bias=False, kernel_regularizer=penalty, kernel_initializer="he_normal")(x)
+        return layers.Conv2D(
+            filters, kernel, strides, "same", use_bias=False, kernel_regularizer=penalty, kernel_initializer="he_normal"
+        )(x)
 
     def activate(x):
         return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))

@@ -71,7 +71,9 @@ class Split(Section):
 
 
 class Bootstrap(Section):
-    fraction: Annotated[float, Field(gt=0, le=4)] = Field(description="images drawn for a member, as a share of the training images")
+    fraction: Annotated[float, Field(gt=0, le=4)] = Field(
+        description="images drawn for a member, as a share of the training images"
+    )
 
 
 class Network(Section):
@@ -105,7 +107,9 @@ class Train(Section):
     @model_validator(mode="after")
     def _one_schedule(self):
         if self.reduce_lr and self.schedule != "constant":
-            raise ValueError(f"reduce_lr is {self.reduce_lr}, which needs schedule: constant; expected null with schedule: {self.schedule}")
+            raise ValueError(
+                f"reduce_lr is {self.reduce_lr}, which needs schedule: constant; expected null with schedule: {self.schedule}"
+            )
         return self
 
 
@@ -161,7 +165,9 @@ class Inputs(Section):
 class Params(Inputs):
     """The whole of params.yaml."""
 
-    ensemble: dict[str, Member] = Field(description="derived from `members`, `recipes` and `seed` by `dvc exp run`; not to be edited")
+    ensemble: dict[str, Member] = Field(
+        description="derived from `members`, `recipes` and `seed` by `dvc exp run`; not to be edited"
+    )
 
 
 def load_params() -> Params:
@@ -238,7 +244,9 @@ def _tell(problem: dict, model: type[Section]) -> str:
         return f"{name} is missing"
     if problem["type"] == "value_error":
         return f"{name}: {problem['ctx']['error']}"
-    expected = problem["msg"].replace("Input should be ", "").replace("greater", "a number greater").replace("less", "a number less")
+    expected = (
+        problem["msg"].replace("Input should be ", "").replace("greater", "a number greater").replace("less", "a number less")
+    )
     return f"{name} is {problem['input']!r}; expected {expected}"
 
 

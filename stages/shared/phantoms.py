@@ -62,7 +62,9 @@ def draw(kind: str, rng: np.random.Generator) -> Slice:
     image = np.where(brain < 0.86 + 0.16 * folds, tissue["white"], image)
     deep = _ellipse(np.abs(x), y, 0.26, 0.02, 0.13, 0.2, 0.3)
     image = np.where(deep + 0.25 * folds < 1, tissue["grey"], image)
-    image = np.where((np.abs(x + 0.02 * folds) < rng.uniform(0.008, 0.02)) & (np.abs(y) > 0.4) & (brain < 1), tissue["fluid"], image)
+    image = np.where(
+        (np.abs(x + 0.02 * folds) < rng.uniform(0.008, 0.02)) & (np.abs(y) > 0.4) & (brain < 1), tissue["fluid"], image
+    )
     for side in (-1, 1):
         front = _ellipse(side * x, y, rng.uniform(0.08, 0.12), -0.14, rng.uniform(0.05, 0.09), rng.uniform(0.16, 0.24), -0.35)
         back = _ellipse(side * x, y, rng.uniform(0.11, 0.17), 0.2, rng.uniform(0.05, 0.08), rng.uniform(0.15, 0.24), 0.45)

@@ -25,7 +25,14 @@ def confusion(counts: np.ndarray, classes: list[str]) -> bytes:
     shares = counts / counts.sum(axis=1, keepdims=True)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
-        axes.text(column, row, f"{counts[row, column]}\n{share:.0%}", ha="center", va="center", color="white" if share > 0.5 else "black")
+        axes.text(
+            column,
+            row,
+            f"{counts[row, column]}\n{share:.0%}",
+            ha="center",
+            va="center",
+            color="white" if share > 0.5 else "black",
+        )
     axes.set_xticks(range(len(classes)), classes)
     axes.set_yticks(range(len(classes)), classes)
     axes.set(title=f"Confusion matrix, {counts.sum()} test images", xlabel="predicted", ylabel="true")
@@ -94,7 +101,11 @@ def reliability(bins: list[tuple[float, float, int]], error: float) -> bytes:
     axes.scatter(sure, right, s=30 + 400 * count / count.sum(), color=ENSEMBLE, zorder=3)
     for x, y, n in zip(sure, right, count, strict=True):
         axes.annotate(f"{n}", (x, y), (9, -12), textcoords="offset points", fontsize="small")
-    axes.set(title=f"Reliability: expected calibration error {error:.3f}", xlabel="confidence (number of images beside)", ylabel="share that is right")
+    axes.set(
+        title=f"Reliability: expected calibration error {error:.3f}",
+        xlabel="confidence (number of images beside)",
+        ylabel="share that is right",
+    )
     axes.set(xlim=(min(0.45, sure.min() - 0.05), 1.03), ylim=(-0.03, 1.06))
     axes.grid(alpha=0.3)
     return _png(figure)
@@ -113,7 +124,9 @@ def members(accuracies: dict[str, float], interval: list[float]) -> bytes:
     figure, axes = _figure(6.5, 1.4 + 0.32 * len(accuracies))
     names, values = list(accuracies), np.array(list(accuracies.values()))
     axes.barh(names, values, color=[MEMBER if name.startswith("member") else ENSEMBLE for name in names])
-    axes.errorbar(values[0], 0, xerr=[[max(0, values[0] - interval[0])], [max(0, interval[1] - values[0])]], color="black", capsize=4)
+    axes.errorbar(
+        values[0], 0, xerr=[[max(0, values[0] - interval[0])], [max(0, interval[1] - values[0])]], color="black", capsize=4
+    )
     for row, value in enumerate(values):
         axes.text(0.01, row, f"{value:.3f}", va="center", color="black" if names[row].startswith("member") else "white")
     axes.invert_yaxis()

@@ -34,8 +34,10 @@ def write_rad(path: str | Path, batches: Iterable[tuple[np.ndarray, np.ndarray]]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-            images = file.create_dataset("images", (0, size, size, 1), np.uint8, maxshape=(None, size, size, 1), chunks=(1, size, size, 1))
+        with h5py.File(temporary, "w") as file:
+            images = file.create_dataset(
+                "images", (0, size, size, 1), np.uint8, maxshape=(None, size, size, 1), chunks=(1, size, size, 1)
+            )
             label_type = np.uint8 if classes <= 256 else np.uint16
             labels = file.create_dataset("labels", (0,), label_type, maxshape=(None,), chunks=(4096,))
             for batch_images, batch_labels in batches:
@@ -96,9 +98,9 @@ class RadReader:
         batch = np.empty((len(rows), *self.shape[1:]), np.uint8)
         with self._lock:
             dataset, _ = self._datasets()
-            starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # runs of neighbours are read at once
-            for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
-                dataset.read_direct(batch, np.s_[rows[start] : rows[stop - 1] + 1], np.s_[start:stop])
+            for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+                if run.size:  # neighbours are read at once
+                    dataset.read_direct(batch, np.s_[rows[run[0]] : rows[run[-1]] + 1], np.s_[run[0] : run[-1] + 1])
         return batch[places]
 
     def close(self) -> None:
@@ -142,7 +144,9 @@ class RadReader:
         )
         if not fits:
             file.close()
-            raise UserError(f"{self.path} lacks `images` (uint8, n×h×w×1) or `labels` (n integers); run `dvc repro --force ingest`")
+            raise UserError(
+                f"{self.path} lacks `images` (uint8, n×h×w×1) or `labels` (n integers); run `dvc repro --force ingest`"
+            )
         return file
 
 

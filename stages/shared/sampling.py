@@ -116,6 +116,6 @@ def bootstrap_sample(
         if not missing:
             return in_bag, out_of_bag
     raise UserError(
-        f"class {missing[0]!r} has no out-of-bag image in any of {ATTEMPTS} draws (near duplicates of in-bag images do not count);"
-        " add images of it, or lower bootstrap.fraction"
+        f"class {missing[0]!r} has no out-of-bag image in any of {ATTEMPTS} draws (near duplicates of in-bag images"
+        " do not count); add images of it, or lower bootstrap.fraction"
     )

@@ -1,0 +1,31 @@
+# Two commands do all: `make repro` runs the pipeline, `make test` the tests. Each makes the environment if it is missing.
+PYTHON ?= python3
+ENV := .venv
+export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
+export PYTHONNOUSERSITE := 1
+
+.PHONY: repro test lint docs
+
+repro: $(ENV)/ready
+	dvc repro
+
+test: $(ENV)/ready-dev
+	python -m pytest
+
+lint: $(ENV)/ready-dev
+	ruff check .
+	ruff format --check .
+
+docs: $(ENV)/ready
+	python -m docs.make_parameters
+
+$(ENV)/ready: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(ENV)
+	python -m pip install --quiet --requirement requirements.txt
+	python -c 'import pathlib, vl_convert; pathlib.Path("$(ENV)/vega.js").write_text(vl_convert.javascript_bundle(), "utf-8")'
+	touch $@
+
+$(ENV)/ready-dev: $(ENV)/ready requirements-dev.txt
+	python -m pip install --quiet --requirement requirements-dev.txt
+	touch $@

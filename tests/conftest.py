@@ -1,0 +1,134 @@
+"""A small copy of the project, in which the tests run the real DVC and train real networks."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "members": 3,
+    "ingest.size": 32,
+    "train.epochs": 2,
+    "phantom.classes.no": 24,
+    "phantom.classes.yes": 24,
+    "evaluate.resamples": 100,
+}
+
+
+@dataclass
+class Project:
+    """A checkout of the project with a home of its own."""
+
+    path: Path
+
+    def run(self, *command: str, ok: bool = True) -> str:
+        """Run a command there; return what it printed, both streams."""
+        done = subprocess.run(
+            command, cwd=self.path, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300
+        )
+        assert (done.returncode == 0) == ok, f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def start(self, *command: str) -> subprocess.Popen:
+        """Start a command there in a session of its own, as a terminal would."""
+        return subprocess.Popen(
+            command,
+            cwd=self.path,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "PIPELINE", "GIT", "TF_"))}
+        home = self.path.parent / "home"
+        home.mkdir(exist_ok=True)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**kept, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def experiment(self, **overrides) -> str:
+        return self.run("dvc", "exp", "run", *self.settings(overrides))
+
+    @staticmethod
+    def settings(overrides: dict) -> list[str]:
+        return [part for key, value in overrides.items() for part in ("-S", f"{key}={value}")]
+
+    def edit(self, **values) -> None:
+        """Change keys of params.yaml by hand; `a__b` stands for `a.b`."""
+        params = self.params
+        for key, value in values.items():
+            *sections, last = key.split("__")
+            block = params
+            for section in sections:
+                block = block[section]
+            block[last] = value
+        (self.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+    @property
+    def params(self) -> dict:
+        return yaml.safe_load((self.path / "params.yaml").read_text())
+
+    def read(self, path: str) -> str:
+        return (self.path / path).read_text()
+
+    def copy(self, folder: Path) -> "Project":
+        shutil.copytree(self.path, folder / "project", symlinks=True)
+        return Project(folder / "project")
+
+
+def ran(output: str) -> list[str]:
+    """The stages whose commands ran, in order, as DVC tells them."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def skipped(output: str) -> list[str]:
+    """The stages that DVC did not need to run or restore."""
+    return [line.split("'")[1] for line in output.splitlines() if line.endswith("didn't change, skipping")]
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory) -> Project:
+    """The project's files as they are now, in a Git repository of their own; nothing has run."""
+    project = Project(tmp_path_factory.mktemp("sources") / "project")
+    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True)
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (project.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, project.path / name)
+    project.run("git", "init", "-q", "-b", "main")
+    project.run("git", "config", "user.name", "Tester")
+    project.run("git", "config", "user.email", "tester@example.org")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-q", "-m", "Sources")
+    return project
+
+
+@pytest.fixture
+def fresh(sources, tmp_path) -> Project:
+    """A clone in which nothing has run."""
+    return sources.copy(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def small(sources, tmp_path_factory) -> Project:
+    """A clone in which the pipeline has run with small settings, committed. Tests copy it."""
+    project = sources.copy(tmp_path_factory.mktemp("small"))
+    project.experiment(**SMALL)
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-q", "-m", "Small run")
+    return project
+
+
+@pytest.fixture
+def done(small, tmp_path) -> Project:
+    """A copy of the small project to change at will."""
+    return small.copy(tmp_path)

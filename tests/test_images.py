@@ -1,0 +1,137 @@
+"""Image files of every common kind are read right; what is no usable image is refused with its reason."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.shared.images import ImageError, decode, difference_hash, to_grey
+
+GREY = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))  # 64×64, darker left, brighter right
+
+
+def save(folder, image, name="image.png", **options):
+    image.save(folder / name, **options)
+    return folder / name
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1"])
+def test_modes_of_a_grey_picture_give_the_same_pixels(tmp_path, mode):
+    grey = Image.fromarray(np.where(GREY > 127, 255, 0).astype(np.uint8)) if mode == "1" else Image.fromarray(GREY)
+    picture = decode(save(tmp_path, grey.convert(mode)), 64)
+    assert picture.mode == mode
+    np.testing.assert_array_equal(picture.pixels, np.asarray(grey))
+
+
+def test_colours_become_luma(tmp_path):
+    picture = decode(save(tmp_path, Image.new("RGB", (64, 64), (200, 100, 50))), 64)
+    assert abs(int(picture.pixels[0, 0]) - (0.299 * 200 + 0.587 * 100 + 0.114 * 50)) <= 1
+
+
+def test_cmyk_jpeg_is_not_inverted(tmp_path):
+    picture = decode(save(tmp_path, Image.fromarray(GREY).convert("CMYK"), "image.jpg", quality=95), 64)
+    assert picture.mode == "CMYK"
+    assert np.abs(picture.pixels.astype(int) - GREY).mean() < 3
+
+
+@pytest.mark.parametrize("factor", [257, 16])
+def test_16_bit_images_keep_their_range(tmp_path, factor):
+    levels = GREY.astype(np.uint16) * factor  # 16 and 12 bits in use
+    for name in ("image.png", "image.tiff"):
+        picture = decode(save(tmp_path, Image.fromarray(levels), name), 64)
+        assert np.abs(picture.pixels.astype(int) - GREY).max() <= 1
+
+
+def test_transparent_parts_become_black(tmp_path):
+    image = Image.new("RGBA", (64, 64), (255, 255, 255, 0))
+    image.paste((255, 255, 255, 255), (0, 0, 32, 64))
+    palette = image.convert("P")
+    palette.info["transparency"] = palette.getpixel((60, 0))
+    for one in (image, palette, image.convert("LA")):
+        pixels = decode(save(tmp_path, one), 64).pixels
+        assert pixels[:, :30].min() == 255
+        assert pixels[:, 34:].max() == 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, orientation):
+    turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that Pillow's EXIF table undoes
+    upright = Image.fromarray(GREY[:, :40].repeat(2, axis=1))
+    stored = upright if orientation == 1 else upright.transpose(Image.Transpose(turned[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode(save(tmp_path, stored, exif=exif), 64)
+    assert (picture.width, picture.height) == upright.size
+    np.testing.assert_array_equal(picture.pixels, decode(save(tmp_path, upright), 64).pixels)
+
+
+def test_aspect_ratio_is_kept_and_the_rest_is_black(tmp_path):
+    pixels = decode(save(tmp_path, Image.new("L", (200, 100), 255)), 64).pixels
+    assert pixels.shape == (64, 64)
+    assert pixels[16:48].min() == 255
+    assert pixels[:16].max() == 0
+    assert pixels[48:].max() == 0
+
+
+def test_content_not_name_tells_the_format(tmp_path):
+    path = save(tmp_path, Image.fromarray(GREY), "image.png")
+    path.rename(tmp_path / "image.jpg")
+    np.testing.assert_array_equal(decode(tmp_path / "image.jpg", 64).pixels, GREY)
+
+
+def noise(kind):
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(file, kind)
+    return file.getvalue()
+
+
+def animation():
+    file = io.BytesIO()
+    frames = [Image.new("L", (64, 64), level) for level in (0, 255)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"<html>no image</html>", "not an image"),
+        (noise("PNG")[:2000], "broken image"),
+        (noise("JPEG")[:2000], "broken image"),
+        (animation(), "2 frames"),
+        (b"P5 30000 10 255\n", "not an image"),
+    ],
+)
+def test_unusable_files_are_refused_with_a_reason(tmp_path, content, reason):
+    (tmp_path / "image.jpg").write_bytes(content)
+    with pytest.raises(ImageError, match=reason):
+        decode(tmp_path / "image.jpg", 64)
+
+
+def test_huge_images_are_refused_before_they_are_decoded(tmp_path):
+    for size, reason in (((20_001, 1), "a side may have"), ((12_000, 12_000), "at most")):
+        path = save(tmp_path, Image.new("1", size))
+        with pytest.raises(ImageError, match=reason):
+            decode(path, 64)
+
+
+def test_missing_and_too_narrow_files_are_refused(tmp_path):
+    with pytest.raises(ImageError, match="No such file"):
+        decode(tmp_path / "none.png", 64)
+    with pytest.raises(ImageError, match="too narrow"):
+        decode(save(tmp_path, Image.new("L", (1, 500))), 64)
+
+
+def test_perceptual_hash_is_close_for_a_copy_and_far_for_another_picture():
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (12, 12), np.uint8)).resize((200, 200), Image.Resampling.BICUBIC)
+    other = Image.fromarray(rng.integers(0, 256, (12, 12), np.uint8)).resize((200, 200), Image.Resampling.BICUBIC)
+    copy = to_grey(picture.resize((150, 150)).convert("RGB"))
+
+    def distance(a, b):
+        return (int(difference_hash(a), 16) ^ int(difference_hash(b), 16)).bit_count()
+
+    assert distance(picture, copy) <= 20
+    assert distance(picture, other) > 60

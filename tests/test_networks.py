@@ -1,0 +1,96 @@
+"""Networks, augmentation, and models on disk."""
+
+import io
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from stages.shared.augmentation import augment
+from stages.shared.errors import UserError
+from stages.shared.models import load_model, save_model
+from stages.shared.networks import NETWORKS, build
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
+NOTHING = {"flip": False, "rotation": 0.0, "shift": 0.0, "zoom": 0.0, "contrast": 0.0}
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_give_probabilities_of_each_class(name, classes):
+    probabilities = build(name, 32, classes, 1e-6, 1e-4, 0.3).predict(IMAGES, verbose=0)
+    assert probabilities.shape == (4, classes)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_penalties_and_dropout_reach_the_network(name):
+    plain, strict = build(name, 32, 2, 0.0, 0.0, 0.0), build(name, 32, 2, 1e-3, 1e-3, 0.5)
+    assert not plain.losses
+    assert sum(float(loss) for loss in strict.losses) > 0
+    assert any(isinstance(layer, keras.layers.Dropout) and layer.rate == 0.5 for layer in strict.layers)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_saved_models_are_equal_bytes_and_load_in_safe_mode(tmp_path, name):
+    models = []
+    for path in ("one.keras", "two.keras"):
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(0)
+        models.append(build(name, 32, 2, 0.0, 1e-4, 0.3))
+        save_model(models[-1], tmp_path / path)
+    model = models[-1]
+    assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()
+    loaded = load_model(tmp_path / "one.keras")
+    np.testing.assert_allclose(loaded.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0), atol=1e-6)
+
+
+def test_models_with_code_or_no_model_are_refused(tmp_path):
+    inputs = keras.Input((4,))
+    keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs)).save(tmp_path / "lambda.keras")
+    (tmp_path / "text.keras").write_text("no model")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("config.json", "{}")
+    (tmp_path / "empty.keras").write_bytes(archive.getvalue())
+    for name in ("lambda", "text", "empty", "missing"):
+        with pytest.raises(UserError, match=f"{name}.keras"):
+            load_model(tmp_path / f"{name}.keras")
+
+
+def seed(number):
+    return tf.constant([number, 0], tf.int64)
+
+
+def test_augmentation_that_is_off_changes_nothing():
+    np.testing.assert_allclose(augment(IMAGES, seed(0), **NOTHING), IMAGES, atol=1e-3)
+
+
+def test_augmentation_depends_on_its_seed_alone():
+    strong = {"flip": True, "rotation": 20.0, "shift": 0.1, "zoom": 0.1, "contrast": 0.3}
+    first, again, other = (augment(IMAGES, seed(number), **strong).numpy() for number in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).mean() > 5
+    assert first.min() >= 0
+    assert first.max() <= 255
+
+
+def test_flip_mirrors_some_images_and_leaves_the_others():
+    flipped = augment(np.repeat(IMAGES[:1], 40, axis=0), seed(3), **{**NOTHING, "flip": True}).numpy()
+    mirrored = [np.allclose(one, IMAGES[0, :, ::-1], atol=1e-2) for one in flipped]
+    same = [np.allclose(one, IMAGES[0], atol=1e-2) for one in flipped]
+    assert sum(mirrored) + sum(same) == 40
+    assert 8 < sum(mirrored) < 32
+
+
+def test_turn_keeps_the_middle_and_shift_moves_it():
+    dot = np.zeros((30, 33, 33, 1), np.uint8)
+    dot[:, 16, 16] = 255
+    turned = augment(dot, seed(4), **{**NOTHING, "rotation": 90.0}).numpy()
+    assert np.all(turned[:, 16, 16, 0] > 250)
+    moved = augment(dot, seed(4), **{**NOTHING, "shift": 0.25}).numpy()
+    places = {np.unravel_index(one[..., 0].argmax(), (33, 33)) for one in moved}
+    assert len(places) > 15
+    assert max(abs(row - 16) for row, _ in places) <= 9

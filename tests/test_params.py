@@ -1,0 +1,103 @@
+"""params.yaml: its checks, the derived block, and the page that documents it."""
+
+import copy
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from docs.make_parameters import markdown_table
+from stages.shared.errors import UserError
+from stages.shared.networks import NETWORKS
+from stages.shared.params import Network, Params, check, derive_ensemble, load_params
+
+CONTENT = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def changed(**values):
+    content = copy.deepcopy(CONTENT)
+    for key, value in values.items():
+        *sections, last = key.split("__")
+        block = content
+        for section in sections:
+            block = block[section]
+        block[last] = value
+    return content
+
+
+def test_committed_parameters_are_right_and_composed(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert len(load_params().ensemble) == CONTENT["members"]
+
+
+def test_members_take_recipes_in_turn_and_do_not_depend_on_how_many_there_are():
+    five, nine = (derive_ensemble(check(changed(members=count), Params)) for count in (5, 9))
+    assert list(nine)[:5] == list(five)
+    assert all(nine[name] == five[name] for name in five)
+    names = list(CONTENT["recipes"])
+    assert [member["recipe"] for member in nine.values()] == [names[index % len(names)] for index in range(9)]
+    assert len({member["seed"] for member in nine.values()}) == 9
+
+
+def test_ensembles_of_two_seeds_share_no_member_seed():
+    seeds = [
+        {member["seed"] for member in derive_ensemble(check(changed(seed=seed, members=20), Params)).values()} for seed in (0, 1)
+    ]
+    assert not seeds[0] & seeds[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"members": True}, "members is True; expected a valid integer"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": None}, "seed is None"),
+        ({"data__source": ""}, "data.source is ''"),
+        ({"ingest__size": 8}, "ingest.size is 8"),
+        ({"split__folds": 1}, "split.folds is 1"),
+        ({"bootstrap__fraction": 0}, "bootstrap.fraction is 0"),
+        ({"train__epochs": "many"}, "train.epochs is 'many'"),
+        ({"train__clip_norm": -1.0}, "train.clip_norm is -1.0"),
+        ({"train__clip_norm": float("nan")}, "train.clip_norm is nan"),
+        ({"train__reduce_lr": 3, "train__schedule": "cosine"}, "reduce_lr is 3, which needs schedule: constant"),
+        ({"train__augment__rotation": 400}, "train.augment.rotation is 400"),
+        ({"recipes": {}}, "recipes is {}"),
+        ({"recipes": ["base"]}, "recipes is ['base']"),
+        ({"fan_out__jobs": "all"}, "fan_out.jobs is 'all'"),
+        ({"weigh": {}}, "weigh.scheme is missing"),
+        ({"wiegh": {}}, "wiegh is unknown; did you mean weigh?"),
+        ({"train__epoch": 3}, "train.epoch is unknown; did you mean epochs?"),
+        ({"phantom__classes__yes": 0}, "expected two classes or more"),
+    ],
+)
+def test_wrong_values_are_told_by_name(values, told):
+    with pytest.raises(UserError) as error:
+        check(changed(**values), Params)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_hand_edits_that_do_not_fit_the_derived_block_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = next(iter(CONTENT["recipes"]))
+    for values in ({"members": 9}, {"seed": 5}, {f"recipes__{first}__l2": 0.3}):
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed(**values), sort_keys=False))
+        with pytest.raises(UserError, match="run `dvc exp run`"):
+            load_params()
+
+
+def test_files_that_are_no_parameters_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for content, told in ((None, "is missing"), ("a: [", "is not valid YAML"), ("[]", "expected"), ("", "expected")):
+        if content is not None:
+            (tmp_path / "params.yaml").write_text(content)
+        with pytest.raises(UserError, match=told):
+            load_params()
+
+
+def test_every_network_that_can_be_named_exists():
+    assert set(Network.model_fields["name"].annotation.__args__) == set(NETWORKS)
+
+
+def test_documentation_lists_every_parameter_with_its_default():
+    assert markdown_table(CONTENT) in (ROOT / "docs/parameters.md").read_text(), "run `make docs`"

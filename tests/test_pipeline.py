@@ -1,0 +1,285 @@
+"""The commands that people type, against the real DVC and the real TensorFlow on a small copy of the project."""
+
+import csv
+import hashlib
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+import yaml
+from conftest import SMALL, ran, skipped
+from PIL import Image
+
+from stages.shared.params import load_params
+
+ALL = [
+    "data/dvc.yaml:phantom",
+    "ingest",
+    "split",
+    "bootstrap-sample",
+    "fan-out",
+    "train@member-00",
+    "train@member-01",
+    "train@member-02",
+    "weigh",
+    "evaluate",
+]
+PICTURES = ["confusion", "learning_curves", "roc_precision_recall", "reliability", "members", "gallery"]
+
+
+def test_second_repro_runs_nothing_and_leaves_a_clean_tree(done):
+    output = done.run("dvc", "repro")
+    assert not ran(output)
+    assert skipped(output) == ALL
+    assert "up to date" in done.run("dvc", "status")
+    assert done.run("git", "status", "--porcelain") == ""
+
+
+def test_growing_trains_the_new_members_only_and_shrinking_trains_none(done):
+    lock = done.read("dvc.lock")
+    grown = done.experiment(members=5)
+    assert {"train@member-00", "train@member-01", "train@member-02"} <= set(skipped(grown))
+    assert "2 of 5 members to train" in grown
+    assert len(json.loads(done.read("models/weights.json"))["members"]) == 5
+
+    back = done.experiment(members=3)
+    assert "all 3 members are trained already" in back
+    assert not [stage for stage in ran(back) if stage.startswith("train")]
+    assert len(json.loads(done.read("models/weights.json"))["members"]) == 3
+    assert sorted(path.name for path in (done.path / "models/members").iterdir()) == ["member-00", "member-01", "member-02"]
+    assert done.read("dvc.lock") == lock
+
+
+def test_another_voting_scheme_runs_weigh_and_evaluate_only(done):
+    assert ran(done.experiment(**{"weigh.scheme": "auc"})) == ["weigh", "evaluate"]
+    shown = done.run("dvc", "params", "diff")
+    assert re.search(r"weigh\.scheme\s+\S*\s*log_loss\s+\S*\s*auc", shown)
+    assert "log_loss" in done.run("dvc", "metrics", "diff", "--all")
+
+
+def test_a_recipe_retrains_only_the_members_that_use_it(done):
+    second = list(done.params["recipes"])[1]
+    output = done.experiment(**{f"recipes.{second}.l2": 0.01})
+    assert "1 of 3 members to train" in output
+    assert {"train@member-00", "train@member-02"} <= set(skipped(output))
+    assert "train@member-01" not in skipped(output)
+
+
+def test_queued_experiments_succeed_side_by_side(done):
+    done.run("dvc", "exp", "run", "--queue", "-S", "members=2,4")
+    done.run("dvc", "queue", "start", "-j", "2")
+    for _ in range(100):
+        status = done.run("dvc", "queue", "status")
+        if "Running" not in status and "Queued" not in status:
+            break
+        done.run("sleep", "1")
+    assert status.count("Success") == 2, status
+    table = done.run("dvc", "exp", "show", "--csv")
+    shown = {
+        row["members"] for row in csv.DictReader(table.splitlines()) if row["State"] == "Success" or row["rev"] != "workspace"
+    }
+    assert {"2", "3", "4"} <= shown
+
+
+def test_metrics_are_complete_and_shown(done):
+    metrics = json.loads(done.read("metrics/ensemble.json"))
+    figures = ("accuracy", "balanced_accuracy", "roc_auc", "average_precision", "f1", "log_loss", "brier_score")
+    for name in (*figures, "expected_calibration_error"):
+        assert 0 <= metrics[name] <= 10
+    assert set(metrics["recall"]) == {"no", "yes"}
+    for low, high in metrics["interval"].values():
+        assert 0 <= low <= high <= 1
+    with open(done.path / "plots/data/predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert metrics["test_images"] == len(rows)
+    assert metrics["accuracy"] == pytest.approx(np.mean([row["class"] == row["predicted"] for row in rows]))
+    for other in ("best_member", "mean_member", "uniform_vote"):
+        assert {"accuracy", "balanced_accuracy", "roc_auc", "log_loss"} <= set(metrics[other])
+    shown = done.run("dvc", "metrics", "show")
+    assert "metrics/ensemble.json" in shown
+    assert "balanced_accuracy" in shown
+
+
+def test_plots_are_pictures_and_data_that_dvc_draws(done):
+    for name in PICTURES:
+        with Image.open(done.path / f"plots/{name}.png") as picture:
+            assert min(picture.size) > 300
+    done.run("dvc", "plots", "show")
+    page = done.read("dvc_plots/index.html")
+    assert page.count("vegaEmbed('#") >= 6
+    assert page.count("<img") >= len(PICTURES)
+    done.experiment(**{"weigh.scheme": "uniform"})
+    done.run("dvc", "plots", "diff", "HEAD", "workspace", "--targets", "plots/data/roc.csv")
+    assert "workspace" in done.read("dvc_plots/index.html")
+
+
+def test_members_vote_as_their_models_predict(done, monkeypatch):
+    """The saved models, loaded in safe mode without the project's code, give the probabilities that were voted with."""
+    monkeypatch.chdir(done.path)
+    params = load_params()
+    split = json.loads(done.read("data/split.json"))
+    weights = json.loads(done.read("models/weights.json"))["members"]
+    from stages.shared.rad import RadReader
+
+    with RadReader() as rad:
+        images = rad.images(split["test"])
+    votes = sum(
+        weights[name]["weight"]
+        * keras.saving.load_model(f"models/members/{name}/model.keras", safe_mode=True).predict(images, verbose=0)
+        for name in params.ensemble
+    )
+    with open("plots/data/predictions.csv", newline="") as file:
+        told = np.array([[float(row["probability of no"]), float(row["probability of yes"])] for row in csv.DictReader(file)])
+    np.testing.assert_allclose(votes, told, atol=1e-5)
+
+
+def test_out_of_bag_images_are_strangers_to_their_member(done):
+    split = json.loads(done.read("data/split.json"))
+    for path in sorted((done.path / "data/bootstrap").iterdir()):
+        sample = json.loads(path.read_text())
+        assert set(sample["in_bag"]) | set(sample["out_of_bag"]) <= set(split["training"])
+        assert not set(sample["in_bag"]) & set(sample["out_of_bag"])
+        assert not set(split["test"]) & set(split["training"])
+
+
+def test_two_fresh_clones_end_with_equal_bytes_whatever_jobs(sources, tmp_path):
+    locks = []
+    for jobs in (1, 3):
+        (tmp_path / str(jobs)).mkdir()
+        clone = sources.copy(tmp_path / str(jobs))
+        clone.experiment(**SMALL, **{"fan_out.jobs": jobs})
+        locks.append(hashlib.sha256((clone.path / "dvc.lock").read_bytes()).hexdigest())
+        assert "up to date" in clone.run("dvc", "status")
+        changed = clone.run("git", "status", "--porcelain").splitlines()
+        assert not [line for line in changed if line.startswith("??")]
+    assert locks[0] == locks[1]
+
+
+def test_no_output_holds_a_path_of_this_machine(done):
+    for folder in ("data", "models", "metrics", "plots"):
+        for path in (done.path / folder).rglob("*"):
+            if path.is_file():
+                assert str(done.path.parent).encode() not in path.read_bytes(), path
+    assert str(done.path.parent) not in done.read("dvc.lock")
+
+
+def test_members_typed_by_hand_stop_with_one_line_and_train_nothing(done):
+    before = sorted((done.path / "models/members").rglob("*"))
+    done.edit(members=9)
+    output = done.run("dvc", "repro", ok=False)
+    line = next(line for line in output.splitlines() if line.startswith("error: "))
+    assert "members: 9" in line
+    assert "dvc exp run" in line
+    assert "Traceback" not in output
+    assert not [stage for stage in ran(output) if stage.startswith(("train", "fan-out"))]
+    assert sorted((done.path / "models/members").rglob("*")) == before
+    done.edit(members=3)
+    assert not [stage for stage in ran(done.run("dvc", "repro")) if stage.startswith("train")]
+
+
+def test_a_failing_member_is_named_and_the_others_are_kept(done):
+    source = done.read("stages/train.py")
+    broken = source.replace(
+        "def main() -> None:\n",
+        'def main() -> None:\n    if sys.argv[1] == "member-01":\n        raise UserError("no such luck")\n',
+        1,
+    )
+    assert broken != source
+    (done.path / "stages/train.py").write_text(broken)
+    output = done.run("dvc", "repro", ok=False)
+    assert "training failed: member-01;" in output
+    assert "no such luck" in output
+    again = done.run("dvc", "repro", ok=False)
+    assert "1 of 3 members to train" in again
+
+
+def test_four_classes_go_through_with_every_picture_and_metric(fresh):
+    kinds = {"phantom.classes.no": 16, "phantom.classes.yes": 0}
+    kinds |= {f"phantom.classes.{kind}": 16 for kind in ("glioma", "meningioma", "pituitary")}
+    fresh.experiment(**{**SMALL, "members": 2, **kinds, "split.folds": 3, "network.name": "seed-cnn"})
+    metrics = json.loads(fresh.read("metrics/ensemble.json"))
+    assert list(metrics["recall"]) == ["glioma", "meningioma", "no", "pituitary"]
+    assert 0 <= metrics["roc_auc"] <= 1
+    for name in PICTURES:
+        assert (fresh.path / f"plots/{name}.png").stat().st_size > 5000
+    curves = {row["curve"] for row in csv.DictReader(fresh.read("plots/data/roc.csv").splitlines())}
+    assert curves == set(metrics["recall"])
+
+
+def test_own_images_by_dvc_import_from_a_git_repository(fresh, tmp_path):
+    """As the README shows: `dvc import` of data/raw, the commit recorded, the built-in data not drawn."""
+    other = tmp_path / "other"
+    for name, level in (("no", 60), ("yes", 200)):
+        (other / "data/raw" / name).mkdir(parents=True)
+        for index in range(6):
+            noise = np.random.default_rng([level, index]).integers(0, level, (40, 40), np.uint8)
+            Image.fromarray(noise).save(other / f"data/raw/{name}/{index}.png")
+    (other / "data/raw/yes/notes.txt").write_text("no image")
+    (other / "data/raw/yes/.hidden").write_text("hidden")
+    fresh.run("git", "init", "-q", str(other))
+    fresh.run("git", "-C", str(other), "add", "-A")
+    fresh.run("git", "-C", str(other), "-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "Images")
+    fresh.run("dvc", "import", str(other), "data/raw", "-o", "data/raw")
+    assert yaml.safe_load(fresh.read("data/raw.dvc"))["deps"][0]["repo"]["rev_lock"]
+    fresh.edit(data__source="data/raw")
+    output = fresh.run("dvc", "repro", "split")
+    assert "left out: 'yes/notes.txt': not an image of a known format" in output
+    assert "hidden" not in output
+    assert json.loads(fresh.read("metrics/ingest.json")) == {"images": 12, "rejected": 1, "classes": {"no": 6, "yes": 6}}
+    assert "phantom" not in output
+    assert not (fresh.path / "data/phantom").exists()
+    assert "raw" not in fresh.run("git", "status", "--porcelain").replace("data/raw.dvc", "")
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("members=0", "members is 0; expected a number greater"),
+        ("members=-1", "members is -1"),
+        ("members=2.5", "members is 2.5; expected a valid integer"),
+        ("members=five", "members is 'five'"),
+        ("network.name=resnet9000", "network.name is 'resnet9000'; expected 'residual' or 'seed-cnn'"),
+        ("weigh.scheme=best", "weigh.scheme is 'best'; expected 'uniform'"),
+        ("+recipes.base.droput=0.5", "recipes.base.droput is unknown; did you mean dropout?"),
+        ("recipes.base.dropout=1.5", "recipes.base.dropout is 1.5; expected a number less than 1"),
+        ("split.fold=5", "fold is 5; expected 0 to 4"),
+        ("data.source=data/nowhere", "data.source: 'data/nowhere' is not there; expected a folder of class folders"),
+    ],
+)
+def test_wrong_parameters_get_one_line_and_change_nothing(done, setting, told):
+    before = done.read("params.yaml")
+    output = done.run("dvc", "exp", "run", "-S", setting, ok=False)
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert told in errors[0]
+    assert "Traceback" not in output
+    assert not ran(output)
+    assert done.read("params.yaml") == before
+    assert done.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        (None, "data/raw"),
+        ({}, "has 0 class folder"),
+        ({"yes": 5}, "has 1 class folder"),
+        ({"no": 12, "yes": 1}, "class 'yes' has 1 independent image"),
+        ({"no": 12, "yes": 0}, "no usable image in class folder 'yes'"),
+    ],
+)
+def test_unusable_sources_get_one_line_before_any_training(fresh, classes, told):
+    for name, count in (classes or {}).items():
+        (fresh.path / "data/raw" / name).mkdir(parents=True)
+        for index in range(count):
+            noise = np.random.default_rng(index).integers(0, 256, (30, 30), np.uint8)
+            Image.fromarray(noise).save(fresh.path / f"data/raw/{name}/{index}.png")
+    if classes == {}:
+        (fresh.path / "data/raw").mkdir()
+    fresh.edit(data__source="data/raw")
+    output = fresh.run("dvc", "repro", ok=False)
+    assert told in output
+    assert "Traceback" not in output
+    assert not [stage for stage in ran(output) if stage.startswith(("fan-out", "train"))]

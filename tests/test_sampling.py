@@ -1,0 +1,86 @@
+"""Near duplicates stay together; folds and bootstrap samples hold what they promise."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.shared.errors import UserError
+from stages.shared.sampling import bootstrap_sample, near_duplicate_groups, stratified_group_folds
+
+CLASSES = ["no", "yes"]
+
+
+def hashes(*distances):
+    """Hashes of 256 bits whose first bits are set: distances from the empty hash."""
+    return np.array([np.packbits(np.arange(256) < distance) for distance in distances])
+
+
+def test_near_duplicates_are_joined_through_others():
+    groups = near_duplicate_groups(hashes(0, 15, 30, 100, 110, 200), bits=20)
+    assert groups.tolist() == [0, 0, 0, 1, 1, 2]
+
+
+def test_distance_of_exactly_the_limit_joins():
+    assert near_duplicate_groups(hashes(0, 20, 41), bits=20).tolist() == [0, 0, 1]
+    assert near_duplicate_groups(hashes(0, 0, 1), bits=0).tolist() == [0, 0, 1]
+
+
+@st.composite
+def image_sets(draw):
+    """Labels and groups of some images, at least six groups of each of two or three classes."""
+    labels, groups = [], []
+    for label in range(draw(st.integers(2, 3))):
+        for size in draw(st.lists(st.integers(1, 4), min_size=6, max_size=30)):
+            group = len(set(groups))
+            labels += [label] * size
+            groups += [group] * size
+    return np.array(labels), np.array(groups)
+
+
+@settings(deadline=None, max_examples=40)
+@given(image_sets(), st.integers(2, 5), st.integers(0, 100))
+def test_folds_keep_groups_whole_and_hold_every_class(images, folds, seed):
+    labels, groups = images
+    fold_of = stratified_group_folds(labels, groups, list("abc")[: labels.max() + 1], folds, seed)
+    assert set(fold_of) == set(range(folds))
+    for group in np.unique(groups):
+        assert len(set(fold_of[groups == group])) == 1
+
+
+def test_folds_keep_class_shares():
+    labels = np.repeat([0, 1], [98, 155])
+    fold_of = stratified_group_folds(labels, np.arange(253), CLASSES, 5, 0)
+    for fold in range(5):
+        assert abs(labels[fold_of == fold].mean() - labels[fold_of != fold].mean()) < 0.02
+
+
+def test_too_few_images_for_the_folds_are_told_by_name():
+    with pytest.raises(UserError, match=r"'no' has 1 independent image.*split\.folds: 5"):
+        stratified_group_folds(np.repeat([0, 1], [1, 20]), np.arange(21), CLASSES, 5, 0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(image_sets(), st.floats(0.3, 1.2), st.integers(0, 10_000))
+def test_bootstrap_samples_do_not_leak_and_hold_every_class(images, fraction, seed):
+    labels, groups = images
+    classes = list("abc")[: labels.max() + 1]
+    in_bag, out_of_bag = bootstrap_sample(labels, groups, classes, fraction, seed)
+    assert not set(groups[in_bag]) & set(groups[out_of_bag])
+    assert set(labels[in_bag]) == set(labels[out_of_bag]) == set(labels)
+    for label in set(labels):
+        assert np.sum(labels[in_bag] == label) == max(1, round(fraction * np.sum(labels == label)))
+    again = bootstrap_sample(labels, groups, classes, fraction, seed)
+    np.testing.assert_array_equal(in_bag, again[0])
+
+
+def test_bootstrap_draws_with_replacement_and_leaves_about_a_third_out():
+    labels = np.repeat([0, 1], [500, 500])
+    in_bag, out_of_bag = bootstrap_sample(labels, np.arange(1000), CLASSES, 1.0, 0)
+    assert len(in_bag) == 1000
+    assert abs(len(out_of_bag) / 1000 - np.exp(-1)) < 0.04
+
+
+def test_a_class_that_cannot_be_left_out_is_told_by_name():
+    with pytest.raises(UserError, match="'yes' has no out-of-bag image"):
+        bootstrap_sample(np.repeat([0, 1], [20, 1]), np.arange(21), CLASSES, 1.0, 0)

@@ -1,0 +1,52 @@
+"""Stopped, killed or interrupted: no process is left behind, and the next run goes on."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from conftest import SMALL, Project
+
+
+def processes_of(project: Project) -> list[psutil.Process]:
+    """Every process that works in the project's folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and process.cwd().startswith(str(project.path)):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            continue
+    return found
+
+
+def wait_for(condition, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.2)
+    return condition()
+
+
+def in_training(project: Project):
+    return [process for process in processes_of(project) if "stages.train" in " ".join(process.cmdline()[:3])]
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "kill", "terminate"])
+def test_nothing_is_left_running_and_the_next_run_works(done, how):
+    done.edit(train__epochs=9999)
+    repro = done.start("dvc", "repro")
+    assert wait_for(lambda: len(in_training(done)) >= 2, 60), "two members should be in training"
+    time.sleep(4)
+    if how == "ctrl-c":  # a terminal signals the whole foreground group
+        os.killpg(repro.pid, signal.SIGINT)
+    else:
+        repro.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
+    assert wait_for(lambda: not processes_of(done), 8), [process.cmdline() for process in processes_of(done)]
+    assert repro.wait() != 0
+    done.edit(train__epochs=SMALL["train.epochs"])
+    output = done.run("dvc", "repro")
+    assert "all 3 members are trained already" in output or "fan-out' didn't change" in output
+    assert "up to date" in done.run("dvc", "status")
