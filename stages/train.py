@@ -48,8 +48,11 @@ def main() -> None:
 
     precision = set_up(params.train.threads, member.seed)
     with RadReader() as rad:
-        model = build(params.network.name, rad.shape[1], len(classes), member.l1, member.l2, member.dropout)
-        history = fit(model, rad, sample["in_bag"], out_of_bag, len(classes), params.train, member)
+        shape = params.network.name, rad.shape[1], len(classes), member.l1, member.l2, member.dropout
+        trained = build(*shape, fused=True)
+        history = fit(trained, rad, sample["in_bag"], out_of_bag, len(classes), params.train, member)
+        model = build(*shape)
+        model.set_weights(trained.get_weights())
         predictions = {"out_of_bag": predict(model, rad, out_of_bag), "test": predict(model, rad, test)}
         of_out_of_bag = rad.labels[out_of_bag]
 
@@ -91,6 +94,7 @@ def fit(
     model.compile(
         keras.optimizers.Adam(learning_rate(member.learning_rate, steps, train), global_clipnorm=train.clip_norm),
         keras.losses.CategoricalCrossentropy(label_smoothing=train.label_smoothing),
+        steps_per_execution=steps,
         metrics=["accuracy", keras.metrics.CategoricalCrossentropy(name="log_loss")],
     )
     callbacks: list[keras.callbacks.Callback] = [Tell(train.epochs)]

@@ -9,9 +9,12 @@ from stages.shared.machine import MEMBER_MEMORY, free_memory, number_of_jobs, us
 @pytest.mark.parametrize(
     ("wanted", "stale", "threads", "cores", "members_in_memory", "expected"),
     [
-        ("auto", 9, 1, 4, 16, (4, "cores")),
-        ("auto", 9, 2, 5, 16, (2, "cores")),
+        ("auto", 8, 1, 4, 16, (4, "cores")),
+        ("auto", 8, 2, 5, 16, (2, "cores")),
         ("auto", 9, 8, 4, 16, (1, "cores")),
+        ("auto", 5, 1, 2, 16, (3, "cores")),
+        ("auto", 9, 1, 2, 16, (3, "cores")),
+        ("auto", 3, 1, 2, 16, (3, "members to train")),
         ("auto", 3, 1, 8, 16, (3, "members to train")),
         ("auto", 9, 1, 8, 2, (2, "free memory")),
         ("auto", 9, 1, 8, 0, (1, "free memory")),

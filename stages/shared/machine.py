@@ -24,7 +24,8 @@ def number_of_jobs(wanted: int | str, stale: int, threads: int, cores: int, memo
     Parameters
     ----------
     wanted : int or "auto"
-        The user's wish. Memory may cut it short; cores only limit "auto".
+        The user's wish; memory may cut it short. "auto" is one for each core, and as many more as make the last round
+        of members as full as the others: five members on two cores go as three and two, not as two, two and one.
     stale : int
         Members that are to be trained.
     threads : int
@@ -39,11 +40,12 @@ def number_of_jobs(wanted: int | str, stale: int, threads: int, cores: int, memo
     Jobs
         At least one.
     """
+    rounds = max(1, stale // max(1, cores // threads))
     limits = {
         "members to train": stale,
         "free memory": memory // MEMBER_MEMORY,
         "fan_out.jobs": wanted if wanted != "auto" else stale,
-        "cores": cores // threads if wanted == "auto" else stale,
+        "cores": -(-stale // rounds) if wanted == "auto" else stale,
     }
     limit = min(limits, key=limits.get)
     return Jobs(max(1, limits[limit]), limit)
