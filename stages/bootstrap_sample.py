@@ -8,10 +8,10 @@ Writes  data/bootstrap/member-NN.json   rows of the RAD; an in-bag row may repea
 
 import numpy as np
 
-from stages.shared.errors import run_stage
 from stages.shared.files import read_json, write_json
 from stages.shared.params import load_params, member_name, member_seed
 from stages.shared.rad import read_metadata
+from stages.shared.running import run_stage
 from stages.shared.sampling import bootstrap_sample
 
 

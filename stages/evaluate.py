@@ -16,11 +16,11 @@ import numpy as np
 from sklearn import metrics as sk
 
 from stages.shared import metrics, pictures
-from stages.shared.errors import run_stage
 from stages.shared.files import read_json, write_bytes, write_json
 from stages.shared.members import METRICS, MODELS, read_predictions
 from stages.shared.params import load_params
 from stages.shared.rad import RadReader, read_metadata
+from stages.shared.running import run_stage
 from stages.shared.voting import vote
 
 PLOTS = Path("plots")

@@ -24,12 +24,13 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from stages.shared.errors import UserError, for_children, run_stage
+from stages.shared.errors import UserError
 from stages.shared.files import write_json
-from stages.shared.machine import free_memory, number_of_jobs, usable_cores
+from stages.shared.machine import Jobs, free_memory, gpu_slots, number_of_jobs, usable_cores, visible_gpus
 from stages.shared.members import METRICS, MODELS
 from stages.shared.params import Params, load_params
 from stages.shared.progress import parse_epoch_line
+from stages.shared.running import for_children, run_stage
 
 LOGS = Path(".dvc/tmp/fan-out")
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
@@ -64,15 +65,18 @@ class Run:
     measures: dict[str, float] = field(default_factory=dict)
     first_epoch: float = 0.0
     read: int = 0
+    gpus: str | None = None
 
     @property
     def log(self) -> Path:
         return LOGS / f"{self.name}.log"
 
-    def start(self) -> None:
+    def start(self, gpus: str | None) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [*DVC, "repro", "--single-item", f"train@{self.name}"]
         environment = {**os.environ, **for_children(), "PYTHONUNBUFFERED": "1"}
+        if gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus = gpus
         self.started = time.monotonic()
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
@@ -125,13 +129,18 @@ def train_stale(names: list[str], params: Params) -> list[Run]:
     if not stale:
         print(f"all {len(names)} members are trained already")
         return []
-    jobs = number_of_jobs(params.fan_out.jobs, len(stale), params.train.threads, usable_cores(), free_memory())
+    gpus = gpu_slots(visible_gpus(), params.train.replicas, params.fan_out.members_per_gpu)
+    jobs = number_of_jobs(params.fan_out.jobs, len(stale), params.train.threads, usable_cores(), free_memory(), len(gpus))
     print(f"{len(stale)} of {len(names)} members to train, {jobs.number} at a time (limit: {jobs.limit})", flush=True)
-    return train_all([Run(name) for name in stale], jobs.number)
+    return train_all([Run(name) for name in stale], jobs, gpus)
 
 
-def train_all(runs: list[Run], jobs: int) -> list[Run]:
-    """Run them, so many at a time; return those that failed. None is left running when this ends, however it ends."""
+def train_all(runs: list[Run], jobs: Jobs, gpus: list[str]) -> list[Run]:
+    """Run them, so many at a time, each on GPUs of its own if there are any; return those that failed.
+
+    None is left running when this ends, however it ends.
+    """
+    free = list(gpus)
     waiting, running, failed = list(runs), [], []
     told = time.monotonic()
     console = Console()
@@ -140,12 +149,14 @@ def train_all(runs: list[Run], jobs: int) -> list[Run]:
         if live:
             live.start()
         while waiting or running:
-            while waiting and len(running) < jobs:
+            at_once = jobs.last if len(waiting) + len(running) <= jobs.last else jobs.number
+            while waiting and len(running) < at_once:
                 running.append(waiting.pop(0))
-                running[-1].start()
+                running[-1].start(free.pop(0) if free else None)
             time.sleep(0.2)
             for run in [run for run in running if run.look()]:
                 running.remove(run)
+                free += [run.gpus] if run.gpus is not None else []
                 failed += [run] if run.failed() else []
                 if not live:
                     print(run.line(), flush=True)

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.shared.errors import UserError, run_stage
+from stages.shared.errors import UserError
 from stages.shared.files import write_json
 from stages.shared.images import ImageError, Picture, decode
 from stages.shared.params import load_params
 from stages.shared.progress import progress
 from stages.shared.rad import BATCH, IMAGES, METADATA, write_rad
+from stages.shared.running import run_stage
 
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.shared.errors import run_stage
 from stages.shared.files import write_bytes
 from stages.shared.params import load_params
 from stages.shared.phantoms import KINDS, draw
 from stages.shared.progress import progress
+from stages.shared.running import run_stage
 
 FOLDER = Path("data/phantom")
 

@@ -8,10 +8,10 @@ Writes  data/split.json   test and training rows of the RAD, the group of near d
 
 import numpy as np
 
-from stages.shared.errors import run_stage
 from stages.shared.files import write_json
 from stages.shared.params import load_params
 from stages.shared.rad import read_metadata
+from stages.shared.running import run_stage
 from stages.shared.sampling import near_duplicate_groups, stratified_group_folds
 
 

@@ -14,18 +14,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from stages.shared.augmentation import augment
+from stages.shared.batches import PREDICTED_AT_ONCE, training_batches, validation_batches
 from stages.shared.devices import set_up
-from stages.shared.errors import UserError, run_stage
+from stages.shared.errors import UserError
 from stages.shared.files import read_json, write_bytes, write_json
 from stages.shared.members import METRICS, MODELS, write_predictions
 from stages.shared.models import save_model
-from stages.shared.networks import build
+from stages.shared.networks import build, training_normalization
 from stages.shared.params import Member, Train, load_params
 from stages.shared.progress import epoch_line
 from stages.shared.rad import RadReader, read_metadata
+from stages.shared.running import run_stage
 
 WARM_UP_EPOCHS = 3
 COLUMNS = {  # of history.csv, and Keras's names of them
@@ -46,11 +46,12 @@ def main() -> None:
     sample = read_json(f"data/bootstrap/{name}.json", "in_bag", "out_of_bag")
     out_of_bag, test = sample["out_of_bag"], read_json("data/split.json", "test")["test"]
 
-    precision = set_up(params.train.threads, member.seed)
+    devices = set_up(params.train.threads, member.seed, params.train.precision, params.train.replicas)
     with RadReader() as rad:
         shape = params.network.name, rad.shape[1], len(classes), member.l1, member.l2, member.dropout
-        trained = build(*shape, fused=True)
-        history = fit(trained, rad, sample["in_bag"], out_of_bag, len(classes), params.train, member)
+        with devices.scope():
+            trained = build(*shape, training_normalization(params.train.replicas))
+            history = fit(trained, rad, sample["in_bag"], out_of_bag, len(classes), params.train, member)
         model = build(*shape)
         model.set_weights(trained.get_weights())
         predictions = {"out_of_bag": predict(model, rad, out_of_bag), "test": predict(model, rad, test)}
@@ -75,7 +76,7 @@ def main() -> None:
             },
             "epochs": len(history),
             "weights": model.count_params(),
-            "precision": precision,
+            "precision": devices.precision,
         },
     )
 
@@ -90,11 +91,11 @@ def fit(
     list of tuples
         For each epoch its number, counted from 1, and the values of `COLUMNS`.
     """
-    steps = -(-len(in_bag) // train.batch_size)
+    steps = -(-len(in_bag) // (train.batch_size * train.replicas))
     model.compile(
         keras.optimizers.Adam(learning_rate(member.learning_rate, steps, train), global_clipnorm=train.clip_norm),
         keras.losses.CategoricalCrossentropy(label_smoothing=train.label_smoothing),
-        steps_per_execution=steps,
+        steps_per_execution=steps if train.replicas == 1 else 1,  # TensorFlow fails on loops of synchronised steps
         metrics=["accuracy", keras.metrics.CategoricalCrossentropy(name="log_loss")],
     )
     callbacks: list[keras.callbacks.Callback] = [Tell(train.epochs)]
@@ -111,30 +112,9 @@ def fit(
         shuffle=False,
         verbose=0,
         callbacks=callbacks,
-        validation_data=(rad.images(out_of_bag), np.eye(classes, dtype=np.float32)[rad.labels[out_of_bag]]),
-        validation_batch_size=64,
+        validation_data=validation_batches(rad, out_of_bag, classes, train.cache),
     )
     return callbacks[0].history
-
-
-def training_batches(rad: RadReader, in_bag: list[int], classes: int, train: Train, member: Member) -> tf.data.Dataset:
-    """Endless batches of augmented images, labels (one-hot) and weights; each pass over the in-bag images is shuffled anew."""
-    images, labels = tf.constant(rad.images(in_bag)), rad.labels[in_bag]
-    counts = np.bincount(labels, minlength=classes)
-    weights = len(labels) / (classes * counts) if train.class_weights == "balanced" else np.ones(classes)
-    one_hot, weight_of = tf.one_hot(labels, classes), tf.constant(weights[labels], tf.float32)
-    strength = {key: value * member.augment for key, value in train.augment.model_dump(exclude={"flip"}).items()}
-
-    def batch(step: tf.Tensor, chosen: tf.Tensor):
-        seed = tf.stack([step, tf.constant(member.seed, tf.int64)])
-        return (
-            augment(tf.gather(images, chosen), seed, train.augment.flip, **strength),
-            tf.gather(one_hot, chosen),
-            tf.gather(weight_of, chosen),
-        )
-
-    positions = tf.data.Dataset.range(len(in_bag)).shuffle(len(in_bag), member.seed).repeat()
-    return positions.batch(train.batch_size, drop_remainder=True).enumerate().map(batch).prefetch(tf.data.AUTOTUNE)
 
 
 def learning_rate(peak: float, steps: int, train: Train) -> float | keras.optimizers.schedules.LearningRateSchedule:
@@ -150,7 +130,7 @@ def learning_rate(peak: float, steps: int, train: Train) -> float | keras.optimi
 
 def predict(model: keras.Model, rad: RadReader, rows: list[int]) -> np.ndarray:
     """Class probabilities of the images at these rows, read batch by batch: float32, shape (len(rows), classes)."""
-    batches = [rows[start : start + 64] for start in range(0, len(rows), 64)]
+    batches = [rows[start : start + PREDICTED_AT_ONCE] for start in range(0, len(rows), PREDICTED_AT_ONCE)]
     return np.concatenate([model.predict_on_batch(rad.images(batch).astype(np.float32)) for batch in batches])
 
 

@@ -8,11 +8,11 @@ Writes  models/weights.json
 
 import numpy as np
 
-from stages.shared.errors import run_stage
 from stages.shared.files import read_json, write_json
 from stages.shared.members import MODELS, read_predictions
 from stages.shared.params import load_params
 from stages.shared.rad import read_metadata
+from stages.shared.running import run_stage
 from stages.shared.voting import score, weights
 
 

@@ -1,31 +1,29 @@
-"""How many members train at a time, and in which precision, is decided from what the machine has."""
+"""How many members train at a time, and on which GPUs, is decided from what the machine has."""
 
 import pytest
 
-from stages.shared.devices import choose_precision
-from stages.shared.machine import MEMBER_MEMORY, free_memory, number_of_jobs, usable_cores
+from stages.shared.machine import MEMBER_MEMORY, free_memory, gpu_slots, number_of_jobs, usable_cores, visible_gpus
 
 
 @pytest.mark.parametrize(
     ("wanted", "stale", "threads", "cores", "members_in_memory", "expected"),
     [
-        ("auto", 8, 1, 4, 16, (4, "cores")),
-        ("auto", 8, 2, 5, 16, (2, "cores")),
-        ("auto", 9, 8, 4, 16, (1, "cores")),
-        ("auto", 5, 1, 2, 16, (3, "cores")),
-        ("auto", 9, 1, 2, 16, (3, "cores")),
-        ("auto", 3, 1, 2, 16, (3, "members to train")),
-        ("auto", 3, 1, 8, 16, (3, "members to train")),
-        ("auto", 9, 1, 8, 2, (2, "free memory")),
-        ("auto", 9, 1, 8, 0, (1, "free memory")),
-        (6, 9, 1, 2, 16, (6, "fan_out.jobs")),
-        (6, 9, 1, 2, 4, (4, "free memory")),
-        (1, 9, 1, 8, 16, (1, "fan_out.jobs")),
+        ("auto", 9, 1, 4, 16, (4, "cores", 7)),
+        ("auto", 5, 1, 2, 16, (2, "cores", 3)),
+        ("auto", 9, 2, 5, 16, (2, "cores", 3)),
+        ("auto", 9, 8, 4, 16, (1, "cores", 1)),
+        ("auto", 9, 1, 4, 5, (4, "cores", 5)),
+        ("auto", 3, 1, 8, 16, (3, "members to train", 3)),
+        ("auto", 9, 1, 8, 2, (2, "free memory", 2)),
+        ("auto", 9, 1, 8, 0, (1, "free memory", 1)),
+        (6, 9, 1, 2, 16, (6, "fan_out.jobs", 6)),
+        (6, 9, 1, 2, 4, (4, "free memory", 4)),
+        (1, 9, 1, 8, 16, (1, "fan_out.jobs", 1)),
     ],
 )
 def test_number_of_jobs(wanted, stale, threads, cores, members_in_memory, expected):
     jobs = number_of_jobs(wanted, stale, threads, cores, members_in_memory * MEMBER_MEMORY)
-    assert (jobs.number, jobs.limit) == expected
+    assert (jobs.number, jobs.limit, jobs.last) == expected
 
 
 def test_this_machine_has_cores_and_memory():
@@ -34,8 +32,29 @@ def test_this_machine_has_cores_and_memory():
 
 
 @pytest.mark.parametrize(
-    ("gpus", "precision"),
-    [([], "float32"), ([(6, 1)], "float32"), ([(7, 0)], "mixed_float16"), ([(9, 0), (6, 0)], "float32"), ([None], "float32")],
+    ("gpus", "replicas", "members_per_gpu", "slots"),
+    [
+        ([], 1, 1, []),
+        (["0"], 1, 1, ["0"]),
+        (["0", "1"], 1, 1, ["0", "1"]),
+        (["0", "1"], 1, 2, ["0", "1", "0", "1"]),
+        (["0", "1", "2", "3"], 2, 1, ["0,1", "2,3"]),
+        (["0", "1", "2"], 2, 1, ["0,1"]),
+        (["4"], 2, 1, ["4"]),
+        (["GPU-a", "GPU-b"], 1, 1, ["GPU-a", "GPU-b"]),
+    ],
 )
-def test_precision_is_mixed_only_where_every_gpu_has_units_for_it(gpus, precision):
-    assert choose_precision(gpus) == precision
+def test_members_that_train_at_a_time_see_gpus_of_their_own(gpus, replicas, members_per_gpu, slots):
+    assert gpu_slots(gpus, replicas, members_per_gpu) == slots
+
+
+def test_gpus_limit_the_members_at_a_time_and_cores_do_not():
+    jobs = number_of_jobs("auto", 9, 1, 2, 64 * MEMBER_MEMORY, gpu_slots=4)
+    assert (jobs.number, jobs.limit) == (4, "GPUs")
+
+
+def test_gpus_are_those_that_the_user_lets_be_seen(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert visible_gpus() == ["2", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert visible_gpus() == []

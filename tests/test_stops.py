@@ -38,13 +38,13 @@ def in_training(project: Project):
 def test_nothing_is_left_running_and_the_next_run_works(done, how):
     done.edit(train__epochs=9999)
     repro = done.start("dvc", "repro")
-    assert wait_for(lambda: len(in_training(done)) >= 2, 60), "two members should be in training"
+    assert wait_for(lambda: len(in_training(done)) >= 2, 120), "two members should be in training"
     time.sleep(4)
     if how == "ctrl-c":  # a terminal signals the whole foreground group
         os.killpg(repro.pid, signal.SIGINT)
     else:
         repro.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
-    assert wait_for(lambda: not processes_of(done), 8), [process.cmdline() for process in processes_of(done)]
+    assert wait_for(lambda: not processes_of(done), 15), [process.cmdline() for process in processes_of(done)]
     assert repro.wait() != 0
     done.edit(train__epochs=SMALL["train.epochs"])
     output = done.run("dvc", "repro")

@@ -1,5 +1,7 @@
 """What this machine has, for deciding how many members train at a time. It decides no result."""
 
+import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,20 +14,65 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Jobs:
-    """How many members train at a time, and why not more."""
+    """How many members train at a time, and why not more.
+
+    Attributes
+    ----------
+    number : int
+        At least one.
+    limit : str
+        What allows no more.
+    last : int
+        Once no more than so many are left, all of them run: so the last ones share the cores, where otherwise some would
+        stand idle. Five members on two cores go as two and three, not as two, two and one.
+    """
 
     number: int
     limit: str
+    last: int
 
 
-def number_of_jobs(wanted: int | str, stale: int, threads: int, cores: int, memory: int) -> Jobs:
+def gpu_slots(gpus: list[str], replicas: int, members_per_gpu: int) -> list[str]:
+    """Which GPUs the members that train at a time may see: a value of CUDA_VISIBLE_DEVICES for each of them.
+
+    Parameters
+    ----------
+    gpus : list of str
+        The names of the GPUs, such as "0".
+    replicas : int
+        GPUs of a member.
+    members_per_gpu : int
+        Members that share a GPU at a time.
+
+    Returns
+    -------
+    list of str
+        None where there are no GPUs. Neighbours have different GPUs, so that few members spread over all of them.
+    """
+    groups = [",".join(gpus[start : start + replicas]) for start in range(0, len(gpus), replicas)]
+    return groups[: max(1, len(gpus) // replicas)] * members_per_gpu
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, by their names in CUDA_VISIBLE_DEVICES; TensorFlow is not asked, since it is slow."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        names = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        return [name.strip() for name in names if name.strip() not in ("", "-1")]
+    try:
+        command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return []
+    return answer.stdout.split() if answer.returncode == 0 else []
+
+
+def number_of_jobs(wanted: int | str, stale: int, threads: int, cores: int, memory: int, gpu_slots: int = 0) -> Jobs:
     """How many members to train at a time.
 
     Parameters
     ----------
     wanted : int or "auto"
-        The user's wish; memory may cut it short. "auto" is one for each core, and as many more as make the last round
-        of members as full as the others: five members on two cores go as three and two, not as two, two and one.
+        The user's wish; memory may cut it short. "auto" is one for each core.
     stale : int
         Members that are to be trained.
     threads : int
@@ -34,21 +81,25 @@ def number_of_jobs(wanted: int | str, stale: int, threads: int, cores: int, memo
         Cores that this process may use.
     memory : int
         Bytes that are free.
+    gpu_slots : int
+        Members that the GPUs have room for; 0 where there is no GPU.
 
     Returns
     -------
     Jobs
-        At least one.
     """
-    rounds = max(1, stale // max(1, cores // threads))
+    slots = max(1, cores // threads)
     limits = {
         "members to train": stale,
         "free memory": memory // MEMBER_MEMORY,
         "fan_out.jobs": wanted if wanted != "auto" else stale,
-        "cores": -(-stale // rounds) if wanted == "auto" else stale,
+        "GPUs": gpu_slots or stale,
+        "cores": slots if wanted == "auto" and not gpu_slots else stale,
     }
     limit = min(limits, key=limits.get)
-    return Jobs(max(1, limits[limit]), limit)
+    number = max(1, limits[limit])
+    last = min(2 * slots - 1, limits["free memory"]) if limit == "cores" else number
+    return Jobs(number, limit, max(number, last))
 
 
 def usable_cores() -> int:

@@ -1,5 +1,8 @@
 """The networks, by name. Each takes grey images, n×h×w×1, levels 0 to 255, and returns class probabilities, n×classes."""
 
+from collections.abc import Callable
+from functools import partial
+
 import keras
 import tensorflow as tf
 from keras import layers, regularizers
@@ -22,7 +25,14 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return outputs
 
 
-def build(name: str, size: int, classes: int, l1: float, l2: float, dropout: float, fused: bool = False) -> keras.Model:
+def training_normalization(replicas: int) -> Callable[..., layers.BatchNormalization]:
+    """Batch normalisation to train with: fast on one device, of the whole batch where it is spread over several."""
+    return FusedBatchNormalization if replicas == 1 else partial(layers.BatchNormalization, synchronized=True)
+
+
+def build(
+    name: str, size: int, classes: int, l1: float, l2: float, dropout: float, normalization: Callable = layers.BatchNormalization
+) -> keras.Model:
     """A fresh network; its weights come from Keras's random seed.
 
     Parameters
@@ -37,12 +47,12 @@ def build(name: str, size: int, classes: int, l1: float, l2: float, dropout: flo
         Penalties on the kernels of convolutions and dense layers.
     dropout : float
         Share of the features dropped before the last layer, below 1.
-    fused : bool
-        Built to train fast, of layers that are not Keras's own. A network built without it takes its weights.
+    normalization : callable
+        Makes the batch normalisation layers; the weights fit those of a network built with another.
     """
     penalty = regularizers.L1L2(l1, l2) if l1 or l2 else None
     images = keras.Input((size, size, 1), name="images")
-    features = NETWORKS[name](images, penalty, dropout, FusedBatchNormalization if fused else layers.BatchNormalization)
+    features = NETWORKS[name](images, penalty, dropout, normalization)
     probabilities = layers.Dense(classes, "softmax", dtype="float32", kernel_regularizer=penalty, name="probabilities")(features)
     return keras.Model(images, probabilities, name=name.replace("-", "_"))
 
@@ -58,7 +68,7 @@ def seed_cnn(images, penalty, dropout, _):
     return layers.Dropout(dropout)(x)
 
 
-def residual(images, penalty, dropout, batch_normalization):
+def residual(images, penalty, dropout, normalization):
     """A small residual network: each image standardised, a strided stem, one residual block at each of three scales.
 
     References
@@ -72,7 +82,7 @@ def residual(images, penalty, dropout, batch_normalization):
         )(x)
 
     def activate(x):
-        return layers.ReLU()(batch_normalization(momentum=0.9)(x))
+        return layers.ReLU()(normalization(momentum=0.9)(x))
 
     x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False, epsilon=1.0)(images)
     x = activate(convolve(x, 16, 5, 2))

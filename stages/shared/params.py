@@ -92,8 +92,15 @@ class Train(Section):
     epochs: Count = Field(description="most epochs of a member")
     batch_size: Count = Field(description="images in a batch")
     threads: Count = Field(description="CPU threads of a member; another number rounds differently")
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        description="of the arithmetic; auto: mixed_float16 on GPUs made for it, else float32"
+    )
+    replicas: Count = Field(description="devices over which a member spreads each batch, of batch_size images each")
+    cache: Literal["auto", "memory", "none"] = Field(
+        description="pixels in memory, or read from the RAD batch by batch; auto: what memory allows; the result is the same"
+    )
     schedule: Literal["cosine", "constant"] = Field(description="learning rate: warm-up and a cosine down to 0, or constant")
-    clip_norm: Positive | None = Field(description="largest norm of the gradient; null: not clipped")
+    clip_norm: Positive | None = Field(description="largest norm of the gradient, with replicas of each one's; null: not clipped")
     early_stopping: Count | None = Field(
         description="epochs without a better out-of-bag log loss before it stops; the best weights are kept; null: off"
     )
@@ -127,7 +134,8 @@ class Member(Recipe):
 
 
 class FanOut(Section):
-    jobs: Count | Literal["auto"] = Field(description="members trained at a time; auto: what cores and memory allow")
+    jobs: Count | Literal["auto"] = Field(description="members trained at a time; auto: what cores, GPUs and memory allow")
+    members_per_gpu: Count = Field(description="members that share a GPU at a time")
 
 
 class Weigh(Section):

@@ -1,0 +1,116 @@
+"""Precision, replicas, and pixels in memory or from the disk: decided by what is there, without changing what is learned."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from stages.shared.devices import choose_precision, choose_replicas
+from stages.shared.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "precision"),
+    [
+        ("auto", [], "float32"),
+        ("auto", [(6, 1)], "float32"),
+        ("auto", [(7, 0)], "mixed_float16"),
+        ("auto", [(9, 0), (6, 0)], "float32"),
+        ("auto", [None], "float32"),
+        ("float32", [(9, 0)], "float32"),
+        ("mixed_bfloat16", [], "mixed_bfloat16"),
+    ],
+)
+def test_precision_is_mixed_only_where_every_gpu_has_units_for_it(wanted, gpus, precision):
+    assert choose_precision(wanted, gpus) == precision
+
+
+def test_replicas_take_gpus_or_parts_of_the_cpu():
+    assert choose_replicas(1, 4) == []
+    assert choose_replicas(2, 4) == ["GPU:0", "GPU:1"]
+    assert choose_replicas(2, 0) == ["CPU:0", "CPU:1"]
+    with pytest.raises(UserError, match=r"train\.replicas is 4"):
+        choose_replicas(4, 2)
+
+
+TRAINING = """
+import json, sys
+import numpy as np
+from stages.shared.devices import set_up
+from stages.shared.networks import build, training_normalization
+from stages.shared.params import Params, check
+from stages.shared.rad import RadReader, write_rad
+from stages.train import fit, predict
+import yaml
+
+wanted, folder = json.loads(sys.argv[1]), sys.argv[2]
+content = yaml.safe_load(open("params.yaml"))
+content["train"].update({"epochs": 3, "threads": 2, **wanted})
+params = check(content, Params)
+member = params.ensemble["member-00"].model_copy(update={"dropout": 0.0})
+rng = np.random.default_rng(0)
+labels = np.arange(48) % 2
+images = np.clip(rng.normal(90 + 60 * labels[:, None, None, None], 40, (48, 32, 32, 1)), 0, 255).astype(np.uint8)
+path = f"{folder}/rad.h5"
+write_rad(path, [(images, labels)], 32, 2)
+devices = set_up(2, 0, params.train.precision, params.train.replicas)
+with RadReader(path) as rad:
+    with devices.scope():
+        model = build("residual", 32, 2, 0.0, 1e-4, 0.0, training_normalization(params.train.replicas))
+        history = fit(model, rad, list(range(32)), list(range(32, 48)), 2, params.train, member)
+    plain = build("residual", 32, 2, 0.0, 1e-4, 0.0)
+    plain.set_weights(model.get_weights())
+    probabilities = predict(plain, rad, list(range(32, 48)))
+print("RESULT" + json.dumps({
+    "loss": [epoch[1] for epoch in history],
+    "rates": [epoch[-1] for epoch in history],
+    "probabilities": probabilities.tolist(),
+    "precision": devices.precision,
+    "dtype": str(model.get_layer("probabilities").compute_dtype),
+}))
+"""
+
+
+def train(tmp_path, **wanted) -> dict:
+    """What a training in a process of its own ends with."""
+    command = [sys.executable, "-c", TRAINING, json.dumps(wanted), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.partition("RESULT")[2])
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("one"), batch_size=16)
+
+
+def test_two_replicas_train_as_one_with_the_doubled_batch(tmp_path):
+    """Without clipping, which Keras does for each replica before the gradients are summed."""
+    one = train(tmp_path, batch_size=16, clip_norm=None)
+    two = train(tmp_path, batch_size=8, clip_norm=None, replicas=2)
+    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-4)
+    np.testing.assert_allclose(two["probabilities"], one["probabilities"], atol=1e-3)
+
+
+def test_pixels_from_the_disk_train_the_same_bits_as_pixels_in_memory(one, tmp_path):
+    assert train(tmp_path, batch_size=16, cache="none") == one
+
+
+def test_mixed_precision_trains_and_is_on_record(one, tmp_path):
+    mixed = train(tmp_path, batch_size=16, precision="mixed_bfloat16")
+    assert mixed["precision"] == "mixed_bfloat16"
+    assert mixed["dtype"] == "float32"  # of the probabilities
+    assert np.isfinite(mixed["loss"]).all()
+    np.testing.assert_allclose(mixed["loss"][0], one["loss"][0], rtol=0.1)
+
+
+def test_training_stops_early_and_lowers_its_learning_rate_only_if_told_to(tmp_path):
+    told = train(tmp_path, epochs=30, schedule="constant", early_stopping=3, reduce_lr=1)
+    assert len(told["loss"]) < 30
+    assert told["rates"][-1] <= told["rates"][0] / 2
+    plain = train(tmp_path, epochs=6, schedule="constant", early_stopping=None, reduce_lr=None, clip_norm=None)
+    assert len(plain["loss"]) == 6
+    assert len(set(plain["rates"])) == 1
