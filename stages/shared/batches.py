@@ -37,7 +37,7 @@ def training_batches(rad: RadReader, in_bag: list[int], classes: int, train: Tra
 
     positions = tf.data.Dataset.range(np.iinfo(np.int64).max).map(position)
     positions = positions.batch(train.batch_size * train.replicas, drop_remainder=True)
-    return unsharded(positions.enumerate().map(batch).prefetch(tf.data.AUTOTUNE))
+    return with_settings(positions.enumerate().map(batch))
 
 
 def validation_batches(rad: RadReader, rows: list[int], classes: int, cache: str) -> tf.data.Dataset:
@@ -45,7 +45,7 @@ def validation_batches(rad: RadReader, rows: list[int], classes: int, cache: str
     images, one_hot = pixels(rad, rows, cache), tf.one_hot(rad.labels[rows], classes)
     positions = tf.data.Dataset.range(len(rows)).batch(PREDICTED_AT_ONCE)
     batches = positions.map(lambda chosen: (tf.cast(images(chosen), tf.float32), tf.gather(one_hot, chosen)))
-    return unsharded(batches.prefetch(tf.data.AUTOTUNE))
+    return with_settings(batches)
 
 
 def pixels(rad: RadReader, rows: list[int], cache: str) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -64,8 +64,12 @@ def pixels(rad: RadReader, rows: list[int], cache: str) -> Callable[[tf.Tensor],
     return read
 
 
-def unsharded(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Replicas share out each batch, not the files that it comes from, of which there is one."""
+def with_settings(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Prefetched. Replicas share out each batch, not the files that it comes from, of which there is one.
+
+    tf.data's tuning thread is off: there is nothing to tune, and at the end it was measured to be waited for many seconds.
+    """
     options = tf.data.Options()
+    options.autotune.enabled = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return batches.with_options(options)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
