@@ -56,6 +56,8 @@ def main() -> None:
         model.set_weights(trained.get_weights())
         predictions = {"out_of_bag": predict(model, rad, out_of_bag), "test": predict(model, rad, test)}
         of_out_of_bag = rad.labels[out_of_bag]
+    if not all(np.isfinite(probabilities).all() for probabilities in predictions.values()):
+        raise UserError(f"{name} diverged; expected finite predictions: lower recipes.{member.recipe}.learning_rate")
 
     folder = MODELS / name
     save_model(model, folder / "model.keras")
