@@ -80,7 +80,7 @@ def write_table(name: str, header: Iterable[str], rows: Iterable[Iterable]) -> N
     table = csv.writer(text, lineterminator="\n")
     table.writerow(header)
     table.writerows([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows)
-    write_bytes(PLOTS / "data" / name, text.getvalue().encode())
+    write_bytes(PLOTS / "data" / name, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def write_predictions_table(

@@ -8,6 +8,7 @@ Writes  data/split.json   test and training rows of the RAD, the group of near d
 
 import numpy as np
 
+from stages.shared.errors import UserError
 from stages.shared.files import write_json
 from stages.shared.params import load_params
 from stages.shared.rad import read_metadata
@@ -24,7 +25,13 @@ def main() -> None:
 
     groups = near_duplicate_groups(hashes, params.split.near_duplicate_bits)
     folds = stratified_group_folds(labels, groups, classes, params.split.folds, params.seed)
-    test, training = np.flatnonzero(folds == params.split.fold), np.flatnonzero(folds != params.split.fold)
+    is_test = folds == params.split.fold
+    for label, name in enumerate(classes):
+        if len(set(is_test[labels == label])) < 2:
+            raise UserError(
+                f"fold {params.split.fold} has no image of class {name!r}, or all; change split.fold, split.folds or seed"
+            )
+    test, training = np.flatnonzero(is_test), np.flatnonzero(~is_test)
 
     write_json("data/split.json", {"test": test.tolist(), "training": training.tolist(), "groups": groups.tolist()})
     print(

@@ -2,11 +2,13 @@
 
 import io
 
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+matplotlib.rcParams["text.parse_math"] = False  # class names and paths may hold dollar signs
 DPI = 110
 ENSEMBLE, MEMBER, WRONG = "#1b5e8c", "#9db8c9", "#b3261e"
 
@@ -153,7 +155,7 @@ def gallery(images: np.ndarray, captions: list[str], wrong: list[bool]) -> bytes
         axes.axis("off")
     for axes, image, caption, is_wrong in zip(grid.flat, images, captions, wrong, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(caption, fontsize=8, color=WRONG if is_wrong else "black", parse_math=False)
+        axes.set_title(caption, fontsize=8, color=WRONG if is_wrong else "black")
     return _png(figure)
 
 

@@ -1,0 +1,37 @@
+"""Class folders and files with odd names go through ingest, split and the pictures."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+from stages.shared.pictures import confusion
+
+ODD = [
+    "with space.png",
+    'comma,quote".png',
+    "dollar$x$.png",
+    "tab\tnewline\n.png",
+    "ünï.png",
+    b"latin-\xe9.png".decode(errors="surrogateescape"),
+]
+
+
+def test_odd_names_are_kept_and_told_in_one_line(fresh):
+    for name in ("$a$ b", "ünï,c"):
+        folder = fresh.path / "data/raw" / name
+        (folder / "nested").mkdir(parents=True)
+        for index, file in enumerate(ODD):
+            noise = np.random.default_rng([index, len(name)]).integers(0, 256, (40, 40), np.uint8)
+            Image.fromarray(noise).save(folder / ("nested/" * (index % 2) + file), "PNG")
+        (folder / "broken\n.png").write_bytes(b"")
+        (folder / "Thumbs.db").write_bytes(b"x")
+    fresh.edit(data__source="data/raw", split__folds=2)
+    output = fresh.run("python", "-m", "stages.ingest")
+    assert output.count("left out: ") == 2
+    assert r"broken\n.png': empty file" in output
+    metadata = json.loads(fresh.read("data/rad/metadata.json"))
+    assert metadata["classes"] == ["$a$ b", "ünï,c"]
+    assert len(metadata["images"]) == 12
+    assert "groups of near duplicates" in fresh.run("python", "-m", "stages.split")
+    assert confusion(np.eye(2, dtype=int), metadata["classes"]).startswith(b"\x89PNG")
