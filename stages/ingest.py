@@ -9,10 +9,9 @@ Writes  data/rad/image_data.h5   pixels and labels, written in batches of 32
 """
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -93,12 +92,11 @@ def decode_all(
         except ImageError as error:
             return error
 
-    waiting, submit = [], partial(pool.submit, attempt)
-    todo = iter(files)
-    waiting = [(one, submit(one[1])) for one in islice(todo, 4 * BATCH)]
+    todo = ((name, path, pool.submit(attempt, path)) for name, path in files)
+    waiting = deque(islice(todo, 4 * BATCH))
     while waiting:
-        (name, path), future = waiting.pop(0)
-        waiting += [(one, submit(one[1])) for one in islice(todo, 1)]
+        name, path, future = waiting.popleft()
+        waiting.extend(islice(todo, 1))
         yield name, path, future.result()
 
 

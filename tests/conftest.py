@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -36,15 +37,15 @@ class Project:
         return done.stdout
 
     def start(self, *command: str) -> subprocess.Popen:
-        """Start a command there in a session of its own, as a terminal would."""
+        """Start a command there as a terminal does: in a session of its own, and heeding Ctrl-C even if the tests do not."""
         return subprocess.Popen(
             command,
             cwd=self.path,
             env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
 
     @property

@@ -9,13 +9,14 @@ import pytest
 from conftest import SMALL, Project
 
 
-def processes_of(project: Project) -> list[psutil.Process]:
-    """Every process that works in the project's folder."""
-    found = []
+def processes_of(project: Project, command: str = "") -> dict[int, str]:
+    """Every process that works in the project's folder and whose command line holds the given words, by its number."""
+    found = {}
     for process in psutil.process_iter():
         try:
-            if process.status() != psutil.STATUS_ZOMBIE and process.cwd().startswith(str(project.path)):
-                found.append(process)
+            line = " ".join(process.cmdline())
+            if process.status() != psutil.STATUS_ZOMBIE and process.cwd().startswith(str(project.path)) and command in line:
+                found[process.pid] = line
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue
     return found
@@ -30,22 +31,22 @@ def wait_for(condition, seconds: float) -> bool:
     return condition()
 
 
-def in_training(project: Project):
-    return [process for process in processes_of(project) if "stages.train" in " ".join(process.cmdline()[:3])]
-
-
 @pytest.mark.parametrize("how", ["ctrl-c", "kill", "terminate"])
 def test_nothing_is_left_running_and_the_next_run_works(done, how):
     done.edit(train__epochs=9999)
     repro = done.start("dvc", "repro")
-    assert wait_for(lambda: len(in_training(done)) >= 2, 120), "two members should be in training"
-    time.sleep(4)
-    if how == "ctrl-c":  # a terminal signals the whole foreground group
-        os.killpg(repro.pid, signal.SIGINT)
-    else:
-        repro.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
-    assert wait_for(lambda: not processes_of(done), 15), [process.cmdline() for process in processes_of(done)]
-    assert repro.wait() != 0
+    try:
+        assert wait_for(lambda: len(processes_of(done, "python -m stages.train")) >= 2, 120), "two members should be in training"
+        time.sleep(4)
+        if how == "ctrl-c":  # a terminal signals the whole foreground group
+            os.killpg(repro.pid, signal.SIGINT)
+        else:
+            repro.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
+        assert wait_for(lambda: not processes_of(done), 15), processes_of(done)
+        assert repro.wait() != 0
+    finally:
+        for pid in processes_of(done):
+            os.kill(pid, signal.SIGKILL)
     done.edit(train__epochs=SMALL["train.epochs"])
     output = done.run("dvc", "repro")
     assert "all 3 members are trained already" in output or "fan-out' didn't change" in output
