@@ -22,7 +22,6 @@ from stages.shared.machine import usable_cores
 from stages.shared.running import TIMINGS
 
 PICTURE = Path("dvc_plots/concurrency.png")
-COLOURS = {"train": "#1b5e8c", "fan-out": "#9db8c9"}
 
 
 @dataclass(frozen=True)
@@ -114,11 +113,12 @@ def last_run(timings: list[Timing], pause: float = 20.0) -> list[Timing]:
 
 
 def stage_graph() -> nx.DiGraph:
-    """The stages by name, each pointing to those it depends on; members also wait for `fan-out`, which starts them."""
+    """The stages by name, each pointing to those it depends on, with the members that `fan-out` trains."""
     with Repo() as repo:
         graph = nx.relabel_nodes(repo.index.graph, lambda stage: stage.addressing)
     for name in [name for name in graph if name.startswith("train@")]:
-        graph.add_edge(name, "fan-out")
+        member = name.removeprefix("train@")
+        graph.add_edges_from([(member, "fan-out"), (name, member)])
     return graph
 
 
@@ -128,7 +128,7 @@ def measure(run: list[Timing], graph: nx.DiGraph) -> Concurrency:
     depth: dict[str, float] = {}
     for stage in reversed(list(nx.topological_sort(graph))):
         depth[stage] = cpu.get(stage, 0.0) + max((depth[below] for below in graph.successors(stage)), default=0.0)
-    members = [timing for timing in run if timing.stage.startswith("train@")]
+    members = [timing for timing in run if timing.stage.startswith("member-")]
     return Concurrency(
         work=sum(cpu.values()),
         depth=max(depth.values()),
@@ -144,7 +144,7 @@ def draw(run: list[Timing], path: Path) -> None:
     axes = figure.subplots()
     zero = min(timing.start for timing in run)
     for timing in run:
-        colour = COLOURS.get(timing.stage.split("@")[0], "#7a7a7a")
+        colour = "#1b5e8c" if timing.stage.startswith("member-") else "#9db8c9"
         axes.barh(timing.stage, timing.wall, left=timing.start - zero, color=colour)
         axes.text(timing.end - zero, timing.stage, f" {timing.wall:.0f} s", va="center", fontsize="small")
     axes.invert_yaxis()

@@ -1,24 +1,27 @@
-"""Trains the members side by side: several `dvc repro --single-item train@MEMBER` at a time.
+"""Trains the members that changed side by side, each in a process of its own.
 
     dvc repro fan-out
 
-DVC runs one stage after the other, but holds no lock while a stage's command runs. So this stage starts DVC for the
-members that changed; when the outer DVC reaches them, they are in the cache. How many run at a time changes no result.
+DVC runs one stage after the other. So this stage trains the members ahead of their own stages, into scratch folders; when
+DVC comes to `train@MEMBER`, that only puts the result in its place. How many train at a time changes no result.
 
 Reads   all that members read; params: members, recipes, ensemble, network, train; fan_out, which DVC does not track
 Writes  data/fan-out.json, a marker: where it is missing, as in a fresh clone, members train side by side again
 """
 
-import json
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
+from typing import IO
 
-from dvc.utils.serialize import load_yaml, modify_yaml
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -27,13 +30,12 @@ from rich.table import Table
 from stages.shared.errors import UserError
 from stages.shared.files import write_json
 from stages.shared.machine import Jobs, free_memory, gpu_slots, number_of_jobs, usable_cores, visible_gpus
-from stages.shared.members import METRICS, MODELS
+from stages.shared.members import METRICS, MODELS, SCRATCH, is_trained, scratch
 from stages.shared.params import Params, load_params
 from stages.shared.progress import parse_epoch_line
-from stages.shared.running import for_children, run_stage
+from stages.shared.running import Watched, run_part, run_stage, watch_me
 
 LOGS = Path(".dvc/tmp/fan-out")
-DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 LOG_EVERY_S = 15.0
 LAST_LINES = 15
 
@@ -57,7 +59,8 @@ class Run:
     """One member's training in a process of its own."""
 
     name: str
-    process: subprocess.Popen | None = None
+    folder: Path
+    process: multiprocessing.Process | None = None
     started: float = 0.0
     ended: float = 0.0
     epoch: int = 0
@@ -71,22 +74,18 @@ class Run:
     def log(self) -> Path:
         return LOGS / f"{self.name}.log"
 
-    def start(self, gpus: str | None) -> None:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [*DVC, "repro", "--single-item", f"train@{self.name}"]
-        environment = {**os.environ, **for_children(), "PYTHONUNBUFFERED": "1"}
-        if gpus is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = self.gpus = gpus
+    def start(self, processes: multiprocessing.context.BaseContext, gpus: str | None) -> None:
+        self.log.unlink(missing_ok=True)
+        self.gpus = gpus
         self.started = time.monotonic()
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
-            )
+        arguments = self.name, self.folder, self.log, gpus, watch_me()
+        self.process = processes.Process(target=train, args=arguments, name=f"train@{self.name}")
+        self.process.start()
 
     def look(self) -> bool:
         """Read what the member has said since the last look; True once it has ended."""
-        done = self.process.poll() is not None
-        with open(self.log, encoding="utf-8", errors="replace") as log:
+        done = self.process.exitcode is not None
+        with open(self.log, "a+", encoding="utf-8", errors="replace") as log:
             log.seek(self.read)
             for line in iter(log.readline, ""):
                 if not line.endswith("\n"):
@@ -100,7 +99,7 @@ class Run:
         return done
 
     def failed(self) -> bool:
-        return self.process.returncode != 0
+        return self.process.exitcode != 0
 
     def last_lines(self) -> str:
         return "\n".join("  " + line for line in self.log.read_text("utf-8", "replace").splitlines()[-LAST_LINES:])
@@ -125,17 +124,61 @@ class Run:
 
 def train_stale(names: list[str], params: Params) -> list[Run]:
     """Train the members that are not up to date; return those that failed."""
-    stale = stale_members(names)
+    folders = {name: scratch(name) for name in names}
+    for left in SCRATCH.glob("*"):
+        if left not in folders.values():
+            shutil.rmtree(left)
+    gpus = gpu_slots(visible_gpus(), params.train.replicas, params.fan_out.members_per_gpu)
+    processes = training_processes(bool(gpus))
+    known = known_to_dvc(names)
+    stale = [Run(name, folder) for name, folder in folders.items() if name not in known and not is_trained(folder)]
     if not stale:
         print(f"all {len(names)} members are trained already")
         return []
-    gpus = gpu_slots(visible_gpus(), params.train.replicas, params.fan_out.members_per_gpu)
     jobs = number_of_jobs(params.fan_out.jobs, len(stale), params.train.threads, usable_cores(), free_memory(), len(gpus))
     print(f"{len(stale)} of {len(names)} members to train, {jobs.number} at a time (limit: {jobs.limit})", flush=True)
-    return train_all([Run(name) for name in stale], jobs, gpus)
+    return train_all(stale, jobs, gpus, processes)
 
 
-def train_all(runs: list[Run], jobs: Jobs, gpus: list[str]) -> list[Run]:
+def training_processes(gpus: bool) -> multiprocessing.context.BaseContext:
+    """How processes for members are made: forked from one that has imported TensorFlow already and does nothing else.
+
+    Importing it takes as long as several epochs of a small network. Not so with GPUs, whose driver does not allow it.
+    """
+    if gpus:
+        return multiprocessing.get_context("spawn")
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["stages.shared.training", "rich.live"])
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for this process, which ends the others
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with open(LOGS / "tensorflow.log", "wb") as log, stderr_to(log):  # what it says while it is imported
+        forkserver.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return processes
+
+
+@contextmanager
+def stderr_to(file: IO) -> Iterator[None]:
+    """Meanwhile, standard error goes to the file, also that of processes started."""
+    stderr = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def train(name: str, folder: Path, log: Path, gpus: str | None, watched: Watched) -> None:
+    """Train a member in this process."""
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+    from stages.shared.training import train_member
+
+    run_part(partial(train_member, name, folder), name, log, watched)
+
+
+def train_all(runs: list[Run], jobs: Jobs, gpus: list[str], processes: multiprocessing.context.BaseContext) -> list[Run]:
     """Run them, so many at a time, each on GPUs of its own if there are any; return those that failed.
 
     None is left running when this ends, however it ends.
@@ -152,7 +195,7 @@ def train_all(runs: list[Run], jobs: Jobs, gpus: list[str]) -> list[Run]:
             at_once = jobs.last if len(waiting) + len(running) <= jobs.last else jobs.number
             while waiting and len(running) < at_once:
                 running.append(waiting.pop(0))
-                running[-1].start(free.pop(0) if free else None)
+                running[-1].start(processes, free.pop(0) if free else None)
             time.sleep(0.2)
             for run in [run for run in running if run.look()]:
                 running.remove(run)
@@ -170,9 +213,9 @@ def train_all(runs: list[Run], jobs: Jobs, gpus: list[str]) -> list[Run]:
         if live:
             live.stop()
         for run in running:
-            run.process.terminate()
+            run.process.kill()
         for run in running:
-            run.process.wait()
+            run.process.join()
     return failed
 
 
@@ -191,14 +234,27 @@ def table(runs: list[Run]) -> Table:
     return rows
 
 
-def stale_members(names: list[str]) -> list[str]:
-    """The members whose training is not up to date; DVC is asked once for all of them."""
-    command = [*DVC, "status", "--json", *(f"train@{name}" for name in names)]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    if answer.returncode != 0:
-        raise UserError(f"`dvc status` failed: {answer.stderr.strip()}")
-    changed = json.loads(answer.stdout)
-    return [name for name in names if f"train@{name}" in changed]
+def known_to_dvc(names: list[str]) -> set[str]:
+    """The members whose training DVC will skip or take from its cache, asked in the way in which `dvc repro` decides it."""
+    from dvc.repo import Repo, lock_repo
+    from dvc.stage.cache import RunCacheNotFoundError
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    known = set()
+    with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+        for name in names:
+            (stage,) = repo.stage.collect(f"train@{name}")
+            if stage.changed():
+                if not stage.deps_cached():
+                    stage.save_deps()
+                    for out in stage.outs:  # what dvc.lock says of them was made from other dependencies
+                        out.hash_info = HashInfo()
+                try:
+                    repo.stage_cache.restore(stage, dry=True)
+                except RunCacheNotFoundError:
+                    continue
+            known.add(name)
+    return known
 
 
 def remove_former(names: list[str]) -> None:
@@ -209,19 +265,17 @@ def remove_former(names: list[str]) -> None:
 
 
 def tidy_lock_file(names: list[str]) -> None:
-    """Leave former members out of dvc.lock, and put the rest in the order of dvc.yaml.
+    """Leave former members out of dvc.lock, and give new ones their place in the order of dvc.yaml: DVC adds at the end."""
+    from dvc.utils.serialize import load_yaml, modify_yaml
 
-    DVC adds members to it as they finish, which depends on chance.
-    """
     place = {name: index for index, name in enumerate(load_yaml("dvc.yaml")["stages"])}
     with modify_yaml("dvc.lock") as lock:
         stages = lock["stages"]
-        kept = [name for name in stages if not name.startswith("train@") or name.removeprefix("train@") in names]
-        ordered = {
-            name: stages[name] for name in sorted(kept, key=lambda name: (place.get(name.split("@")[0], len(place)), name))
-        }
+        members = {f"train@{name}": {"cmd": f"python -m stages.train {name}"} for name in names}
+        kept = {name: stage for name, stage in stages.items() if not name.startswith("train@") or name in members}
         stages.clear()
-        stages.update(ordered)
+        order = sorted(members | kept, key=lambda name: (place.get(name.split("@")[0], len(place)), name))
+        stages.update({name: kept.get(name, members.get(name)) for name in order})
 
 
 if __name__ == "__main__":

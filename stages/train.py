@@ -1,4 +1,4 @@
-"""Trains one member of the ensemble on its bootstrap sample.
+"""Puts one member in its place: as `fan-out` trained it beside the others, or trained now.
 
     dvc repro --single-item train@member-00
 
@@ -7,34 +7,12 @@ Writes  models/members/MEMBER/   model.keras, history.csv, and class probabiliti
         metrics/members/MEMBER.json
 """
 
-import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import keras
-import numpy as np
-
-from stages.shared.batches import PREDICTED_AT_ONCE, training_batches, validation_batches
-from stages.shared.devices import set_up
 from stages.shared.errors import UserError
-from stages.shared.files import read_json, write_bytes, write_json
-from stages.shared.members import METRICS, MODELS, write_predictions
-from stages.shared.models import save_model
-from stages.shared.networks import build, training_normalization
-from stages.shared.params import Member, Train, load_params
-from stages.shared.progress import epoch_line
-from stages.shared.rad import RadReader, read_metadata
+from stages.shared.members import is_trained, put_in_place, scratch
+from stages.shared.params import load_params
 from stages.shared.running import run_stage
-
-WARM_UP_EPOCHS = 3
-COLUMNS = {  # of history.csv, and Keras's names of them
-    "loss": "loss",
-    "accuracy": "accuracy",
-    "out_of_bag_loss": "val_log_loss",
-    "out_of_bag_accuracy": "val_accuracy",
-    "learning_rate": "learning_rate",
-}
 
 
 def main() -> None:
@@ -42,113 +20,14 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) == 2 else ""
     if name not in params.ensemble:
         raise UserError(f"no member {name!r}; expected one of {', '.join(params.ensemble)}")
-    member, classes = params.ensemble[name], read_metadata()["classes"]
-    sample = read_json(f"data/bootstrap/{name}.json", "in_bag", "out_of_bag")
-    out_of_bag, test = sample["out_of_bag"], read_json("data/split.json", "test")["test"]
+    folder = scratch(name)
+    if is_trained(folder):
+        print(f"{name} was trained beside the others")
+    else:
+        from stages.shared.training import train_member  # TensorFlow takes seconds to import
 
-    devices = set_up(params.train.threads, member.seed, params.train.precision, params.train.replicas)
-    with RadReader() as rad:
-        shape = params.network.name, rad.shape[1], len(classes), member.l1, member.l2, member.dropout
-        with devices.scope():
-            trained = build(*shape, training_normalization(params.train.replicas))
-            history = fit(trained, rad, sample["in_bag"], out_of_bag, len(classes), params.train, member)
-        model = build(*shape)
-        model.set_weights(trained.get_weights())
-        predictions = {"out_of_bag": predict(model, rad, out_of_bag), "test": predict(model, rad, test)}
-        of_out_of_bag = rad.labels[out_of_bag]
-    if not all(np.isfinite(probabilities).all() for probabilities in predictions.values()):
-        raise UserError(f"{name} diverged; expected finite predictions: lower recipes.{member.recipe}.learning_rate")
-
-    folder = MODELS / name
-    save_model(model, folder / "model.keras")
-    for rows, which in ((out_of_bag, "out_of_bag"), (test, "test")):
-        write_predictions(folder / f"{which}.csv", rows, predictions[which], classes)
-    lines = [",".join(["epoch", *COLUMNS])] + [
-        ",".join([str(epoch), *(f"{value:.6g}" for value in values)]) for epoch, *values in history
-    ]
-    write_bytes(folder / "history.csv", ("\n".join(lines) + "\n").encode())
-    of_truth = predictions["out_of_bag"][np.arange(len(out_of_bag)), of_out_of_bag]
-    write_json(
-        METRICS / f"{name}.json",
-        {
-            "out_of_bag": {
-                "accuracy": float(np.mean(predictions["out_of_bag"].argmax(axis=1) == of_out_of_bag)),
-                "log_loss": float(-np.mean(np.log(np.maximum(of_truth, 1e-7)))),
-                "images": len(out_of_bag),
-            },
-            "epochs": len(history),
-            "weights": model.count_params(),
-            "precision": devices.precision,
-        },
-    )
-
-
-def fit(
-    model: keras.Model, rad: RadReader, in_bag: list[int], out_of_bag: list[int], classes: int, train: Train, member: Member
-) -> list[tuple[float, ...]]:
-    """Train the model in place.
-
-    Returns
-    -------
-    list of tuples
-        For each epoch its number, counted from 1, and the values of `COLUMNS`.
-    """
-    steps = -(-len(in_bag) // (train.batch_size * train.replicas))
-    model.compile(
-        keras.optimizers.Adam(learning_rate(member.learning_rate, steps, train), global_clipnorm=train.clip_norm),
-        keras.losses.CategoricalCrossentropy(label_smoothing=train.label_smoothing),
-        steps_per_execution=steps if train.replicas == 1 else 1,  # TensorFlow fails on loops of synchronised steps
-        metrics=["accuracy", keras.metrics.CategoricalCrossentropy(name="log_loss")],
-    )
-    callbacks: list[keras.callbacks.Callback] = [Tell(train.epochs)]
-    if train.reduce_lr:
-        callbacks.append(keras.callbacks.ReduceLROnPlateau("val_log_loss", 0.5, train.reduce_lr, mode="min"))
-    if train.early_stopping:
-        callbacks.append(
-            keras.callbacks.EarlyStopping("val_log_loss", 0, train.early_stopping, mode="min", restore_best_weights=True)
-        )
-    model.fit(
-        training_batches(rad, in_bag, classes, train, member),
-        epochs=train.epochs,
-        steps_per_epoch=steps,
-        shuffle=False,
-        verbose=0,
-        callbacks=callbacks,
-        validation_data=validation_batches(rad, out_of_bag, classes, train.cache),
-    )
-    return callbacks[0].history
-
-
-def learning_rate(peak: float, steps: int, train: Train) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Constant, or rising to its peak in the first epochs and falling to 0 along a cosine."""
-    if train.schedule == "constant":
-        return peak
-    warm_up = min(WARM_UP_EPOCHS, train.epochs // 2) * steps
-    falling = train.epochs * steps - warm_up
-    if not warm_up:
-        return keras.optimizers.schedules.CosineDecay(peak, falling)
-    return keras.optimizers.schedules.CosineDecay(0.0, falling, warmup_target=peak, warmup_steps=warm_up)
-
-
-def predict(model: keras.Model, rad: RadReader, rows: list[int]) -> np.ndarray:
-    """Class probabilities of the images at these rows, read batch by batch: float32, shape (len(rows), classes)."""
-    batches = [rows[start : start + PREDICTED_AT_ONCE] for start in range(0, len(rows), PREDICTED_AT_ONCE)]
-    return np.concatenate([model.predict_on_batch(rad.images(batch).astype(np.float32)) for batch in batches])
-
-
-class Tell(keras.callbacks.Callback):
-    """Keeps the history, and prints a line for each epoch."""
-
-    def __init__(self, epochs: int):
-        super().__init__()
-        self.epochs, self.history = epochs, []
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs = {**logs, "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))}
-        values = [float(logs[name]) for name in COLUMNS.values()]
-        self.history.append((epoch + 1, *values))
-        measures = dict(zip((column.replace("_", " ") for column in COLUMNS), values, strict=True))
-        print(epoch_line(epoch + 1, self.epochs, measures), flush=True)
+        train_member(name, folder)
+    put_in_place(folder, name)
 
 
 if __name__ == "__main__":

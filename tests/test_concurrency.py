@@ -10,16 +10,16 @@ from stages.shared.errors import UserError
 
 RUN = [
     Timing("ingest", 0, 10, 10),
-    Timing("train@member-00", 10, 30, 30),
-    Timing("train@member-01", 10, 30, 28),
+    Timing("member-00", 10, 30, 30),
+    Timing("member-01", 10, 30, 28),
     Timing("fan-out", 10, 31, 1),
     Timing("weigh", 41, 4, 4),
 ]
 
 
 def graph():
-    edges = [("fan-out", "ingest"), ("train@member-00", "fan-out"), ("train@member-01", "fan-out")]
-    return nx.DiGraph([*edges, ("weigh", "train@member-00"), ("weigh", "train@member-01")])
+    edges = [("fan-out", "ingest"), ("member-00", "fan-out"), ("member-01", "fan-out")]
+    return nx.DiGraph([*edges, ("weigh", "member-00"), ("weigh", "member-01")])
 
 
 def test_work_is_a_sum_and_depth_the_longest_chain():
@@ -43,7 +43,7 @@ def test_only_the_last_run_counts(tmp_path):
 def test_stages_leave_their_timings(done):
     done.experiment(**{"weigh.scheme": "uniform"})
     stages = {timing.stage for timing in read_timings(done.path / ".dvc/tmp/timings.jsonl")}
-    assert {"data/dvc.yaml:phantom", "ingest", "fan-out", "train@member-00", "weigh", "evaluate"} <= stages
+    assert {"data/dvc.yaml:phantom", "ingest", "fan-out", "member-00", "train@member-00", "weigh", "evaluate"} <= stages
     told = done.run("python", "-m", "benchmarks.concurrency")
     assert "average parallelism W/D" in told
     assert done.run("git", "status", "--porcelain", "--untracked-files=all").count("??") == 0

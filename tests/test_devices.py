@@ -43,7 +43,7 @@ from stages.shared.devices import set_up
 from stages.shared.networks import build, training_normalization
 from stages.shared.params import Params, check
 from stages.shared.rad import RadReader, write_rad
-from stages.train import fit, predict
+from stages.shared.training import fit, predict
 import yaml
 
 wanted, folder = json.loads(sys.argv[1]), sys.argv[2]

@@ -284,3 +284,30 @@ def test_unusable_sources_get_one_line_before_any_training(fresh, classes, told)
     assert told in output
     assert "Traceback" not in output
     assert not [stage for stage in ran(output) if stage.startswith(("fan-out", "train"))]
+
+
+def test_results_that_another_machine_committed_are_trained_once_where_they_differ(done):
+    """Another kind of processor rounds differently, so a clone's dvc.lock may tell of outputs that are not in any cache."""
+    lock = yaml.safe_load(done.read("dvc.lock"))
+    for name, stage in lock["stages"].items():
+        for out in stage["outs"] if name.startswith("train@") else []:
+            out["md5"] = out["md5"][:4] + "0" * 28 + out["md5"][32:]
+    (done.path / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    for folder in (".dvc/cache", ".dvc/tmp", "models/members", "data"):
+        done.run("git", "clean", "-fdxq", folder)
+    output = done.run("dvc", "repro")
+    assert "3 of 3 members to train" in output
+    assert output.count("was trained beside the others") == 3
+    assert "up to date" in done.run("dvc", "status")
+
+
+def test_members_trained_before_an_interruption_are_not_trained_again(done):
+    """`fan-out` may be stopped after some members: what they gave waits until DVC comes to it."""
+    done.edit(train__label_smoothing=0.1)
+    done.run("dvc", "repro", "fan-out")
+    assert len(list((done.path / ".dvc/tmp/members").iterdir())) == 3
+    (done.path / "data/fan-out.json").unlink()
+    output = done.run("dvc", "repro")
+    assert "all 3 members are trained already" in output
+    assert output.count("was trained beside the others") == 3
+    assert not list((done.path / ".dvc/tmp/members").iterdir())

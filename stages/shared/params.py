@@ -1,6 +1,6 @@
 """params.yaml: what may stand in it, what it means, and the `ensemble` block derived from it.
 
-`Params` is the one description of the parameters: the checks and the table in docs/params.md come from it.
+`Params` is the one description of the parameters: the checks and the table in docs/parameters.md come from it.
 """
 
 import difflib

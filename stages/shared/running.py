@@ -15,7 +15,7 @@ import psutil
 from stages.shared.errors import UserError
 
 TIMINGS = Path(".dvc/tmp/timings.jsonl")  # not tracked, and no stage reads it
-WATCHED = "PIPELINE_WATCHED"  # environment variable: the processes above whose end must end this one too
+Watched = list[tuple[int, float]]  # processes, as (pid, start time)
 
 
 def run_stage(main: Callable[[], None]) -> None:
@@ -23,23 +23,54 @@ def run_stage(main: Callable[[], None]) -> None:
 
     The stage ends by itself when the DVC process that started it is gone (killed, say): nothing would use its work.
     """
-    threading.Thread(target=_end_with_parents, daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _run(main, os.environ.get("DVC_STAGE", sys.modules["__main__"].__spec__.name), _parents())
+
+
+def run_part(main: Callable[[], None], name: str, log: Path, watched: Watched) -> None:
+    """The same for a part of a stage, in a process of its own.
+
+    Parameters
+    ----------
+    main : callable
+        What to run.
+    name : str
+        Under which its time is on record.
+    log : Path
+        What it prints goes there.
+    watched : list of (pid, start time)
+        Processes without which its work has no use: see `watch_me`.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    _run(main, name, watched)
+
+
+def watch_me() -> Watched:
+    """What a process that this one starts must watch: this one, and what it watches itself."""
+    own = psutil.Process()
+    return [(own.pid, own.create_time()), *_parents()]
+
+
+def _run(main: Callable[[], None], name: str, watched: Watched) -> None:
+    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
     try:
         main()
-        _record_time()
+        _record_time(name)
     except UserError as error:
         sys.exit("error: " + " ".join(str(error).split()))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _record_time() -> None:
-    """Append the stage's wall time and CPU time, in seconds, with its start, to a log."""
+def _record_time(name: str) -> None:
+    """Append wall time and CPU time, in seconds, with the start, to a log."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = psutil.Process().create_time()
     line = {
-        "stage": os.environ.get("DVC_STAGE", sys.modules["__main__"].__spec__.name),
+        "stage": name,
         "start": round(start, 3),
         "wall": round(time.time() - start, 3),
         "cpu": round(time.process_time(), 3),
@@ -50,18 +81,9 @@ def _record_time() -> None:
         log.write(json.dumps(line) + "\n")
 
 
-def for_children() -> dict[str, str]:
-    """Environment variables with which a process started from here ends when this one is gone, or what this one watches."""
-    own = psutil.Process()
-    return {WATCHED: json.dumps([(own.pid, own.create_time()), *_watched_processes()])}
-
-
-def _watched_processes() -> list[tuple[int, float]]:
-    """The processes that this one depends on, as (pid, start time): its shell, DVC, and those it was told of.
-
-    A stage's command runs in a shell below DVC. Above DVC is the user's own shell, which may end without harm.
-    """
-    watched = [tuple(pair) for pair in json.loads(os.environ.get(WATCHED, "[]"))]
+def _parents() -> Watched:
+    """The processes that a stage depends on: its shell, and DVC. Above DVC is the user's own shell, which may end before it."""
+    watched = []
     command = f"-m {sys.modules['__main__'].__spec__.name}"
     for parent in psutil.Process().parents() if "DVC_STAGE" in os.environ else []:
         watched.append((parent.pid, parent.create_time()))
@@ -70,8 +92,7 @@ def _watched_processes() -> list[tuple[int, float]]:
     return watched
 
 
-def _end_with_parents() -> None:
-    watched = _watched_processes()
+def _end_with(watched: Watched) -> None:
     while all(_is_alive(*process) for process in watched):
         time.sleep(0.5)
     os._exit(1)
