@@ -4,7 +4,7 @@ ENV := .venv
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
-.PHONY: repro test lint docs
+.PHONY: repro test lint docs bench
 
 repro: $(ENV)/ready
 	dvc repro
@@ -19,6 +19,9 @@ lint: $(ENV)/ready-dev
 docs: $(ENV)/ready
 	python -m docs.make_parameters
 
+bench: $(ENV)/ready-bench
+	python -m benchmarks.run
+
 $(ENV)/ready: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: TensorFlow needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.13")'
 	$(PYTHON) -m venv $(ENV)
@@ -28,4 +31,10 @@ $(ENV)/ready: requirements.txt
 
 $(ENV)/ready-dev: $(ENV)/ready requirements-dev.txt
 	python -m pip install --quiet --requirement requirements-dev.txt
+	touch $@
+
+# TorchEnsemble asks for torchvision, which it uses for nothing that is measured here.
+$(ENV)/ready-bench: $(ENV)/ready benchmarks/requirements.txt
+	python -m pip install --quiet --requirement benchmarks/requirements.txt
+	python -m pip install --quiet --no-deps torchensemble==0.2.0
 	touch $@

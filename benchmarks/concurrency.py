@@ -26,12 +26,13 @@ PICTURE = Path("dvc_plots/concurrency.png")
 
 @dataclass(frozen=True)
 class Timing:
-    """One run of a stage; seconds, the start since the epoch."""
+    """One run of a stage; seconds, the start since the epoch; MiB."""
 
     stage: str
     start: float
     wall: float
     cpu: float
+    peak_memory: int = 0
 
     @property
     def end(self) -> float:
@@ -93,7 +94,7 @@ def read_timings(path: Path) -> list[Timing]:
     for line in path.read_text("utf-8").splitlines():
         try:
             entry = json.loads(line)
-            timings.append(Timing(entry["stage"], entry["start"], entry["wall"], entry["cpu"]))
+            timings.append(Timing(entry["stage"], entry["start"], entry["wall"], entry["cpu"], entry["peak_memory"]))
         except (json.JSONDecodeError, KeyError, TypeError):
             continue
     if not timings:

@@ -8,7 +8,6 @@ Writes  data/rad/image_data.h5   pixels and labels, written in batches of 32
         metrics/ingest.json      how many of each
 """
 
-import os
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +19,13 @@ import numpy as np
 from stages.shared.errors import UserError
 from stages.shared.files import write_json
 from stages.shared.images import ImageError, Picture, decode
+from stages.shared.machine import usable_cores
 from stages.shared.params import load_params
 from stages.shared.progress import progress
 from stages.shared.rad import BATCH, IMAGES, METADATA, write_rad
 from stages.shared.running import run_stage
 
+CHUNK = 8  # files that a thread decodes in one go
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
@@ -34,8 +35,9 @@ def main() -> None:
     classes, files = find_files(source)
     rows, rejected = [], [{"path": path, "reason": "not in a class folder"} for path in stray_files(source)]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = decode_all(pool, source, files, size)
+    threads = usable_cores()
+    with ThreadPoolExecutor(threads) as pool:
+        decoded = decode_all(pool, source, files, size, ahead=4 * threads)
         decoded = progress(decoded, len(files), "reading images")
         accepted = accept(decoded, classes, rows, rejected)
         write_rad(IMAGES, in_batches(accepted), size, len(classes))
@@ -82,9 +84,9 @@ def is_hidden(name: str) -> bool:
 
 
 def decode_all(
-    pool: ThreadPoolExecutor, source: Path, files: list[tuple[str, str]], size: int
+    pool: ThreadPoolExecutor, source: Path, files: list[tuple[str, str]], size: int, ahead: int
 ) -> Iterator[tuple[str, str, Picture | ImageError]]:
-    """Decode the files in parallel; a few batches are in memory at a time."""
+    """Decode the files in parallel, in chunks, so many of which are in work or waiting at a time."""
 
     def attempt(path: str) -> Picture | ImageError:
         try:
@@ -92,12 +94,16 @@ def decode_all(
         except ImageError as error:
             return error
 
-    todo = ((name, path, pool.submit(attempt, path)) for name, path in files)
-    waiting = deque(islice(todo, 4 * BATCH))
+    def attempt_all(chunk: list[tuple[str, str]]) -> list[tuple[str, str, Picture | ImageError]]:
+        return [(name, path, attempt(path)) for name, path in chunk]
+
+    chunks = (files[start : start + CHUNK] for start in range(0, len(files), CHUNK))
+    todo = (pool.submit(attempt_all, chunk) for chunk in chunks)
+    waiting = deque(islice(todo, ahead))
     while waiting:
-        name, path, future = waiting.popleft()
+        decoded = waiting.popleft().result()
         waiting.extend(islice(todo, 1))
-        yield name, path, future.result()
+        yield from decoded
 
 
 def accept(

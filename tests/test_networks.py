@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from stages.shared.augmentation import augment
 from stages.shared.errors import UserError
-from stages.shared.models import load_model, save_model
+from stages.shared.models import join, load_model, predictor, save_model
 from stages.shared.networks import NETWORKS, build
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
@@ -94,3 +94,22 @@ def test_turn_keeps_the_middle_and_shift_moves_it():
     places = {np.unravel_index(one[..., 0].argmax(), (33, 33)) for one in moved}
     assert len(places) > 15
     assert max(abs(row - 16) for row, _ in places) <= 9
+
+
+def test_a_joined_model_votes_as_its_members_predict_whatever_the_number_of_images(tmp_path):
+    names, weights = ("member-00", "member-01", "member-02"), (0.5, 0.3, 0.2)
+    members = {}
+    for index, name in enumerate(names):
+        keras.utils.set_random_seed(index)
+        save_model(build("residual", 32, 2, 0.0, 0.0, 0.1), tmp_path / f"{name}.keras")
+        members[name] = load_model(tmp_path / f"{name}.keras")
+    joined = join(members, dict(zip(names, weights, strict=True)))
+    joined.save(tmp_path / "ensemble.keras")
+    for model in (joined, load_model(tmp_path / "ensemble.keras")):
+        predict = predictor(model)
+        for count in (1, 33, 70):
+            images = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 1), np.uint8)
+            each = [np.reshape(one.predict(images.astype(np.float32), verbose=0), (count, 2)) for one in members.values()]
+            told = predict(images)
+            np.testing.assert_allclose(told["members"], np.stack(each, 1), atol=1e-5)
+            np.testing.assert_allclose(told["probabilities"], np.tensordot(weights, each, 1), atol=1e-5)

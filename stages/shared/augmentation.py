@@ -33,6 +33,8 @@ def augment(
         Levels 0 to 255.
     """
     images = tf.cast(images, tf.float32)
+    if not (flip or rotation or shift or zoom or contrast):
+        return images
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     random = tf.random.stateless_uniform((6, count), seed, -1, 1)
     turn = random[0] * (rotation * math.pi / 180)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 20_000
 HASH_SIDE = 16
+OVERSAMPLING = 2  # a picture is decoded at no less than so many times its size in the store
 
 
 class ImageError(Exception):
@@ -71,19 +72,24 @@ def decode(path: str | Path, size: int) -> Picture:
             warnings.simplefilter("ignore")  # what Pillow warns of is either harmless or checked below
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 _check_size(image)
-                mode = image.mode
-                grey = to_grey(ImageOps.exif_transpose(image))
+                mode, (width, height) = image.mode, image.size
+                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+                if orientation >= 5:  # it lies on its side
+                    width, height = height, width
+                image.draft(None, (OVERSAMPLING * size, OVERSAMPLING * size))  # a JPEG need not be decoded at its full size
+                image.load()
+                grey = to_grey(image if orientation == 1 else ImageOps.exif_transpose(image))
     except Image.UnidentifiedImageError:
         raise ImageError("not an image of a known format") from None
     except Image.DecompressionBombError:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise ImageError(f"broken image ({error})") from None  # what Pillow's decoders raise on damaged files
-    if min(grey.size) * size < max(grey.size):
-        raise ImageError(f"{grey.width}×{grey.height} pixels are too narrow to resize to {size}×{size}")
+    if min(width, height) * size < max(width, height):
+        raise ImageError(f"{width}×{height} pixels are too narrow to resize to {size}×{size}")
     pixels = np.asarray(ImageOps.pad(grey, (size, size), Image.Resampling.BICUBIC))
     sha256 = hashlib.sha256(content).hexdigest()
-    return Picture(pixels, sha256, difference_hash(grey), grey.width, grey.height, mode)
+    return Picture(pixels, sha256, difference_hash(grey), width, height, mode)
 
 
 def to_grey(image: Image.Image) -> Image.Image:

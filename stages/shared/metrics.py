@@ -5,7 +5,6 @@ precision are those of each class against the rest, averaged without weights, an
 """
 
 import numpy as np
-from sklearn import metrics as sk
 
 HEADLINES = ("accuracy", "balanced_accuracy", "roc_auc")
 
@@ -34,9 +33,7 @@ def all_metrics(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dic
     return {
         **headlines(labels, probabilities),
         "average_precision": average_precision(labels, probabilities),
-        "f1": float(
-            sk.f1_score(labels, predicted, average="binary" if probabilities.shape[1] == 2 else "macro", zero_division=0)
-        ),
+        "f1": f1(labels, predicted, probabilities.shape[1]),
         "log_loss": log_loss(labels, probabilities),
         "brier_score": float(squared / 2 if probabilities.shape[1] == 2 else squared),
         "expected_calibration_error": calibration_error(labels, probabilities, bins),
@@ -59,17 +56,43 @@ def recalls(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarr
 
 
 def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Area under the ROC curve; for more than two classes one against the rest, unweighted mean."""
-    if probabilities.shape[1] == 2:
-        return float(sk.roc_auc_score(labels, probabilities[:, 1]))
-    return float(np.mean([sk.roc_auc_score(labels == label, column) for label, column in enumerate(probabilities.T)]))
+    """Area under the ROC curve; for more than two classes one against the rest, unweighted mean.
+
+    By the rank sum, which takes a tenth of the time that scikit-learn's curve takes; intervals need it thousands of times.
+
+    References
+    ----------
+    J. Hanley, B. McNeil, "The meaning and use of the area under a receiver operating characteristic (ROC) curve",
+    Radiology 143, 1982.
+    """
+    areas = []
+    for label in positives(probabilities.shape[1]):
+        _, place, counts = np.unique(probabilities[:, label], return_inverse=True, return_counts=True)
+        ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+        positive = labels == label
+        of_them = np.sum(positive)
+        areas.append((ranks[positive].sum() - of_them * (of_them + 1) / 2) / (of_them * (len(labels) - of_them)))
+    return float(np.mean(areas))
+
+
+def f1(labels: np.ndarray, predicted: np.ndarray, classes: int) -> float:
+    """Harmonic mean of precision and recall, of the positive class; for more than two classes the unweighted mean."""
+    hits = [np.sum((labels == label) & (predicted == label)) for label in positives(classes)]
+    told = [np.sum(labels == label) + np.sum(predicted == label) for label in positives(classes)]
+    return float(np.mean([2 * hit / max(count, 1) for hit, count in zip(hits, told, strict=True)]))
+
+
+def positives(classes: int) -> list[int]:
+    """The classes that figures are told of: the positive one of two, or all."""
+    return [1] if classes == 2 else list(range(classes))
 
 
 def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Area under the precision-recall curve, as a sum of steps; for more than two classes one against the rest, mean."""
-    if probabilities.shape[1] == 2:
-        return float(sk.average_precision_score(labels, probabilities[:, 1]))
-    return float(np.mean([sk.average_precision_score(labels == label, column) for label, column in enumerate(probabilities.T)]))
+    from sklearn.metrics import average_precision_score  # takes a second to import
+
+    shown = positives(probabilities.shape[1])
+    return float(np.mean([average_precision_score(labels == label, probabilities[:, label]) for label in shown]))
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -141,9 +164,8 @@ def intervals(
 
 def precision_and_recall(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
     """Precision and recall of the positive class; for more than two classes their unweighted means."""
-    average = "binary" if probabilities.shape[1] == 2 else "macro"
-
-    precision, recall, _, _ = sk.precision_recall_fscore_support(
-        labels, probabilities.argmax(axis=1), average=average, zero_division=0
-    )
-    return float(precision), float(recall)
+    predicted, shown = probabilities.argmax(axis=1), positives(probabilities.shape[1])
+    hits = np.array([np.sum((labels == label) & (predicted == label)) for label in shown])
+    precision = hits / np.maximum([np.sum(predicted == label) for label in shown], 1)
+    recall = hits / np.maximum([np.sum(labels == label) for label in shown], 1)
+    return float(precision.mean()), float(recall.mean())

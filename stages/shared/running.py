@@ -66,7 +66,7 @@ def _run(main: Callable[[], None], name: str, watched: Watched) -> None:
 
 
 def _record_time(name: str) -> None:
-    """Append wall time and CPU time, in seconds, with the start, to a log."""
+    """Append wall time and CPU time, in seconds, with the start, and the peak of resident memory, in MiB, to a log."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = psutil.Process().create_time()
     line = {
@@ -75,6 +75,7 @@ def _record_time(name: str) -> None:
         "wall": round(time.time() - start, 3),
         "cpu": round(time.process_time(), 3),
         "children_cpu": round(children.ru_utime + children.ru_stime, 3),
+        "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     TIMINGS.parent.mkdir(parents=True, exist_ok=True)
     with open(TIMINGS, "a", encoding="utf-8") as log:

@@ -1,9 +1,6 @@
 """Who is in which set: groups of near duplicates, stratified group folds, bootstrap samples. Pure functions on arrays."""
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold
 
 from stages.shared.errors import UserError
 
@@ -25,6 +22,9 @@ def near_duplicate_groups(hashes: np.ndarray, bits: int) -> np.ndarray:
     ndarray of int, shape (n,)
         The group of each image, numbered from 0 in order of first appearance.
     """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     words = np.ascontiguousarray(hashes).view(np.uint64)
     firsts, seconds = [], []
     for first, word in enumerate(words):
@@ -61,6 +61,8 @@ def stratified_group_folds(labels: np.ndarray, groups: np.ndarray, classes: list
     UserError
         If a class has fewer groups than there are folds, so that a fold would have to do without it.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import, and others need this module too
+
     for label, name in enumerate(classes):
         independent = len(np.unique(groups[labels == label]))
         if independent < folds:
