@@ -11,6 +11,7 @@ from stages.shared.params import Member, Train
 from stages.shared.rad import RadReader
 
 PREDICTED_AT_ONCE = 64  # images
+as_it_is = tf.autograph.experimental.do_not_convert  # nothing in these functions is Python's control flow on tensors
 SHARE_OF_MEMORY = 0.1  # of what is free: most that a member's pixels may take before they are read batch by batch
 
 
@@ -22,6 +23,7 @@ def training_batches(rad: RadReader, in_bag: list[int], classes: int, train: Tra
     one_hot, weight_of = tf.one_hot(labels, classes), tf.constant(weights[labels], tf.float32)
     strength = {key: value * member.augment for key, value in train.augment.model_dump(exclude={"flip"}).items()}
 
+    @as_it_is
     def batch(step: tf.Tensor, chosen: tf.Tensor):
         seed = tf.stack([step, tf.constant(member.seed, tf.int64)])
         return (
@@ -30,6 +32,7 @@ def training_batches(rad: RadReader, in_bag: list[int], classes: int, train: Tra
             tf.gather(weight_of, chosen),
         )
 
+    @as_it_is
     def position(index: tf.Tensor) -> tf.Tensor:
         # Dataset.shuffle keeps a state that every new iterator changes, and Keras makes more of them for replicas.
         seed = tf.stack([tf.constant(member.seed, tf.int64), index // len(in_bag)])
@@ -44,8 +47,8 @@ def validation_batches(rad: RadReader, rows: list[int], classes: int, cache: str
     """Batches of images as they are, and labels (one-hot)."""
     images, one_hot = pixels(rad, rows, cache), tf.one_hot(rad.labels[rows], classes)
     positions = tf.data.Dataset.range(len(rows)).batch(PREDICTED_AT_ONCE)
-    batches = positions.map(lambda chosen: (tf.cast(images(chosen), tf.float32), tf.gather(one_hot, chosen)))
-    return with_settings(batches)
+    look_up = as_it_is(lambda chosen: (tf.cast(images(chosen), tf.float32), tf.gather(one_hot, chosen)))
+    return with_settings(positions.map(look_up))
 
 
 def pixels(rad: RadReader, rows: list[int], cache: str) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -1,11 +1,17 @@
 """Trains one member of the ensemble on its bootstrap sample. What it learns depends on nothing that runs beside it."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+unused = [name for name in ("matplotlib", "sklearn") if name not in sys.modules]
+sys.modules.update(dict.fromkeys(unused))  # Keras imports them if they are there, which takes a second
 import keras
+
+for name in unused:
+    del sys.modules[name]
+
 import numpy as np
 
 from stages.shared.batches import PREDICTED_AT_ONCE, training_batches, validation_batches
