@@ -4,13 +4,16 @@ ENV := .venv
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
-.PHONY: repro test lint docs bench
+.PHONY: repro test lint docs bench crossval
 
 repro: $(ENV)/ready
 	dvc repro
 
 test: $(ENV)/ready-dev
 	python -m pytest
+
+crossval: $(ENV)/ready
+	python -m crossval $(ARGUMENTS)
 
 lint: $(ENV)/ready-dev
 	ruff check .

@@ -12,7 +12,7 @@ from stages.shared.files import read_json, write_json
 from stages.shared.params import load_params, member_name, member_seed
 from stages.shared.rad import read_metadata
 from stages.shared.running import run_stage
-from stages.shared.sampling import bootstrap_sample
+from stages.shared.sampling import draw_sample
 
 
 def main() -> None:
@@ -23,8 +23,8 @@ def main() -> None:
     groups = np.array(split["groups"])[training]
 
     for index in range(params.members):
-        seed = member_seed(params.seed, index)
-        in_bag, out_of_bag = bootstrap_sample(labels, groups, classes, params.bootstrap.fraction, seed)
+        scheme, fraction = params.bootstrap.scheme, params.bootstrap.fraction
+        in_bag, out_of_bag = draw_sample(scheme, labels, groups, classes, fraction, member_seed(params.seed, 0), index)
         sample = {"in_bag": training[in_bag].tolist(), "out_of_bag": training[out_of_bag].tolist()}
         write_json(f"data/bootstrap/{member_name(index)}.json", sample)
         drawn = len(np.unique(in_bag))

@@ -21,10 +21,11 @@ from stages.shared.members import METRICS, MODELS, read_predictions
 from stages.shared.params import load_params
 from stages.shared.rad import RadReader, read_metadata
 from stages.shared.running import run_stage
-from stages.shared.voting import vote
+from stages.shared.voting import temper, vote
 
 PLOTS = Path("plots")
 UNIFORM = "uniform vote"
+BEST = "best member"  # by its out-of-bag log loss
 
 
 def main() -> None:
@@ -34,10 +35,11 @@ def main() -> None:
     classes, rows = metadata["classes"], split["test"]
     labels = np.array([classes.index(metadata["images"][row]["class"]) for row in rows])
     groups = np.array(split["groups"])[rows]
-    weights = read_json("models/weights.json", "members")["members"]
+    vote_of = read_json("models/weights.json", "members", "temperature")
+    weights = vote_of["members"]
 
     of_member = np.stack([read_predictions(MODELS / name / "test.csv", rows, classes) for name in names])
-    ensemble = vote(of_member, np.array([weights[name]["weight"] for name in names]))
+    ensemble = temper(vote(of_member, np.array([weights[name]["weight"] for name in names])), vote_of["temperature"])
     uniform = vote(of_member, np.full(len(names), 1 / len(names)))
     predicted = ensemble.argmax(axis=1)
 
@@ -47,15 +49,31 @@ def main() -> None:
     summary = {
         **metrics.all_metrics(labels, ensemble, bins),
         "recall": dict(zip(classes, metrics.recalls(labels, predicted, len(classes)).tolist(), strict=True)),
-        "interval": metrics.intervals(labels, ensemble, groups, params.evaluate.resamples, params.seed),
+        "interval": metrics.intervals(
+            lambda sample: metrics.headlines(labels[sample], ensemble[sample]),
+            labels,
+            groups,
+            params.evaluate.resamples,
+            params.seed,
+        ),
         "test_images": len(rows),
         "best_member": {"name": best, **figures[best]},
         "mean_member": {key: float(np.mean([one[key] for one in figures.values()])) for key in figures[best]},
         "uniform_vote": few(labels, uniform),
     }
+    if "threshold" in vote_of:
+        found, cleared = metrics.sensitivity_specificity(labels, ensemble[:, 1], vote_of["threshold"])
+        summary["at_threshold"] = {"threshold": vote_of["threshold"], "sensitivity": found, "specificity": cleared}
     write_json("metrics/ensemble.json", summary)
 
     write_predictions_table(metadata, rows, labels, ensemble, classes)
+    write_votes(
+        {"ensemble": ensemble, UNIFORM: uniform, BEST: of_member[names.index(best)], **dict(zip(names, of_member, strict=True))},
+        rows,
+        groups,
+        labels,
+        classes,
+    )
     draw_confusion(labels, predicted, classes)
     draw_learning_curves(names)
     draw_curves(labels, ensemble, classes)
@@ -91,6 +109,19 @@ def write_predictions_table(
         for row, label, probabilities in zip(rows, labels, ensemble, strict=True)
     ]
     write_table("predictions.csv", ["path", "class", "predicted", *(f"probability of {name}" for name in classes)], lines)
+
+
+def write_votes(
+    voters: dict[str, np.ndarray], rows: list[int], groups: np.ndarray, labels: np.ndarray, classes: list[str]
+) -> None:
+    """What the ensemble, other votes and each member give each test image, for comparisons over several folds."""
+    header = ["voter", "row", "group", "class", *(f"probability of {name}" for name in classes)]
+    lines = [
+        [voter, row, group, classes[label], *probabilities]
+        for voter, of_voter in voters.items()
+        for row, group, label, probabilities in zip(rows, groups.tolist(), labels, of_voter.tolist(), strict=True)
+    ]
+    write_table("votes.csv", header, lines)
 
 
 def draw_confusion(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> None:

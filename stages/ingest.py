@@ -9,8 +9,9 @@ Writes  data/rad/image_data.h5   pixels and labels, written in batches of 32
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -32,12 +33,13 @@ SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 def main() -> None:
     params = load_params()
     source, size = Path(params.data.source), params.ingest.size
+    read = partial(decode, size=size, crop=params.ingest.crop)
     classes, files = find_files(source)
     rows, rejected = [], [{"path": path, "reason": "not in a class folder"} for path in stray_files(source)]
 
     threads = usable_cores()
     with ThreadPoolExecutor(threads) as pool:
-        decoded = decode_all(pool, source, files, size, ahead=4 * threads)
+        decoded = decode_all(pool, read, source, files, ahead=4 * threads)
         decoded = progress(decoded, len(files), "reading images")
         accepted = accept(decoded, classes, rows, rejected)
         write_rad(IMAGES, in_batches(accepted), size, len(classes))
@@ -84,13 +86,13 @@ def is_hidden(name: str) -> bool:
 
 
 def decode_all(
-    pool: ThreadPoolExecutor, source: Path, files: list[tuple[str, str]], size: int, ahead: int
+    pool: ThreadPoolExecutor, read: Callable[[Path], Picture], source: Path, files: list[tuple[str, str]], ahead: int
 ) -> Iterator[tuple[str, str, Picture | ImageError]]:
     """Decode the files in parallel, in chunks, so many of which are in work or waiting at a time."""
 
     def attempt(path: str) -> Picture | ImageError:
         try:
-            return decode(source / path, size)
+            return read(source / path)
         except ImageError as error:
             return error
 

@@ -1,8 +1,9 @@
-"""Gives each member a voting weight, from its out-of-bag predictions alone.
+"""Gives each member a voting weight, and the vote a temperature and a threshold, from out-of-bag predictions alone.
 
     dvc repro weigh
 
-Reads   the members' out-of-bag predictions, data/bootstrap, data/rad/metadata.json; params: ensemble, weigh
+Reads   the members' out-of-bag predictions, data/bootstrap, data/rad/metadata.json; params: ensemble, weigh,
+        evaluate.threshold, evaluate.min_sensitivity
 Writes  models/weights.json
 """
 
@@ -10,10 +11,11 @@ import numpy as np
 
 from stages.shared.files import read_json, write_json
 from stages.shared.members import MODELS, read_predictions
+from stages.shared.metrics import choose_threshold
 from stages.shared.params import load_params
 from stages.shared.rad import read_metadata
 from stages.shared.running import run_stage
-from stages.shared.voting import score, weights
+from stages.shared.voting import fit_temperature, out_of_bag_vote, score, temper, weights
 
 
 def main() -> None:
@@ -23,17 +25,28 @@ def main() -> None:
     classes = metadata["classes"]
     labels = np.array([classes.index(image["class"]) for image in metadata["images"]])
 
-    scores = []
-    for name in names:
-        out_of_bag = read_json(f"data/bootstrap/{name}.json", "out_of_bag")["out_of_bag"]
-        probabilities = read_predictions(MODELS / name / "out_of_bag.csv", out_of_bag, classes)
-        scores.append(score(scheme, labels[out_of_bag], probabilities))
+    out_of_bag = [np.array(read_json(f"data/bootstrap/{name}.json", "out_of_bag")["out_of_bag"]) for name in names]
+    predictions = [
+        read_predictions(MODELS / name / "out_of_bag.csv", rows.tolist(), classes)
+        for name, rows in zip(names, out_of_bag, strict=True)
+    ]
+    scores = [score(scheme, labels[rows], one) for rows, one in zip(out_of_bag, predictions, strict=True)]
     shares = weights(scheme, np.array(scores))
 
+    voted = out_of_bag_vote(predictions, out_of_bag, shares, len(labels))
+    known = ~np.isnan(voted[:, 0])
+    temperature = fit_temperature(labels[known], voted[known]) if params.weigh.calibrate else 1.0
+
     members = {name: {"score": one, "weight": float(share)} for name, one, share in zip(names, scores, shares, strict=True)}
-    write_json("models/weights.json", {"scheme": scheme, "members": members})
+    vote = {"scheme": scheme, "temperature": temperature}
+    if len(classes) == 2:
+        positive = temper(voted[known], temperature)[:, 1]
+        rule, least = params.evaluate.threshold, params.evaluate.min_sensitivity
+        vote["threshold"] = choose_threshold(rule, labels[known], positive, least)
+    write_json("models/weights.json", {**vote, "members": members})
     for name, member in members.items():
         print(f"{name}: score {member['score']:.4f}, weight {member['weight']:.4f}")
+    print(f"temperature {temperature:.2f}, from {known.sum()} out-of-bag images")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.concurrency import Timing, last_run, measure, read_timings
 from stages.shared.errors import UserError
+from stages.shared.machine import MEMBER_MEMORY
 
 RUN = [
     Timing("ingest", 0, 10, 10),
@@ -42,8 +43,10 @@ def test_only_the_last_run_counts(tmp_path):
 
 def test_stages_leave_their_timings(done):
     done.experiment(**{"weigh.scheme": "uniform"})
-    stages = {timing.stage for timing in read_timings(done.path / ".dvc/tmp/timings.jsonl")}
+    timings = read_timings(done.path / ".dvc/tmp/timings.jsonl")
+    stages = {timing.stage for timing in timings}
     assert {"data/dvc.yaml:phantom", "ingest", "fan-out", "member-00", "train@member-00", "weigh", "evaluate"} <= stages
+    assert 0 < max(timing.peak_memory for timing in timings if timing.stage.startswith("member-")) < MEMBER_MEMORY / 2**20
     told = done.run("python", "-m", "benchmarks.concurrency")
     assert "average parallelism W/D" in told
     assert done.run("git", "status", "--porcelain", "--untracked-files=all").count("??") == 0

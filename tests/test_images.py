@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.shared.images import ImageError, decode, difference_hash, to_grey
+from stages.shared.images import ImageError, decode, difference_hash, head_box, to_grey
 
 GREY = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))  # 64×64, darker left, brighter right
 
@@ -135,3 +135,36 @@ def test_perceptual_hash_is_close_for_a_copy_and_far_for_another_picture():
 
     assert distance(picture, copy) <= 20
     assert distance(picture, other) > 60
+
+
+@pytest.mark.parametrize("background", [0, 255, 40])
+def test_cropping_finds_the_head_on_any_background_and_passes_over_letters(tmp_path, background):
+    rows, columns = np.mgrid[:300, :400]
+    head = ((rows - 160) / 90) ** 2 + ((columns - 220) / 70) ** 2 < 1
+    picture = np.where(head, 150, background).astype(np.uint8)
+    picture[5:12, 5:28:3] = 200  # a label in the corner
+    left, upper, right, lower = head_box(Image.fromarray(picture))
+    assert abs(left - 150) < 15
+    assert abs(right - 290) < 15
+    assert abs(upper - 70) < 15
+    assert abs(lower - 250) < 15
+    path = save(tmp_path, Image.fromarray(picture))
+    cropped, whole = decode(path, 64, crop=True), decode(path, 64)
+    assert (cropped.pixels == 150).sum() > 2 * (whole.pixels == 150).sum()
+    assert (cropped.perceptual_hash, cropped.width) == (whole.perceptual_hash, whole.width)
+
+
+def test_cropping_keeps_a_picture_that_is_all_background():
+    assert head_box(Image.new("L", (90, 50), 30)) == (0, 0, 90, 50)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_told_at_its_own_size_and_gives_the_picture_that_a_png_gives(tmp_path, orientation):
+    rows, columns = np.mgrid[:900, :700]
+    picture = Image.fromarray(((rows / 5 + columns / 9) % 200).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    jpeg = decode(save(tmp_path, picture, "image.jpg", quality=95, exif=exif), 128)
+    png = decode(save(tmp_path, picture, "image.png", exif=exif), 128)
+    assert (jpeg.width, jpeg.height) == (png.width, png.height) == ((700, 900) if orientation == 1 else (900, 700))
+    assert np.abs(jpeg.pixels.astype(int) - png.pixels).mean() < 4

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from stages.shared import metrics
-from stages.shared.voting import score, vote, weights
+from stages.shared.voting import fit_temperature, out_of_bag_vote, score, temper, vote, weights
 
 LABELS = np.array([0, 0, 0, 1, 1])
 POSITIVE = np.array([0.1, 0.4, 0.6, 0.8, 0.3])
@@ -49,11 +49,16 @@ def test_intervals_hold_the_figure_and_are_wider_for_groups():
     labels = np.arange(200) % 2
     positive = np.clip(0.5 + 0.3 * (labels - 0.5) + rng.normal(0, 0.2, 200), 0.01, 0.99)
     probabilities = np.stack([1 - positive, positive], axis=1)
-    alone = metrics.intervals(labels, probabilities, np.arange(200), 500, 0)
+
+    def figures(sample):
+        return metrics.headlines(labels[sample], probabilities[sample])
+
+    alone = metrics.intervals(figures, labels, np.arange(200), 500, 0)
     for name, value in metrics.headlines(labels, probabilities).items():
         assert alone[name][0] < value < alone[name][1]
     repeated = np.repeat(np.arange(50), 4)
-    twins = metrics.intervals(labels[repeated], probabilities[repeated], repeated, 500, 0)
+    labels, probabilities = labels[repeated], probabilities[repeated]
+    twins = metrics.intervals(figures, labels, repeated, 500, 0)
     assert np.ptp(twins["accuracy"]) > 1.5 * np.ptp(alone["accuracy"])
 
 
@@ -80,3 +85,31 @@ def test_schemes_are_what_they_are_called():
 def test_vote_is_the_weighted_mean():
     one, other = np.array([[0.9, 0.1]]), np.array([[0.2, 0.8]])
     np.testing.assert_allclose(vote(np.stack([one, other]), np.array([0.75, 0.25])), [[0.725, 0.275]])
+
+
+def test_a_temperature_fitted_to_boastful_predictions_makes_them_honest():
+    rng = np.random.default_rng(0)
+    honest = np.clip(rng.beta(2, 2, 4000), 0.01, 0.99)
+    labels = (rng.random(4000) < honest).astype(int)
+    told = np.stack([1 - honest, honest], axis=1)
+    boastful = temper(told, 0.5)
+    assert fit_temperature(labels, boastful) == pytest.approx(2, rel=0.15)
+    assert fit_temperature(labels, told) == pytest.approx(1, rel=0.15)
+    np.testing.assert_array_equal(temper(told, 3.0).argmax(axis=1), told.argmax(axis=1))
+
+
+def test_only_members_that_have_not_learned_from_an_image_vote_on_it_out_of_bag():
+    one, other = np.array([[0.9, 0.1], [0.6, 0.4]]), np.array([[0.2, 0.8]])
+    voted = out_of_bag_vote([one, other], [np.array([0, 2]), np.array([2])], np.array([0.75, 0.25]), 4)
+    np.testing.assert_allclose(voted[[0, 2]], [[0.9, 0.1], [0.5, 0.5]])
+    assert np.isnan(voted[[1, 3]]).all()
+
+
+def test_thresholds_are_chosen_by_their_rule():
+    labels = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1])
+    positive = np.array([0.1, 0.15, 0.2, 0.3, 0.7, 0.05, 0.6, 0.8, 0.9])
+    assert metrics.choose_threshold("half", labels, positive, 1.0) == 0.5
+    assert metrics.choose_threshold("youden", labels, positive, 1.0) == 0.6
+    assert metrics.choose_threshold("sensitivity", labels, positive, 0.5) == 0.8
+    assert metrics.choose_threshold("sensitivity", labels, positive, 1.0) == 0.05
+    assert metrics.sensitivity_specificity(labels, positive, 0.6) == (0.75, 0.8)

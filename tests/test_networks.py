@@ -11,10 +11,10 @@ import tensorflow as tf
 from stages.shared.augmentation import augment
 from stages.shared.errors import UserError
 from stages.shared.models import join, load_model, predictor, save_model
-from stages.shared.networks import NETWORKS, build
+from stages.shared.networks import NETWORKS, build, mirrored
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
-NOTHING = {"flip": False, "rotation": 0.0, "shift": 0.0, "zoom": 0.0, "contrast": 0.0}
+NOTHING = {"flip": False, "rotation": 0.0, "shift": 0.0, "zoom": 0.0, "contrast": 0.0, "brightness": 0.0, "erase": 0.0}
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -69,7 +69,7 @@ def test_augmentation_that_is_off_changes_nothing():
 
 
 def test_augmentation_depends_on_its_seed_alone():
-    strong = {"flip": True, "rotation": 20.0, "shift": 0.1, "zoom": 0.1, "contrast": 0.3}
+    strong = {"flip": True, "rotation": 20.0, "shift": 0.1, "zoom": 0.1, "contrast": 0.3, "brightness": 0.2, "erase": 0.4}
     first, again, other = (augment(IMAGES, seed(number), **strong).numpy() for number in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).mean() > 5
@@ -94,6 +94,38 @@ def test_turn_keeps_the_middle_and_shift_moves_it():
     places = {np.unravel_index(one[..., 0].argmax(), (33, 33)) for one in moved}
     assert len(places) > 15
     assert max(abs(row - 16) for row, _ in places) <= 9
+
+
+def test_erasing_blanks_a_rectangle_of_about_every_other_image_and_no_larger_one():
+    images = np.random.default_rng(1).integers(0, 256, (60, 32, 32, 1), np.uint8)
+    changed = np.abs(augment(images, seed(5), **{**NOTHING, "erase": 0.5}).numpy() - images) > 1
+    touched = changed.any(axis=(1, 2, 3))
+    assert 15 < touched.sum() < 45
+    for one in changed[touched][..., 0]:
+        rows, columns = np.flatnonzero(one.any(axis=1)), np.flatnonzero(one.any(axis=0))
+        assert np.ptp(rows) < 16
+        assert np.ptp(columns) < 16
+        assert one[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean() > 0.9
+
+
+def test_brightness_moves_all_levels_of_an_image_alike():
+    grey = np.full((20, 32, 32, 1), 128, np.uint8)
+    brighter = augment(grey, seed(6), **{**NOTHING, "brightness": 0.2}).numpy() - 128
+    assert np.allclose(np.ptp(brighter, axis=(1, 2, 3)), 0)
+    assert 20 < np.abs(brighter).max() <= 51.1
+
+
+def test_a_mirrored_model_sees_an_image_and_its_mirror_image_alike(tmp_path):
+    model = build("residual", 32, 2, 0.0, 0.0, 0.1)
+    save_model(mirrored(model), tmp_path / "model.keras")
+    both = load_model(tmp_path / "model.keras")
+
+    def predict(one, images):
+        return np.reshape(one.predict(images.astype(np.float32), verbose=0), (4, 2))
+
+    np.testing.assert_allclose(predict(both, IMAGES), predict(both, IMAGES[:, :, ::-1]), atol=1e-6)
+    mean = (predict(model, IMAGES) + predict(model, IMAGES[:, :, ::-1])) / 2
+    np.testing.assert_allclose(predict(both, IMAGES), mean, atol=1e-5)
 
 
 def test_a_joined_model_votes_as_its_members_predict_whatever_the_number_of_images(tmp_path):

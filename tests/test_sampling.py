@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.shared.errors import UserError
-from stages.shared.sampling import bootstrap_sample, near_duplicate_groups, stratified_group_folds
+from stages.shared.sampling import bootstrap_sample, draw_sample, near_duplicate_groups, stratified_group_folds
 
 CLASSES = ["no", "yes"]
 
@@ -84,3 +84,25 @@ def test_bootstrap_draws_with_replacement_and_leaves_about_a_third_out():
 def test_a_class_that_cannot_be_left_out_is_told_by_name():
     with pytest.raises(UserError, match="'yes' has no out-of-bag image"):
         bootstrap_sample(np.repeat([0, 1], [20, 1]), np.arange(21), CLASSES, 1.0, 0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(image_sets(), st.sampled_from(["bootstrap", "subsample", "committee"]), st.integers(0, 9))
+def test_no_scheme_judges_a_member_on_what_it_learned_from(images, scheme, index):
+    labels, groups = images
+    names = [str(label) for label in np.unique(labels)]
+    fraction = 1.0 if scheme == "bootstrap" else 0.7
+    in_bag, out_of_bag = draw_sample(scheme, labels, groups, names, fraction, 0, index)
+    assert not set(groups[in_bag]) & set(groups[out_of_bag])
+    assert set(labels[in_bag]) == set(labels[out_of_bag]) == set(labels)
+    assert (len(np.unique(in_bag)) == len(in_bag)) or scheme == "bootstrap"
+    again = draw_sample(scheme, labels, groups, names, fraction, 0, index)
+    np.testing.assert_array_equal(in_bag, again[0])
+
+
+def test_a_committee_leaves_every_image_out_once_a_turn_and_deals_anew_for_the_next():
+    labels, groups = np.arange(60) % 2, np.arange(60)
+    left_out = [draw_sample("committee", labels, groups, CLASSES, 0.8, 0, index)[1] for index in range(10)]
+    for turn in (left_out[:5], left_out[5:]):
+        np.testing.assert_array_equal(np.sort(np.concatenate(turn)), np.arange(60))
+    assert set(left_out[0]) != set(left_out[5])

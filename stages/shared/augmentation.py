@@ -7,9 +7,17 @@ import tensorflow as tf
 
 
 def augment(
-    images: tf.Tensor, seed: tf.Tensor, flip: bool, rotation: float, shift: float, zoom: float, contrast: float
+    images: tf.Tensor,
+    seed: tf.Tensor,
+    flip: bool,
+    rotation: float,
+    shift: float,
+    zoom: float,
+    contrast: float,
+    brightness: float,
+    erase: float,
 ) -> tf.Tensor:
-    """Flip, turn, shift and zoom each image in one interpolation, and change its contrast.
+    """Flip, turn, shift and zoom each image in one interpolation, change its contrast and brightness, and blank a part.
 
     Keras's own layers interpolate once for each kind of change and keep a random state; one step with a stateless seed is
     faster and the same whatever runs in parallel.
@@ -26,6 +34,10 @@ def augment(
         Largest turn, degrees.
     shift, zoom, contrast : float
         Largest shift as a share of the size; largest zoom and change of contrast as a share.
+    brightness : float
+        Largest change of all levels, as a share of 255.
+    erase : float
+        Largest side of the rectangle that every other image, by chance, has blanked to its mean level, as a share of the size.
 
     Returns
     -------
@@ -33,10 +45,10 @@ def augment(
         Levels 0 to 255.
     """
     images = tf.cast(images, tf.float32)
-    if not (flip or rotation or shift or zoom or contrast):
+    if not (flip or rotation or shift or zoom or contrast or brightness or erase):
         return images
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    random = tf.random.stateless_uniform((6, count), seed, -1, 1)
+    random = tf.random.stateless_uniform((12, count), seed, -1, 1)
     turn = random[0] * (rotation * math.pi / 180)
     scale = tf.exp(random[1] * math.log1p(zoom))
     mirror = tf.where((random[2] < 0) & flip, -1.0, 1.0)
@@ -50,4 +62,15 @@ def augment(
     images = keras.ops.image.affine_transform(images, tf.stack([a, b, c, d, e, f, none, none], axis=1), "bilinear", "constant", 0)
     mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
     factor = tf.exp(random[5] * math.log1p(contrast))[:, None, None, None]
-    return tf.clip_by_value((images - mean) * factor + mean, 0, 255)
+    lighter = (255 * brightness * random[6])[:, None, None, None]
+    images = tf.clip_by_value((images - mean) * factor + mean + lighter, 0, 255)
+    if not erase:
+        return images
+    blank = within(random[7], random[8], erase, height)[:, :, None] & within(random[9], random[10], erase, width)[:, None, :]
+    return tf.where((blank & (random[11] < 0)[:, None, None])[..., None], mean, images)
+
+
+def within(place: tf.Tensor, extent: tf.Tensor, largest: float, size: int) -> tf.Tensor:
+    """Which of `size` positions lie in a random stretch of each image: bool, shape (n, size). Both numbers are from -1 to 1."""
+    middle = (place[:, None] + 1) / 2 * size
+    return tf.abs(tf.range(size, dtype=tf.float32)[None] - middle) < (extent[:, None] + 1) / 4 * largest * size

@@ -13,6 +13,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 20_000
 HASH_SIDE = 16
+CONTRAST = 20  # grey levels
 OVERSAMPLING = 2  # a picture is decoded at no less than so many times its size in the store
 
 
@@ -46,7 +47,7 @@ class Picture:
     mode: str
 
 
-def decode(path: str | Path, size: int) -> Picture:
+def decode(path: str | Path, size: int, crop: bool = False) -> Picture:
     """Read an image file.
 
     Parameters
@@ -55,6 +56,8 @@ def decode(path: str | Path, size: int) -> Picture:
         PNG, JPEG, BMP, GIF, TIFF or WebP, told by its content, whatever its name.
     size : int
         Height and width of the result, in pixels.
+    crop : bool
+        Whether the picture is cut to the head first; see `head_box`.
 
     Raises
     ------
@@ -87,9 +90,12 @@ def decode(path: str | Path, size: int) -> Picture:
         raise ImageError(f"broken image ({error})") from None  # what Pillow's decoders raise on damaged files
     if min(width, height) * size < max(width, height):
         raise ImageError(f"{width}×{height} pixels are too narrow to resize to {size}×{size}")
+    perceptual_hash = difference_hash(grey)
+    if crop:
+        grey = grey.crop(head_box(grey))
     pixels = np.asarray(ImageOps.pad(grey, (size, size), Image.Resampling.BICUBIC))
     sha256 = hashlib.sha256(content).hexdigest()
-    return Picture(pixels, sha256, difference_hash(grey), width, height, mode)
+    return Picture(pixels, sha256, perceptual_hash, width, height, mode)
 
 
 def to_grey(image: Image.Image) -> Image.Image:
@@ -112,6 +118,36 @@ def to_grey(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
     return image.convert("RGB").convert("L")
+
+
+def head_box(grey: Image.Image) -> tuple[int, int, int, int]:
+    """Where the head is: the box around all that stands out from the background.
+
+    The background's level is the median of the picture's rim; what differs from it by more than `CONTRAST` levels in a
+    smoothed copy stands out. Rows and columns with only a few such places, as of letters, do not count.
+
+    Parameters
+    ----------
+    grey : Image
+        Mode "L".
+
+    Returns
+    -------
+    tuple of int
+        Left, upper, right, lower, in pixels; the whole picture if less than a tenth of it stands out.
+    """
+    side = 64
+    small = np.asarray(grey.resize((side, side), Image.Resampling.BOX), np.int16)
+    rim = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+    stands_out = np.abs(small - np.median(rim)) > CONTRAST
+    if stands_out.mean() < 0.1:
+        return 0, 0, *grey.size
+    rows, columns = (np.flatnonzero(stands_out.mean(axis=axis) > 0.1) for axis in (1, 0))
+    if not len(rows) or not len(columns):
+        return 0, 0, *grey.size
+    left, right = columns[0] * grey.width // side, -(-(columns[-1] + 1) * grey.width // side)
+    upper, lower = rows[0] * grey.height // side, -(-(rows[-1] + 1) * grey.height // side)
+    return int(left), int(upper), int(right), int(lower)
 
 
 def difference_hash(grey: Image.Image) -> str:

@@ -4,9 +4,9 @@ With two classes the second one, in sorted order, is the positive one ("yes" aft
 precision are those of each class against the rest, averaged without weights, and F1 is averaged likewise.
 """
 
-import numpy as np
+from collections.abc import Callable
 
-HEADLINES = ("accuracy", "balanced_accuracy", "roc_auc")
+import numpy as np
 
 
 def all_metrics(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dict[str, float]:
@@ -127,15 +127,18 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int) 
 
 
 def intervals(
-    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, resamples: int, seed: int
+    figures: Callable[[np.ndarray], dict[str, float]], labels: np.ndarray, groups: np.ndarray, resamples: int, seed: int
 ) -> dict[str, list[float]]:
-    """95 % percentile bootstrap intervals of accuracy, balanced accuracy and ROC AUC.
+    """95 % percentile bootstrap intervals.
 
     Whole groups are drawn, since near duplicates tell nothing new of each other. Draws that lack a class are not counted.
 
     Parameters
     ----------
-    labels, probabilities : see `all_metrics`
+    figures : callable
+        Given positions of images, which may repeat, the figures of that sample.
+    labels : ndarray of int, shape (n,)
+        True classes.
     groups : ndarray of int, shape (n,)
         Group of near duplicates of each image.
     resamples : int
@@ -152,14 +155,15 @@ def intervals(
     B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
     rng = np.random.default_rng(seed)
+    classes = len(np.unique(labels))
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     drawn = []
     for _ in range(resamples):
         sample = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
-        if len(np.unique(labels[sample])) == probabilities.shape[1]:
-            drawn.append(list(headlines(labels[sample], probabilities[sample]).values()))
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(HEADLINES)}
+        if len(np.unique(labels[sample])) == classes:
+            drawn.append(figures(sample))
+    low, high = np.percentile([list(one.values()) for one in drawn], [2.5, 97.5], axis=0)
+    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(drawn[0])}
 
 
 def precision_and_recall(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
@@ -169,3 +173,37 @@ def precision_and_recall(labels: np.ndarray, probabilities: np.ndarray) -> tuple
     precision = hits / np.maximum([np.sum(predicted == label) for label in shown], 1)
     recall = hits / np.maximum([np.sum(labels == label) for label in shown], 1)
     return float(precision.mean()), float(recall.mean())
+
+
+def choose_threshold(rule: str, labels: np.ndarray, positive: np.ndarray, min_sensitivity: float) -> float:
+    """A threshold on the probability of the second of two classes.
+
+    Parameters
+    ----------
+    rule : {"half", "youden", "sensitivity"}
+        0.5; the threshold with the largest sum of sensitivity and specificity (Youden's J); or the highest one whose
+        sensitivity is not below `min_sensitivity`.
+    labels : ndarray of int, shape (n,)
+        0 or 1, both there.
+    positive : ndarray of float, shape (n,)
+        Probabilities of class 1.
+    min_sensitivity : float
+        Above 0, at most 1.
+
+    References
+    ----------
+    W. Youden, "Index for rating diagnostic tests", Cancer 3, 1950.
+    """
+    if rule == "half":
+        return 0.5
+    thresholds = np.unique(positive)[::-1]
+    told = np.array([sensitivity_specificity(labels, positive, threshold) for threshold in thresholds])
+    if rule == "youden":
+        return float(thresholds[told.sum(axis=1).argmax()])
+    return float(thresholds[np.flatnonzero(told[:, 0] >= min_sensitivity)[0]])
+
+
+def sensitivity_specificity(labels: np.ndarray, positive: np.ndarray, threshold: float) -> tuple[float, float]:
+    """Shares of class 1 told as 1, and of class 0 told as 0, if a probability of the threshold or more counts as 1."""
+    told = positive >= threshold
+    return float(np.mean(told[labels == 1])), float(np.mean(~told[labels == 0]))

@@ -57,6 +57,13 @@ def build(
     return keras.Model(images, probabilities, name=name.replace("-", "_"))
 
 
+def mirrored(model: keras.Model) -> keras.Model:
+    """A model whose prediction is the mean of the given model's for an image and for its mirror image."""
+    images = keras.Input(model.inputs[0].shape[1:], name="images")
+    mean = layers.Average()([model(images), model(keras.ops.flip(images, 2))])
+    return keras.Model(images, mean, name=f"mirrored_{model.name}")
+
+
 def seed_cnn(images, penalty, dropout, _):
     """The original system's: four convolutions with max pooling, then a dense layer, dropout beside each."""
     x = layers.Rescaling(1 / 255)(images)
@@ -65,6 +72,31 @@ def seed_cnn(images, penalty, dropout, _):
         x = layers.MaxPooling2D()(x)
     x = layers.Dropout(dropout)(layers.Flatten()(x))
     x = layers.Dense(128, "relu", kernel_regularizer=penalty)(x)
+    return layers.Dropout(dropout)(x)
+
+
+def notebook_1(images, penalty, dropout, _):
+    """The first network of A. Bansal's notebook "Brain MRI Classification": one wide convolution, pooled twice.
+
+    References
+    ----------
+    The notebook that the original project cites. It augments before it splits; here the split comes first.
+    """
+    x = layers.ZeroPadding2D(2)(layers.Rescaling(1 / 255)(images))
+    x = layers.Conv2D(32, 7, kernel_regularizer=penalty)(x)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.MaxPooling2D(4, padding="same")(layers.MaxPooling2D(4, padding="same")(x))
+    x = layers.Dense(128, "relu", kernel_regularizer=penalty)(layers.Flatten()(x))
+    return layers.Dropout(dropout)(x)
+
+
+def notebook_2(images, penalty, dropout, _):
+    """The second network of that notebook: 9×9 convolutions with dropout between poolings."""
+    x = layers.Rescaling(1 / 255)(images)
+    for filters in (32, 64):
+        x = layers.Conv2D(filters, 9, padding="same", activation="relu", kernel_regularizer=penalty)(x)
+        x = layers.Dropout(dropout)(layers.MaxPooling2D(4, padding="same")(x))
+    x = layers.Dense(128, "relu", kernel_regularizer=penalty)(layers.Flatten()(x))
     return layers.Dropout(dropout)(x)
 
 
@@ -97,4 +129,4 @@ def residual(images, penalty, dropout, normalization):
     return layers.Dropout(dropout)(x)
 
 
-NETWORKS = {"residual": residual, "seed-cnn": seed_cnn}
+NETWORKS = {"residual": residual, "seed-cnn": seed_cnn, "notebook-1": notebook_1, "notebook-2": notebook_2}

@@ -53,6 +53,7 @@ class Phantom(Section):
 
 
 class Ingest(Section):
+    crop: bool = Field(description="cut each picture to the head before it is resized")
     size: Annotated[int, Field(ge=16, le=1024)] = Field(description="height and width of a stored image, pixels")
 
 
@@ -71,13 +72,22 @@ class Split(Section):
 
 
 class Bootstrap(Section):
-    fraction: Annotated[float, Field(gt=0, le=4)] = Field(
-        description="images drawn for a member, as a share of the training images"
+    scheme: Literal["bootstrap", "subsample", "committee"] = Field(
+        description="bootstrap: draws with replacement; subsample: without; committee: members leave out a fold each in turn"
     )
+    fraction: Annotated[float, Field(gt=0, le=4)] = Field(
+        description="images drawn for a member, as a share of the training images; below 1 unless drawn with replacement"
+    )
+
+    @model_validator(mode="after")
+    def _leaves_some_out(self):
+        if self.scheme != "bootstrap" and self.fraction >= 1:
+            raise ValueError(f"fraction is {self.fraction}; expected below 1 with scheme: {self.scheme}")
+        return self
 
 
 class Network(Section):
-    name: Literal["residual", "seed-cnn"] = Field(description="the members' network")
+    name: Literal["residual", "seed-cnn", "notebook-1", "notebook-2"] = Field(description="the members' network")
 
 
 class Augment(Section):
@@ -86,6 +96,8 @@ class Augment(Section):
     shift: Annotated[float, Field(ge=0, le=0.5)] = Field(description="largest shift, as a share of the image's size")
     zoom: Annotated[float, Field(ge=0, le=0.5)] = Field(description="largest zoom in or out, as a share")
     contrast: Annotated[float, Field(ge=0, le=1)] = Field(description="largest change of contrast, as a share")
+    brightness: Annotated[float, Field(ge=0, le=1)] = Field(description="largest change of brightness, as a share of white")
+    erase: Annotated[float, Field(ge=0, le=0.7)] = Field(description="largest side of a rectangle that is blanked, as a share")
 
 
 class Train(Section):
@@ -109,6 +121,7 @@ class Train(Section):
     )
     label_smoothing: Dropout = Field(description="share of a label spread over all classes; 0: off")
     class_weights: Literal["balanced", "none"] = Field(description="weigh classes by how rare they are in-bag")
+    mirror: bool = Field(description="a member's prediction is the mean of that for an image and that for its mirror image")
     augment: Augment = Field(description="random changes of training images; 0 or false: off")
 
     @model_validator(mode="after")
@@ -142,11 +155,18 @@ class Weigh(Section):
     scheme: Literal["uniform", "accuracy", "balanced_accuracy", "auc", "softmax", "log_loss"] = Field(
         description="what a member's vote weighs, from its out-of-bag predictions"
     )
+    calibrate: bool = Field(description="scale the vote's confidence by a temperature fitted to out-of-bag predictions")
 
 
 class Evaluate(Section):
     resamples: Annotated[int, Field(ge=100, le=100_000)] = Field(description="bootstrap resamples behind the 95 % intervals")
     bins: Annotated[int, Field(ge=2, le=100)] = Field(description="bins of the reliability diagram and calibration error")
+    threshold: Literal["half", "youden", "sensitivity"] = Field(
+        description="of two classes' probability, chosen on out-of-bag predictions: 0.5, best Youden's J, or by min_sensitivity"
+    )
+    min_sensitivity: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="with threshold: sensitivity, the highest threshold that finds at least this share of positives"
+    )
     gallery: Annotated[int, Field(ge=1, le=64)] = Field(description="images in the gallery of the most wrong")
 
 

@@ -24,20 +24,8 @@ def confusion(counts: np.ndarray, classes: list[str]) -> bytes:
         The classes' names.
     """
     figure, axes = _figure(2.4 + 0.9 * len(classes), 2.0 + 0.8 * len(classes))
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), share in np.ndenumerate(shares):
-        axes.text(
-            column,
-            row,
-            f"{counts[row, column]}\n{share:.0%}",
-            ha="center",
-            va="center",
-            color="white" if share > 0.5 else "black",
-        )
-    axes.set_xticks(range(len(classes)), classes)
-    axes.set_yticks(range(len(classes)), classes)
-    axes.set(title=f"Confusion matrix, {counts.sum()} test images", xlabel="predicted", ylabel="true")
+    _draw_confusion(axes, counts, classes)
+    axes.set(title=f"Confusion matrix, {counts.sum()} test images")
     return _png(figure)
 
 
@@ -137,6 +125,42 @@ def members(accuracies: dict[str, float], interval: list[float]) -> bytes:
     return _png(figure)
 
 
+def crossval(
+    accuracies: dict[str, float], interval: list[float], of_folds: list[float], counts: np.ndarray, classes: list[str]
+) -> bytes:
+    """Cross-validation: pooled accuracy of each voter, the ensemble's on each fold, and its confusion matrix.
+
+    Parameters
+    ----------
+    accuracies : dict of str to float
+        By voter, the ensemble first.
+    interval : list of two floats
+        95 % interval of the ensemble's accuracy.
+    of_folds : list of float
+        The ensemble's accuracy on each fold.
+    counts, classes : see `confusion`
+    """
+    figure, (left, right) = _figure(11, 1.6 + 0.45 * max(len(accuracies), 4), columns=2)
+    names = list(accuracies)
+    left.barh(names, list(accuracies.values()), color=[ENSEMBLE] + [MEMBER] * (len(names) - 1))
+    left.errorbar(
+        accuracies[names[0]],
+        0,
+        xerr=[[accuracies[names[0]] - interval[0]], [interval[1] - accuracies[names[0]]]],
+        color="black",
+        capsize=4,
+    )
+    left.plot(of_folds, np.zeros(len(of_folds)) - 0.3, "|", color="black", markersize=7, label="folds")
+    for place, accuracy in enumerate(accuracies.values()):
+        left.text(0.01, place, f"{accuracy:.1%}", va="center", color="white" if place == 0 else "black")
+    left.invert_yaxis()
+    left.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize="small")
+    left.set(title="Accuracy on all folds' test images", xlim=(0, 1))
+    _draw_confusion(right, counts, classes)
+    right.set_title(f"Confusion matrix, {counts.sum()} test images")
+    return _png(figure)
+
+
 def gallery(images: np.ndarray, captions: list[str], wrong: list[bool]) -> bytes:
     """Images in a grid, captions below; those that were predicted wrong in red.
 
@@ -157,6 +181,23 @@ def gallery(images: np.ndarray, captions: list[str], wrong: list[bool]) -> bytes
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
         axes.set_title(caption, fontsize=8, color=WRONG if is_wrong else "black")
     return _png(figure)
+
+
+def _draw_confusion(axes, counts: np.ndarray, classes: list[str]) -> None:
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        axes.text(
+            column,
+            row,
+            f"{counts[row, column]}\n{share:.0%}",
+            ha="center",
+            va="center",
+            color="white" if share > 0.5 else "black",
+        )
+    axes.set_xticks(range(len(classes)), classes)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted", ylabel="true")
 
 
 def _figure(width: float, height: float, columns: int = 1):

@@ -37,7 +37,9 @@ def near_duplicate_groups(hashes: np.ndarray, bits: int) -> np.ndarray:
     return connected_components(joined, directed=False)[1]
 
 
-def stratified_group_folds(labels: np.ndarray, groups: np.ndarray, classes: list[str], folds: int, seed: int) -> np.ndarray:
+def stratified_group_folds(
+    labels: np.ndarray, groups: np.ndarray, classes: list[str], folds: int, seed: int, parameter: str = "split.folds"
+) -> np.ndarray:
     """Deal the images to folds of like class shares; a group stays in one fold.
 
     Parameters
@@ -50,6 +52,8 @@ def stratified_group_folds(labels: np.ndarray, groups: np.ndarray, classes: list
         Number of folds.
     seed : int
         Of the shuffling.
+    parameter : str
+        What the error calls the number of folds.
 
     Returns
     -------
@@ -67,8 +71,8 @@ def stratified_group_folds(labels: np.ndarray, groups: np.ndarray, classes: list
         independent = len(np.unique(groups[labels == label]))
         if independent < folds:
             raise UserError(
-                f"class {name!r} has {independent} independent image(s) (near duplicates count as one), too few for split.folds:"
-                f" {folds}; add images, or lower split.folds or split.near_duplicate_bits"
+                f"class {name!r} has {independent} independent image(s) (near duplicates count as one), too few for"
+                f" {parameter}: {folds}; add images, or lower {parameter} or split.near_duplicate_bits"
             )
     fold_of = np.empty(len(labels), np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -77,10 +81,46 @@ def stratified_group_folds(labels: np.ndarray, groups: np.ndarray, classes: list
     return fold_of
 
 
-def bootstrap_sample(
-    labels: np.ndarray, groups: np.ndarray, classes: list[str], fraction: float, seed: int
+def draw_sample(
+    scheme: str, labels: np.ndarray, groups: np.ndarray, classes: list[str], fraction: float, seed: int, index: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a stratified bootstrap sample, with replacement, and the images that it says nothing of.
+    """What a member learns from, and what it is judged on. It depends on the member's number, not on how many there are.
+
+    Parameters
+    ----------
+    scheme : {"bootstrap", "subsample", "committee"}
+        "bootstrap" draws images with replacement, "subsample" without: see `bootstrap_sample`. "committee" deals the images
+        to 1 / (1 − fraction) folds, and each member leaves out one of them in turn; when all had their turn, they are dealt
+        anew. So few members have an out-of-bag prediction for every image.
+    labels, groups, classes : see `bootstrap_sample`
+    fraction : float
+        See `bootstrap_sample`; below 1 but for "bootstrap".
+    seed : int
+        Of the ensemble's samples; ensembles of seeds 1000 and more apart share none.
+    index : int
+        The member's number.
+
+    Returns
+    -------
+    in_bag, out_of_bag : ndarray of int
+        See `bootstrap_sample`.
+
+    References
+    ----------
+    B. Parmanto, P. Munro, H. Doyle, "Improving Committee Diagnosis with Resampling Techniques", NIPS 1995 (committees).
+    """
+    if scheme != "committee":
+        return bootstrap_sample(labels, groups, classes, fraction, seed + index, replace=scheme == "bootstrap")
+    folds = max(2, round(1 / (1 - fraction)))
+    turn, fold = divmod(index, folds)
+    left_out = stratified_group_folds(labels, groups, classes, folds, seed + turn * folds, "folds of bootstrap.fraction") == fold
+    return np.flatnonzero(~left_out), np.flatnonzero(left_out)
+
+
+def bootstrap_sample(
+    labels: np.ndarray, groups: np.ndarray, classes: list[str], fraction: float, seed: int, replace: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a stratified sample, with replacement (a bootstrap sample) or without, and the images that it says nothing of.
 
     Parameters
     ----------
@@ -92,6 +132,8 @@ def bootstrap_sample(
         Images drawn from each class, as a share of its images; above 0.
     seed : int
         The same seed draws the same sample.
+    replace : bool
+        Whether an image may be drawn again; without, the fraction must be below 1.
 
     Returns
     -------
@@ -112,7 +154,8 @@ def bootstrap_sample(
     rng = np.random.default_rng(seed)
     images_of = [np.flatnonzero(labels == label) for label in range(len(classes))]
     for _ in range(ATTEMPTS):
-        in_bag = np.sort(np.concatenate([rng.choice(images, max(1, round(fraction * len(images)))) for images in images_of]))
+        drawn = [rng.choice(images, max(1, round(fraction * len(images))), replace) for images in images_of]
+        in_bag = np.sort(np.concatenate(drawn))
         out_of_bag = np.flatnonzero(~np.isin(groups, groups[in_bag]))
         missing = [name for label, name in enumerate(classes) if label not in labels[out_of_bag]]
         if not missing:

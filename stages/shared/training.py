@@ -20,7 +20,7 @@ from stages.shared.errors import UserError
 from stages.shared.files import read_json, write_bytes, write_json
 from stages.shared.members import write_predictions
 from stages.shared.models import save_model
-from stages.shared.networks import build, training_normalization
+from stages.shared.networks import build, mirrored, training_normalization
 from stages.shared.params import Member, Train, load_params
 from stages.shared.progress import epoch_line
 from stages.shared.rad import RadReader, read_metadata
@@ -63,6 +63,8 @@ def train_member(name: str, folder: Path) -> None:
             history = fit(trained, rad, sample["in_bag"], out_of_bag, len(classes), params.train, member)
         model = build(*shape)
         model.set_weights(trained.get_weights())
+        if params.train.mirror:
+            model = mirrored(model)
         predictions = {"out_of_bag": predict(model, rad, out_of_bag), "test": predict(model, rad, test)}
         of_out_of_bag = rad.labels[out_of_bag]
     if not all(np.isfinite(probabilities).all() for probabilities in predictions.values()):
