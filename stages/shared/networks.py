@@ -60,7 +60,7 @@ def build(
 def mirrored(model: keras.Model) -> keras.Model:
     """A model whose prediction is the mean of the given model's for an image and for its mirror image."""
     images = keras.Input(model.inputs[0].shape[1:], name="images")
-    mean = layers.Average()([model(images), model(keras.ops.flip(images, 2))])
+    mean = layers.Average(dtype="float32")([model(images), model(keras.ops.flip(images, 2))])
     return keras.Model(images, mean, name=f"mirrored_{model.name}")
 
 
