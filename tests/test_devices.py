@@ -92,7 +92,7 @@ def test_two_replicas_train_as_one_with_the_doubled_batch(tmp_path):
     one = train(tmp_path, batch_size=16, clip_norm=None)
     two = train(tmp_path, batch_size=8, clip_norm=None, replicas=2)
     np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-4)
-    np.testing.assert_allclose(two["probabilities"], one["probabilities"], atol=1e-3)
+    np.testing.assert_allclose(two["probabilities"], one["probabilities"], atol=5e-3)
 
 
 def test_pixels_from_the_disk_train_the_same_bits_as_pixels_in_memory(one, tmp_path):
