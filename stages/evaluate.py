@@ -17,10 +17,11 @@ from sklearn import metrics as sk
 
 from stages.shared import metrics, pictures
 from stages.shared.files import read_json, write_bytes, write_json
-from stages.shared.members import METRICS, MODELS, read_predictions
+from stages.shared.members import read_predictions
 from stages.shared.params import load_params
 from stages.shared.rad import RadReader, read_metadata
 from stages.shared.running import run_stage
+from stages.shared.scratch import METRICS, MODELS
 from stages.shared.voting import temper, vote
 
 PLOTS = Path("plots")

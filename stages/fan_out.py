@@ -30,10 +30,10 @@ from rich.table import Table
 from stages.shared.errors import UserError
 from stages.shared.files import write_json
 from stages.shared.machine import Jobs, free_memory, gpu_slots, number_of_jobs, usable_cores, visible_gpus
-from stages.shared.members import METRICS, MODELS, SCRATCH, is_trained, scratch
 from stages.shared.params import Params, load_params
 from stages.shared.progress import parse_epoch_line
 from stages.shared.running import Watched, run_part, run_stage, watch_me
+from stages.shared.scratch import METRICS, MODELS, SCRATCH, is_trained, scratch
 
 LOGS = Path(".dvc/tmp/fan-out")
 LOG_EVERY_S = 15.0

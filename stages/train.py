@@ -10,16 +10,14 @@ Writes  models/members/MEMBER/   model.keras, history.csv, and class probabiliti
 import sys
 
 from stages.shared.errors import UserError
-from stages.shared.members import is_trained, put_in_place, scratch
-from stages.shared.params import load_params
 from stages.shared.running import run_stage
+from stages.shared.scratch import is_trained, put_in_place, scratch
 
 
 def main() -> None:
-    params = load_params()
-    name = sys.argv[1] if len(sys.argv) == 2 else ""
-    if name not in params.ensemble:
-        raise UserError(f"no member {name!r}; expected one of {', '.join(params.ensemble)}")
+    if len(sys.argv) != 2:
+        raise UserError("expected the name of a member, such as member-00")
+    name = sys.argv[1]
     folder = scratch(name)
     if is_trained(folder):
         print(f"{name} was trained beside the others")

@@ -10,11 +10,12 @@ Writes  models/weights.json
 import numpy as np
 
 from stages.shared.files import read_json, write_json
-from stages.shared.members import MODELS, read_predictions
+from stages.shared.members import read_predictions
 from stages.shared.metrics import choose_threshold
 from stages.shared.params import load_params
 from stages.shared.rad import read_metadata
 from stages.shared.running import run_stage
+from stages.shared.scratch import MODELS
 from stages.shared.voting import fit_temperature, out_of_bag_vote, score, temper, weights
 
 

@@ -241,7 +241,7 @@ def test_own_images_by_dvc_import_from_a_git_repository(fresh, tmp_path):
         ("members=-1", "members is -1"),
         ("members=2.5", "members is 2.5; expected a valid integer"),
         ("members=five", "members is 'five'"),
-        ("network.name=resnet9000", "network.name is 'resnet9000'; expected 'residual', 'seed-cnn'"),
+        ("network.name=resnet9000", "network.name is 'resnet9000'; expected 'residual', 'residual-deep'"),
         ("weigh.scheme=best", "weigh.scheme is 'best'; expected 'uniform'"),
         ("+recipes.base.droput=0.5", "recipes.base.droput is unknown; did you mean dropout?"),
         ("recipes.base.dropout=1.5", "recipes.base.dropout is 1.5; expected a number less than 1"),

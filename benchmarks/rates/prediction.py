@@ -12,9 +12,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from stages.shared.members import MODELS
 from stages.shared.models import join, load_model, predictor
 from stages.shared.rad import RadReader
+from stages.shared.scratch import MODELS
 
 REPEATS = 5
 

@@ -87,7 +87,9 @@ class Bootstrap(Section):
 
 
 class Network(Section):
-    name: Literal["residual", "seed-cnn", "notebook-1", "notebook-2"] = Field(description="the members' network")
+    name: Literal["residual", "residual-deep", "seed-cnn", "notebook-1", "notebook-2"] = Field(
+        description="the members' network: residual, residual-deep, seed-cnn, notebook-1 or notebook-2"
+    )
 
 
 class Augment(Section):
