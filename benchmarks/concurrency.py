@@ -80,6 +80,8 @@ def main() -> None:
         lines.append(
             ("efficiency, members", f"{efficiency:.2f}", f"{told.members_work:.1f} s of training in {told.members_elapsed:.1f} s")
         )
+    for ingest in [timing for timing in run if timing.stage == "ingest"]:
+        lines.append(("efficiency, images", f"{ingest.cpu / ingest.wall / cores:.2f}", "of ingest, its start included"))
     for name, value, meaning in lines:
         print(f"{name:<26}{value:>9}   {meaning}")
     draw(run, PICTURE)

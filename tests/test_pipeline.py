@@ -311,3 +311,18 @@ def test_members_trained_before_an_interruption_are_not_trained_again(done):
     assert "all 3 members are trained already" in output
     assert output.count("was trained beside the others") == 3
     assert not list((done.path / ".dvc/tmp/members").iterdir())
+
+
+def test_members_that_get_a_gpu_each_end_with_the_bytes_of_the_others(done, tmp_path):
+    """Where there are GPUs, members start as processes of their own kind. Those named here do not exist: the CPU computes."""
+    lock = yaml.safe_load(done.read("dvc.lock"))["stages"]
+    for path in [
+        *(done.path / ".dvc/cache/runs").iterdir(),
+        done.path / "models/members/member-01",
+        done.path / "data/fan-out.json",
+    ]:
+        done.run("rm", "-r", str(path))
+    (done.path / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {**lock, "train@member-01": {"cmd": "none"}}}))
+    output = done.run("env", "CUDA_VISIBLE_DEVICES=0,1", "dvc", "repro")
+    assert "1 of 3 members to train, 1 at a time (limit: members to train)" in output
+    assert yaml.safe_load(done.read("dvc.lock"))["stages"] == lock
