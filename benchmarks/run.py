@@ -36,6 +36,7 @@ PLAIN = {  # the training that every contestant can do
     "train.epochs": EPOCHS,
     "train.batch_size": BATCH_SIZE,
     "train.precision": "float32",
+    "train.mirror": "false",
     **{f"train.augment.{key}": 0.0 for key in ("rotation", "shift", "zoom", "contrast")},
     "train.augment.flip": "false",
 }
