@@ -37,15 +37,14 @@ class Votes:
 
     Attributes
     ----------
-    rows, groups : ndarray of int, shape (n,)
-        Row of each image in the RAD, and its group of near duplicates.
+    groups : ndarray of int, shape (n,)
+        Group of near duplicates of each image.
     labels : ndarray of int, shape (n,)
     classes : list of str
     probabilities : dict of str to ndarray of float, shape (n, classes)
         By voter.
     """
 
-    rows: np.ndarray
     groups: np.ndarray
     labels: np.ndarray
     classes: list[str]
@@ -96,9 +95,12 @@ def numbers(text: str | None, option: str) -> list[int]:
 
 
 def finished(params: dict) -> dict[tuple[int, int], Votes]:
-    """The votes of experiments of this code and these parameters, by seed and fold; of several, the newest's."""
+    """The votes of experiments of this code and these parameters, by seed and fold; of several, the newest's.
+
+    Only those of the newest one's images count.
+    """
     code, params = code_here(), comparable(params)
-    found = {}
+    found, images = {}, None
     listed = command("git", "for-each-ref", "--sort=creatordate", "--format=%(objectname) %(refname)", "refs/exps")
     for commit in [line.split()[0] for line in listed.splitlines() if "/celery/" not in line and "/exec/" not in line]:
         theirs = show(commit, "params.yaml")
@@ -107,8 +109,7 @@ def finished(params: dict) -> dict[tuple[int, int], Votes]:
             source = show(commit, "dvc.lock")["stages"]["ingest"]["deps"]
             images = [dep.get("md5") for dep in source if dep["path"] == theirs["data"]["source"]]
             found[theirs["seed"], theirs["split"]["fold"]] = images, read_votes(text)
-    newest = list(found.values())[-1][0] if found else None
-    return {key: votes for key, (images, votes) in found.items() if images == newest}
+    return {key: votes for key, (theirs, votes) in found.items() if theirs == images}
 
 
 def show(commit: str, path: str) -> dict:
@@ -154,8 +155,8 @@ def read_votes(text: str) -> Votes:
         of_voter.setdefault(line[0], []).append(line)
     first = of_voter[ENSEMBLE]
     probabilities = {voter: np.array([line[4:] for line in table], float) for voter, table in of_voter.items()}
-    rows, groups = (np.array([line[column] for line in first], int) for column in (1, 2))
-    return Votes(rows, groups, np.array([classes.index(line[3]) for line in first]), classes, probabilities)
+    groups = np.array([line[2] for line in first], int)
+    return Votes(groups, np.array([classes.index(line[3]) for line in first]), classes, probabilities)
 
 
 def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int) -> dict:

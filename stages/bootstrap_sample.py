@@ -22,8 +22,8 @@ def main() -> None:
     labels = np.array([classes.index(image["class"]) for image in metadata["images"]])[training]
     groups = np.array(split["groups"])[training]
 
+    scheme, fraction = params.bootstrap.scheme, params.bootstrap.fraction
     for index in range(params.members):
-        scheme, fraction = params.bootstrap.scheme, params.bootstrap.fraction
         in_bag, out_of_bag = draw_sample(scheme, labels, groups, classes, fraction, member_seed(params.seed, 0), index)
         sample = {"in_bag": training[in_bag].tolist(), "out_of_bag": training[out_of_bag].tolist()}
         write_json(f"data/bootstrap/{member_name(index)}.json", sample)

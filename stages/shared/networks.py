@@ -124,22 +124,23 @@ def residual_deep(images, penalty, dropout, normalization):
 
 def residual_stem(images, penalty, normalization):
     x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False, epsilon=1.0)(images)
-    x = layers.Conv2D(16, 5, 2, "same", use_bias=False, kernel_regularizer=penalty, kernel_initializer="he_normal")(x)
-    return layers.ReLU()(normalization(momentum=0.9)(x))
+    return activate(convolve(x, 16, 5, 2, penalty), normalization)
 
 
 def residual_block(x, filters, strides, penalty, normalization):
-    def convolve(x, kernel, strides=1):
-        return layers.Conv2D(
-            filters, kernel, strides, "same", use_bias=False, kernel_regularizer=penalty, kernel_initializer="he_normal"
-        )(x)
+    y = convolve(x, filters, 3, strides, penalty)
+    y = convolve(activate(y, normalization), filters, 3, 1, penalty)
+    return activate(layers.Add()([convolve(x, filters, 1, strides, penalty), y]), normalization)
 
-    def activate(x):
-        return layers.ReLU()(normalization(momentum=0.9)(x))
 
-    y = convolve(x, 3, strides)
-    y = convolve(activate(y), 3)
-    return activate(layers.Add()([convolve(x, 1, strides), y]))
+def convolve(x, filters, kernel, strides, penalty):
+    return layers.Conv2D(
+        filters, kernel, strides, "same", use_bias=False, kernel_regularizer=penalty, kernel_initializer="he_normal"
+    )(x)
+
+
+def activate(x, normalization):
+    return layers.ReLU()(normalization(momentum=0.9)(x))
 
 
 def pool_both(x, dropout):

@@ -112,14 +112,7 @@ def members(accuracies: dict[str, float], interval: list[float]) -> bytes:
         Of the ensemble's accuracy.
     """
     figure, axes = _figure(6.5, 1.4 + 0.32 * len(accuracies))
-    names, values = list(accuracies), np.array(list(accuracies.values()))
-    axes.barh(names, values, color=[MEMBER if name.startswith("member") else ENSEMBLE for name in names])
-    axes.errorbar(
-        values[0], 0, xerr=[[max(0, values[0] - interval[0])], [max(0, interval[1] - values[0])]], color="black", capsize=4
-    )
-    for row, value in enumerate(values):
-        axes.text(0.01, row, f"{value:.3f}", va="center", color="black" if names[row].startswith("member") else "white")
-    axes.invert_yaxis()
+    _draw_accuracies(axes, accuracies, interval)
     axes.set(title="Accuracy on the test images (95 % interval)", xlim=(0, 1))
     axes.grid(axis="x", alpha=0.3)
     return _png(figure)
@@ -141,19 +134,8 @@ def crossval(
     counts, classes : see `confusion`
     """
     figure, (left, right) = _figure(11, 1.6 + 0.45 * max(len(accuracies), 4), columns=2)
-    names = list(accuracies)
-    left.barh(names, list(accuracies.values()), color=[ENSEMBLE] + [MEMBER] * (len(names) - 1))
-    left.errorbar(
-        accuracies[names[0]],
-        0,
-        xerr=[[accuracies[names[0]] - interval[0]], [interval[1] - accuracies[names[0]]]],
-        color="black",
-        capsize=4,
-    )
+    _draw_accuracies(left, accuracies, interval)
     left.plot(of_folds, np.zeros(len(of_folds)) - 0.3, "|", color="black", markersize=7, label="folds")
-    for place, accuracy in enumerate(accuracies.values()):
-        left.text(0.01, place, f"{accuracy:.1%}", va="center", color="white" if place == 0 else "black")
-    left.invert_yaxis()
     left.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize="small")
     left.set(title="Accuracy on all folds' test images", xlim=(0, 1))
     _draw_confusion(right, counts, classes)
@@ -181,6 +163,18 @@ def gallery(images: np.ndarray, captions: list[str], wrong: list[bool]) -> bytes
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
         axes.set_title(caption, fontsize=8, color=WRONG if is_wrong else "black")
     return _png(figure)
+
+
+def _draw_accuracies(axes, accuracies: dict[str, float], interval: list[float]) -> None:
+    """A bar for each voter, members' paler; the interval is the first one's."""
+    names, values = list(accuracies), np.array(list(accuracies.values()))
+    axes.barh(names, values, color=[MEMBER if "member" in name else ENSEMBLE for name in names])
+    axes.errorbar(
+        values[0], 0, xerr=[[max(0, values[0] - interval[0])], [max(0, interval[1] - values[0])]], color="black", capsize=4
+    )
+    for row, value in enumerate(values):
+        axes.text(0.01, row, f"{value:.3f}", va="center", color="black" if "member" in names[row] else "white")
+    axes.invert_yaxis()
 
 
 def _draw_confusion(axes, counts: np.ndarray, classes: list[str]) -> None:

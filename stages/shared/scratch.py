@@ -26,8 +26,7 @@ def scratch(name: str) -> Path:
     UserError
         If there is no such member, or a dependency is missing.
     """
-    stage = yaml.safe_load(Path("dvc.yaml").read_text("utf-8"))["stages"]["train"]["do"]
-    params = yaml.safe_load(Path("params.yaml").read_text("utf-8"))
+    stage, params = _read("dvc.yaml")["stages"]["train"]["do"], _read("params.yaml")
     if name not in params.get("ensemble", {}):
         raise UserError(f"no member {name!r} in params.yaml; expected one of {', '.join(params.get('ensemble', {}))}")
     inputs = {path: _hash(Path(path)) for path in (dep.replace("${key}", name) for dep in stage["deps"])}
@@ -49,6 +48,11 @@ def put_in_place(folder: Path, name: str) -> None:
     shutil.rmtree(MODELS / name, ignore_errors=True)
     shutil.copytree(folder, MODELS / name, ignore=shutil.ignore_patterns("metrics.json"))
     shutil.rmtree(folder)
+
+
+@functools.cache
+def _read(path: str) -> dict:
+    return yaml.safe_load(Path(path).read_text("utf-8"))
 
 
 @functools.cache

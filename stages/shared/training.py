@@ -19,6 +19,7 @@ from stages.shared.devices import set_up
 from stages.shared.errors import UserError
 from stages.shared.files import read_json, write_bytes, write_json
 from stages.shared.members import write_predictions
+from stages.shared.metrics import log_loss
 from stages.shared.models import save_model
 from stages.shared.networks import build, mirrored, training_normalization
 from stages.shared.params import Member, Train, load_params
@@ -77,13 +78,12 @@ def train_member(name: str, folder: Path) -> None:
         ",".join([str(epoch), *(f"{value:.6g}" for value in values)]) for epoch, *values in history
     ]
     write_bytes(folder / "history.csv", ("\n".join(lines) + "\n").encode())
-    of_truth = predictions["out_of_bag"][np.arange(len(out_of_bag)), of_out_of_bag]
     write_json(
         folder / "metrics.json",
         {
             "out_of_bag": {
                 "accuracy": float(np.mean(predictions["out_of_bag"].argmax(axis=1) == of_out_of_bag)),
-                "log_loss": float(-np.mean(np.log(np.maximum(of_truth, 1e-7)))),
+                "log_loss": log_loss(of_out_of_bag, predictions["out_of_bag"]),
                 "images": len(out_of_bag),
             },
             "epochs": len(history),
