@@ -86,7 +86,10 @@ class Bench:
 
     def repro(self, project: Path | None = None, **wanted: int) -> float:
         """Seconds of `dvc repro`, in a new checkout if none is given."""
-        self.project = project or checkout(Path(tempfile.mkdtemp(dir=self.folder)))
+        if not project:
+            project = checkout(Path(tempfile.mkdtemp(dir=self.folder)))
+            (project / "dvc.lock").unlink(missing_ok=True)
+        self.project = project
         compose(self.project, {**PLAIN, "data.source": self.images, **wanted})
         return timed(lambda: dvc(self.project, "repro"))
 
@@ -111,9 +114,9 @@ class Bench:
         used, had = statistics.median(work), statistics.median(room)
         efficiency = statistics.median(one / other for one, other in zip(work, room, strict=True))
         return [
-            faster(what, walls["pipeline"], f"ThreadPoolExecutor of {cores} in one TensorFlow process", walls["threads"], 1.5),
-            faster(what, walls["pipeline"], f"TorchEnsemble's BaggingClassifier, n_jobs={cores}", walls["torch"], 1.5),
-            faster(what, walls["pipeline"], "one Keras model after the other, all cores each", walls["sequential"], 1.4),
+            compare(what, walls["pipeline"], f"ThreadPoolExecutor of {cores} in one TensorFlow process", walls["threads"], 1.5),
+            compare(what, walls["pipeline"], f"TorchEnsemble's BaggingClassifier, n_jobs={cores}", walls["torch"], 1.5),
+            compare(what, walls["pipeline"], "one Keras model after the other, all cores each", walls["sequential"], 1.4),
             Row("efficiency of the fan-out", f"{used:.0f} s of CPU alone", f"{had:.0f} s: cores × wall time", efficiency, 0.85),
         ]
 
@@ -145,8 +148,8 @@ class Bench:
             whole.append(self.repro(members=9))
             tell(f"round {turn + 1}: growing 5 to 9 {grown[-1]:.1f} s, 9 from nothing {whole[-1]:.1f} s")
         return [
-            slower("`dvc repro` with nothing to do", repro, "`dvc status`", status, 1.3),
-            slower("growing 5 members to 9", grown, "9 from nothing", whole, 0.5),
+            compare("`dvc repro` with nothing to do", repro, "`dvc status`", status, 1.3, at_most=True),
+            compare("growing 5 members to 9", grown, "9 from nothing", whole, 0.5, at_most=True),
         ]
 
     def memory(self) -> Row:
@@ -158,16 +161,13 @@ class Bench:
         return Row("peak memory of a member", f"{peak} MiB", against, peak / most, 1, at_most=True)
 
 
-def faster(what: str, ours: list[float], against: str, theirs: list[float], goal: float) -> Row:
-    mine, their = statistics.median(ours), statistics.median(theirs)
-    ratio = statistics.median(one / other for one, other in zip(theirs, ours, strict=True))
-    return Row(what, f"{mine:.1f} s", f"{their:.1f} s: {against}", ratio, goal)
-
-
-def slower(what: str, ours: list[float], against: str, theirs: list[float], goal: float) -> Row:
-    mine, their = statistics.median(ours), statistics.median(theirs)
-    ratio = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
-    return Row(what, f"{mine:.2f} s", f"{their:.2f} s: {against}", ratio, goal, at_most=True)
+def compare(what: str, ours: list[float], against: str, theirs: list[float], goal: float, at_most: bool = False) -> Row:
+    """Seconds of both: how many times theirs is ours, or where the goal is a limit, how many times ours is theirs."""
+    pairs = zip(ours, theirs, strict=True)
+    ratio = statistics.median(mine / their if at_most else their / mine for mine, their in pairs)
+    digits = 2 if at_most else 1
+    mine, their = (f"{statistics.median(seconds):.{digits}f} s" for seconds in (ours, theirs))
+    return Row(what, mine, f"{their}: {against}", ratio, goal, at_most)
 
 
 def report(rows: list[Row], rounds: int) -> str:
@@ -198,8 +198,7 @@ def checkout(folder: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    run(folder, "git", "init", "-q")
+    run(folder, "git", "init", "-q", "-b", "main")
     return folder
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.run import checkout
+
 ROOT = Path(__file__).parents[1]
 SMALL = {
     "members": 3,
@@ -99,13 +101,7 @@ def skipped(output: str) -> list[str]:
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory) -> Project:
     """The project's files as they are now, in a Git repository of their own; nothing has run."""
-    project = Project(tmp_path_factory.mktemp("sources") / "project")
-    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True)
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (project.path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, project.path / name)
-    project.run("git", "init", "-q", "-b", "main")
+    project = Project(checkout(tmp_path_factory.mktemp("sources") / "project"))
     project.run("git", "config", "user.name", "Tester")
     project.run("git", "config", "user.email", "tester@example.org")
     project.run("git", "add", "-A")

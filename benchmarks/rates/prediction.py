@@ -5,13 +5,12 @@ python -m benchmarks.rates.prediction     (where the pipeline has run with five 
 
 import json
 import os
-import time
-from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+from benchmarks.run import timed
 from stages.shared.models import join, load_model, predictor
 from stages.shared.rad import RadReader
 from stages.shared.scratch import MODELS
@@ -28,15 +27,9 @@ def main() -> None:
     joined = predictor(join(members, dict.fromkeys(names, 0.2)))
     here, against = [], []
     for _ in range(REPEATS + 1):
-        here.append(seconds(lambda: joined(images)))
-        against.append(seconds(lambda: [model.predict(grey, verbose=0) for model in members.values()]))
+        here.append(timed(lambda: joined(images)))
+        against.append(timed(lambda: [model.predict(grey, verbose=0) for model in members.values()]))
     print(json.dumps({"here": len(images) / np.median(here[1:]), "against": len(images) / np.median(against[1:])}))
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":
