@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import IO
 
@@ -196,7 +196,7 @@ def train_all(runs: list[Run], jobs: Jobs, gpus: list[str], processes: multiproc
             while waiting and len(running) < at_once:
                 running.append(waiting.pop(0))
                 running[-1].start(processes, free.pop(0) if free else None)
-            time.sleep(0.2)
+            connection.wait([run.process.sentinel for run in running], 0.2)
             for run in [run for run in running if run.look()]:
                 running.remove(run)
                 free += [run.gpus] if run.gpus is not None else []

@@ -55,6 +55,8 @@ def set_up(threads: int, seed: int, precision: str, replicas: int) -> Devices:
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(seed)
     gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:  # on a CPU it makes small networks no faster, and takes a second to think about them
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in gpus]

@@ -1,9 +1,11 @@
 """Trains one member of the ensemble on its bootstrap sample. What it learns depends on nothing that runs beside it."""
 
+import gc
 import os
 import sys
 from pathlib import Path
 
+gc.disable()  # it would look through all of TensorFlow again and again while that is imported, for a quarter of the time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 unused = [name for name in ("matplotlib", "sklearn") if name not in sys.modules]
 sys.modules.update(dict.fromkeys(unused))  # Keras imports them if they are there, which takes a second
@@ -25,6 +27,9 @@ from stages.shared.networks import build, mirrored, training_normalization
 from stages.shared.params import Member, Train, load_params
 from stages.shared.progress import epoch_line
 from stages.shared.rad import RadReader, read_metadata
+
+gc.freeze()
+gc.enable()
 
 WARM_UP_EPOCHS = 3
 COLUMNS = {  # of history.csv, and Keras's names of them
