@@ -135,6 +135,8 @@ def train_stale(names: list[str], params: Params) -> list[Run]:
     if not stale:
         print(f"all {len(names)} members are trained already")
         return []
+    if params.network.weights != "none":
+        check_first(processes)
     jobs = number_of_jobs(params.fan_out.jobs, len(stale), params.train.threads, usable_cores(), free_memory(), len(gpus))
     print(f"{len(stale)} of {len(names)} members to train, {jobs.number} at a time (limit: {jobs.limit})", flush=True)
     return train_all(stale, jobs, gpus, processes)
@@ -167,6 +169,22 @@ def stderr_to(file: IO) -> Iterator[None]:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+def check_first(processes: multiprocessing.context.BaseContext) -> None:
+    """Fail here, once, if the weights that members start from can't be had."""
+    log = LOGS / "weights.log"
+    process = processes.Process(target=check, args=(log, watch_me()))
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        raise UserError(log.read_text("utf-8", "replace").strip().splitlines()[-1].removeprefix("error: "))
+
+
+def check(log: Path, watched: Watched) -> None:
+    from stages.shared.training import check_weights
+
+    run_part(check_weights, "weights", log, watched)
 
 
 def train(name: str, folder: Path, log: Path, gpus: str | None, watched: Watched) -> None:

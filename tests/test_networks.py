@@ -11,7 +11,7 @@ import tensorflow as tf
 from stages.shared.augmentation import augment
 from stages.shared.errors import UserError
 from stages.shared.models import join, load_model, predictor, save_model
-from stages.shared.networks import NETWORKS, build, mirrored
+from stages.shared.networks import APPLICATIONS, NETWORKS, application_base, build, mirrored, start_from
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
 NOTHING = {"flip": False, "rotation": 0.0, "shift": 0.0, "zoom": 0.0, "contrast": 0.0, "brightness": 0.0, "erase": 0.0}
@@ -145,3 +145,59 @@ def test_a_joined_model_votes_as_its_members_predict_whatever_the_number_of_imag
             told = predict(images)
             np.testing.assert_allclose(told["members"], np.stack(each, 1), atol=1e-5)
             np.testing.assert_allclose(told["probabilities"], np.tensordot(weights, each, 1), atol=1e-5)
+
+
+def weights_of(name, size, path):
+    """A weights file of a network of Keras Applications, without its top."""
+    keras.utils.set_random_seed(5)
+    base = application_base(name, size, None)
+    base.save_weights(path)
+    return base
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_a_network_of_keras_applications_starts_from_a_file_and_sees_grey_as_its_weights_expect(tmp_path, name):
+    base = weights_of(name, 64, tmp_path / "base.weights.h5")
+    model = build(name, 64, 3, 0.0, 1e-4, 0.3)
+    start_from(model, name, str(tmp_path / "base.weights.h5"), freeze=True)
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1)).astype(np.float32)
+    module, _ = APPLICATIONS[name]
+    expected = base.predict(module.preprocess_input(np.repeat(images, 3, axis=3)), verbose=0).mean(axis=(1, 2))
+    pooled = keras.Model(model.inputs, model.layers[-2].input)
+    np.testing.assert_allclose(pooled.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-4)
+    save_model(model, tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_frozen_base_keeps_its_weights_in_training(tmp_path, freeze):
+    weights_of("mobilenet-v2", 32, tmp_path / "base.weights.h5")
+    model = build("mobilenet-v2", 32, 2, 0.0, 0.0, 0.0)
+    start_from(model, "mobilenet-v2", str(tmp_path / "base.weights.h5"), freeze)
+    before, head = (layer.get_weights() for layer in (model.get_layer("base"), model.layers[-1]))
+    model.compile("adam", "categorical_crossentropy")
+    model.fit(IMAGES.astype(np.float32), np.eye(2)[[0, 1, 0, 1]], verbose=0)
+    same = [np.array_equal(old, new) for old, new in zip(before, model.get_layer("base").get_weights(), strict=True)]
+    assert all(same) == freeze
+    assert not np.array_equal(head[0], model.layers[-1].get_weights()[0])
+
+
+def test_weights_that_can_not_be_had_are_told_in_one_line(tmp_path, monkeypatch):
+    weights_of("mobilenet-v2", 32, tmp_path / "mobilenet.weights.h5")
+    (tmp_path / "text.h5").write_text("no weights")
+    with_top = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=3)
+    with_top.save_weights(tmp_path / "top.weights.h5")
+    model = build("vgg16", 32, 2, 0.0, 0.0, 0.0)
+    for name in ("mobilenet.weights.h5", "text.h5", "missing.h5"):
+        with pytest.raises(UserError, match=name):
+            start_from(model, "vgg16", str(tmp_path / name), freeze=True)
+    with pytest.raises(UserError, match=r"top.weights.h5 holds no weights of mobilenet-v2 without its top"):
+        start_from(build("mobilenet-v2", 32, 2, 0.0, 0.0, 0.0), "mobilenet-v2", str(tmp_path / "top.weights.h5"), freeze=True)
+    with pytest.raises(UserError, match=r"ingest\.size 16"):
+        build("vgg16", 16, 2, 0.0, 0.0, 0.0)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
+    with pytest.raises(UserError, match="imagenet can't be downloaded") as raised:
+        start_from(model, "vgg16", "imagenet", freeze=True)
+    assert "\n" not in str(raised.value)

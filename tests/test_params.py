@@ -1,6 +1,7 @@
 """params.yaml: its checks, the derived block, and the page that documents it."""
 
 import copy
+from typing import get_args
 
 import pytest
 import yaml
@@ -8,8 +9,8 @@ from conftest import ROOT
 
 from docs.make_parameters import markdown_table
 from stages.shared.errors import UserError
-from stages.shared.networks import NETWORKS
-from stages.shared.params import Network, Params, check, derive_ensemble, load_params
+from stages.shared.networks import APPLICATIONS, NETWORKS
+from stages.shared.params import Application, Own, Params, check, derive_ensemble, load_params
 
 CONTENT = yaml.safe_load((ROOT / "params.yaml").read_text())
 
@@ -96,7 +97,8 @@ def test_files_that_are_no_parameters_are_told(tmp_path, monkeypatch):
 
 
 def test_every_network_that_can_be_named_exists():
-    assert set(Network.model_fields["name"].annotation.__args__) == set(NETWORKS)
+    assert get_args(Own) == tuple(NETWORKS)
+    assert get_args(Application) == tuple(APPLICATIONS)
 
 
 def test_documentation_lists_every_parameter_with_its_default():

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import yaml
 from conftest import SMALL, ran, skipped
 from PIL import Image
 
+from stages.shared.models import load_model
+from stages.shared.networks import application_base
 from stages.shared.params import load_params
 
 ALL = [
@@ -326,3 +329,30 @@ def test_members_that_get_a_gpu_each_end_with_the_bytes_of_the_others(done, tmp_
     output = done.run("env", "CUDA_VISIBLE_DEVICES=0,1", "dvc", "repro")
     assert "1 of 3 members to train, 1 at a time (limit: members to train)" in output
     assert yaml.safe_load(done.read("dvc.lock"))["stages"] == lock
+
+
+def test_members_start_from_a_weights_file_and_depend_on_it(done):
+    base, file = application_base("mobilenet-v2", 32, None), done.path / "data/weights/base.weights.h5"
+    base.save_weights(file)
+    done.run("dvc", "add", "data/weights/base.weights.h5")
+    settings = {"members": 1, "network.name": "mobilenet-v2", "network.weights": "data/weights/base.weights.h5"}
+    assert "train@member-00" in ran(done.experiment(**settings))
+    member = load_model(done.path / "models/members/member-00/model.keras")
+    (inner,) = (layer for layer in member.layers if isinstance(layer, keras.Model))
+    for given, kept in zip(base.get_weights(), inner.get_layer("base").get_weights(), strict=True):
+        np.testing.assert_array_equal(given, kept)
+    assert not ran(done.run("dvc", "repro"))
+
+    base.set_weights([weight + 0.1 for weight in base.get_weights()])
+    base.save_weights(file)
+    assert "train@member-00" in ran(done.run("dvc", "repro"))
+
+    done.run("git", "add", "-A")
+    done.run("git", "commit", "-q", "-m", "From weights")
+    with h5py.File(file, "w"):
+        pass
+    output = done.run("dvc", "repro", ok=False)
+    assert re.search(r"^error: .*base\.weights\.h5 holds no weights of mobilenet-v2", output, re.MULTILINE)
+    assert "Traceback" not in output
+    missing = done.run("dvc", "exp", "run", "-S", "network.weights=data/weights/other.h5", ok=False)
+    assert "'data/weights/other.h5' is not there" in missing

@@ -24,6 +24,7 @@ def test_near_duplicates_are_joined_through_others():
 def test_distance_of_exactly_the_limit_joins():
     assert near_duplicate_groups(hashes(0, 20, 41), bits=20).tolist() == [0, 0, 1]
     assert near_duplicate_groups(hashes(0, 0, 1), bits=0).tolist() == [0, 0, 1]
+    assert near_duplicate_groups(hashes(0, 0, 1), bits=None).tolist() == [0, 1, 2]
 
 
 @st.composite

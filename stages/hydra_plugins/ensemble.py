@@ -23,6 +23,7 @@ def ensemble(_root_: DictConfig) -> DictConfig:
     try:
         inputs = check(OmegaConf.to_container(edited), Inputs)
         check_source(inputs.data.source)
+        check_weights(inputs.network.weights_file)
     except UserError as error:
         sys.exit(f"error: {error}")
     return OmegaConf.create(derive_ensemble(inputs))
@@ -32,6 +33,12 @@ def check_source(source: str) -> None:
     """The images are there, or DVC knows how to get them."""
     if source != "data/phantom" and not (ROOT / source).is_dir() and not (ROOT / f"{source}.dvc").is_file():
         raise UserError(f"data.source: {source!r} is not there; expected a folder of class folders (README: Your own images)")
+
+
+def check_weights(file: str) -> None:
+    """The weights file is there, or DVC knows how to get it."""
+    if not (ROOT / file).is_file() and not (ROOT / f"{file}.dvc").is_file():
+        raise UserError(f"network.weights: {file!r} is not there; expected none, imagenet or the path of a weights file")
 
 
 OmegaConf.register_new_resolver("ensemble", ensemble, replace=True)

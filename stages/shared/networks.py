@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
+import h5py
 import keras
 import tensorflow as tf
-from keras import layers, regularizers
+from keras import applications, layers, regularizers
+
+from stages.shared.errors import UserError
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
@@ -38,7 +42,7 @@ def build(
     Parameters
     ----------
     name : str
-        A key of `NETWORKS`.
+        A key of `NETWORKS` or of `APPLICATIONS`.
     size : int
         Height and width of the images, pixels.
     classes : int
@@ -49,12 +53,85 @@ def build(
         Share of the features dropped before the last layer, below 1.
     normalization : callable
         Makes the batch normalisation layers; the weights fit those of a network built with another.
+
+    Raises
+    ------
+    UserError
+        If the network takes no images as small as these.
     """
     penalty = regularizers.L1L2(l1, l2) if l1 or l2 else None
     images = keras.Input((size, size, 1), name="images")
-    features = NETWORKS[name](images, penalty, dropout, normalization)
+    features = (NETWORKS.get(name) or partial(application, name))(images, penalty, dropout, normalization)
     probabilities = layers.Dense(classes, "softmax", dtype="float32", kernel_regularizer=penalty, name="probabilities")(features)
     return keras.Model(images, probabilities, name=name.replace("-", "_"))
+
+
+def application(name, images, penalty, dropout, _):
+    """A network of Keras Applications without its top, as the layer `base`; grey is given to it as three equal channels."""
+    module, _ = APPLICATIONS[name]
+    channels = module.preprocess_input(layers.Concatenate()([images] * 3))
+    features = application_base(name, images.shape[1], None)(channels)
+    return layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(features))
+
+
+def application_base(name: str, size: int, weights: str | None) -> keras.Model:
+    module, network = APPLICATIONS[name]
+    try:
+        return getattr(module, network)(include_top=False, weights=weights, input_shape=(size, size, 3), name="base")
+    except ValueError as error:
+        raise UserError(f"network.name {name} with ingest.size {size}: {error}") from None
+
+
+def start_from(model: keras.Model, name: str, weights: str, freeze: bool) -> None:
+    """Give the base of a network of Keras Applications its first weights.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As `build` makes it for a key of `APPLICATIONS`; changed in place.
+    name : str
+        That key.
+    weights : str
+        "imagenet", which Keras downloads unless it has done so before, or the path of a file of the base's weights, as
+        `save_weights` writes it or as Keras publishes them ("notop").
+    freeze : bool
+        Whether the base keeps them in training.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or holds weights of something else, or if the download fails.
+    """
+    base = model.get_layer("base")
+    if weights == "imagenet":
+        try:
+            base.set_weights(application_base(name, model.inputs[0].shape[1], weights).get_weights())
+        except Exception as error:  # noqa: BLE001, Keras raises no other kind
+            reason = str(error).split(": ", 1)[0]
+            raise UserError(
+                f"network.weights: imagenet can't be downloaded ({reason}); give the path of a weights file instead"
+            ) from None
+    else:
+        load_weights(base, name, weights)
+    base.trainable = not freeze
+
+
+def load_weights(base: keras.Model, name: str, path: str) -> None:
+    """Load a file that holds weights of the base, of all of it, and of nothing more."""
+    if not Path(path).is_file():
+        raise UserError(f"network.weights: {path} is missing; expected a file of {name}'s weights without its top")
+    try:
+        with h5py.File(path) as file:
+            arrays = []
+            file.visititems(lambda _, item: arrays.append(item) if isinstance(item, h5py.Dataset) else None)
+            found = sorted(array.shape for array in arrays if array.dtype.kind == "f")  # others are counters and seeds
+        expected = sorted(tuple(weight.shape) for weight in base.weights if "float" in weight.dtype)
+        if found != expected:
+            raise ValueError(f"it has {len(found)} arrays of weights, expected {len(expected)}, of certain shapes")
+        base.load_weights(path)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"network.weights: {path} holds no weights of {name} without its top ({reason})") from None
 
 
 def mirrored(model: keras.Model) -> keras.Model:
@@ -154,4 +231,12 @@ NETWORKS = {
     "seed-cnn": seed_cnn,
     "notebook-1": notebook_1,
     "notebook-2": notebook_2,
+}
+
+APPLICATIONS = {  # name: the module of Keras with its preprocessing, and what it calls the network
+    "vgg16": (applications.vgg16, "VGG16"),
+    "resnet50": (applications.resnet50, "ResNet50"),
+    "densenet121": (applications.densenet, "DenseNet121"),
+    "mobilenet-v2": (applications.mobilenet_v2, "MobileNetV2"),
+    "efficientnet-b0": (applications.efficientnet, "EfficientNetB0"),
 }

@@ -5,7 +5,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stages.shared.errors import UserError
 
 PATH = Path("params.yaml")
+NO_WEIGHTS_FILE = "data/weights/README.md"
 Model = TypeVar("Model", bound="Section")
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -60,8 +61,9 @@ class Ingest(Section):
 class Split(Section):
     folds: Annotated[int, Field(ge=2)] = Field(description="number of stratified group folds")
     fold: Annotated[int, Field(ge=0)] = Field(description="which of them is the test fold, counted from 0")
-    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] = Field(
-        description="images whose perceptual hashes differ in at most so many of 256 bits stay on one side"
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] | None = Field(
+        description="images whose perceptual hashes differ in at most so many of 256 bits stay on one side; null: a random"
+        " split, only to show what that leaks"
     )
 
     @model_validator(mode="after")
@@ -86,10 +88,30 @@ class Bootstrap(Section):
         return self
 
 
+Own = Literal["residual", "residual-deep", "seed-cnn", "notebook-1", "notebook-2"]
+Application = Literal["vgg16", "resnet50", "densenet121", "mobilenet-v2", "efficientnet-b0"]
+
+
 class Network(Section):
-    name: Literal["residual", "residual-deep", "seed-cnn", "notebook-1", "notebook-2"] = Field(
-        description="the members' network: residual, residual-deep, seed-cnn, notebook-1 or notebook-2"
+    name: Own | Application = Field(
+        description=f"the members' network: {', '.join(get_args(Own))}; of Keras Applications {', '.join(get_args(Application))}"
     )
+    weights: Annotated[str, Field(min_length=1)] = Field(
+        description="what a network of Keras Applications starts from: none, imagenet (downloaded), or the path of a weights file"
+    )
+    freeze: bool = Field(description="if it starts from weights, they stay, and only the layers after it learn")
+
+    @model_validator(mode="after")
+    def _takes_weights(self):
+        if self.weights != "none" and self.name not in get_args(Application):
+            known = ", ".join(get_args(Application))
+            raise ValueError(f"weights is {self.weights!r}; expected none with {self.name}; weights are for {known}")
+        return self
+
+    @property
+    def weights_file(self) -> str:
+        """What members depend on: the weights file, or where there is none, a file that never changes."""
+        return NO_WEIGHTS_FILE if self.weights in ("none", "imagenet") else self.weights
 
 
 class Augment(Section):
@@ -146,6 +168,7 @@ class Recipe(Section):
 class Member(Recipe):
     recipe: str = Field(description="name of its recipe")
     seed: int = Field(description="1000 × `seed` + the member's number")
+    weights_file: str = Field(description="the file of `network.weights`, a dependency")
 
 
 class FanOut(Section):
@@ -196,7 +219,7 @@ class Params(Inputs):
     """The whole of params.yaml."""
 
     ensemble: dict[str, Member] = Field(
-        description="derived from `members`, `recipes` and `seed` by `dvc exp run`; not to be edited"
+        description="derived from `members`, `recipes`, `seed` and `network.weights` by `dvc exp run`; not to be edited"
     )
 
 
@@ -220,7 +243,8 @@ def load_params() -> Params:
     if {key: member.model_dump() for key, member in params.ensemble.items()} != expected:
         raise UserError(
             f"{PATH}: the derived block `ensemble` ({len(params.ensemble)} members) does not fit members: {params.members},"
-            " recipes and seed, as happens when they are edited by hand; run `dvc exp run` once, which derives it anew"
+            " recipes, seed and network.weights, as happens when they are edited by hand; run `dvc exp run` once, which derives"
+            " it anew"
         )
     return params
 
@@ -240,7 +264,7 @@ def check(content: object, model: type[Model]) -> Model:
 
 
 def derive_ensemble(inputs: Inputs) -> dict[str, dict]:
-    """The params of each member: its recipe's values, the recipe's name, its seed.
+    """The params of each member: its recipe's values, the recipe's name, its seed, the file of its first weights.
 
     They depend on the member's number, never on how many members there are.
     """
@@ -248,7 +272,12 @@ def derive_ensemble(inputs: Inputs) -> dict[str, dict]:
     ensemble = {}
     for index in range(inputs.members):
         name, recipe = recipes[index % len(recipes)]
-        ensemble[member_name(index)] = {"recipe": name, "seed": member_seed(inputs.seed, index), **recipe.model_dump()}
+        ensemble[member_name(index)] = {
+            "recipe": name,
+            "seed": member_seed(inputs.seed, index),
+            "weights_file": inputs.network.weights_file,
+            **recipe.model_dump(),
+        }
     return ensemble
 
 

@@ -7,21 +7,23 @@ from stages.shared.errors import UserError
 ATTEMPTS = 100
 
 
-def near_duplicate_groups(hashes: np.ndarray, bits: int) -> np.ndarray:
+def near_duplicate_groups(hashes: np.ndarray, bits: int | None) -> np.ndarray:
     """Join images whose perceptual hashes are close, and whatever is joined to them in turn.
 
     Parameters
     ----------
     hashes : ndarray of uint8, shape (n, bytes)
         Perceptual hashes.
-    bits : int
-        Largest Hamming distance of two images that are joined.
+    bits : int or None
+        Largest Hamming distance of two images that are joined; None joins none, not even equal ones.
 
     Returns
     -------
     ndarray of int, shape (n,)
         The group of each image, numbered from 0 in order of first appearance.
     """
+    if bits is None:
+        return np.arange(len(hashes))
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

@@ -29,7 +29,9 @@ def scratch(name: str) -> Path:
     stage, params = _read("dvc.yaml")["stages"]["train"]["do"], _read("params.yaml")
     if name not in params.get("ensemble", {}):
         raise UserError(f"no member {name!r} in params.yaml; expected one of {', '.join(params.get('ensemble', {}))}")
-    inputs = {path: _hash(Path(path)) for path in (dep.replace("${key}", name) for dep in stage["deps"])}
+    member = params["ensemble"][name]
+    paths = (dep.replace("${key}", name).replace("${item.weights_file}", member["weights_file"]) for dep in stage["deps"])
+    inputs = {path: _hash(Path(path)) for path in paths}
     for key in (param.replace("${key}", name) for param in stage["params"]):
         section, _, of_member = key.partition(".")
         inputs[key] = params[section][of_member] if of_member else params[section]

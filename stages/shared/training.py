@@ -23,7 +23,7 @@ from stages.shared.files import read_json, write_bytes, write_json
 from stages.shared.members import write_predictions
 from stages.shared.metrics import log_loss
 from stages.shared.models import save_model
-from stages.shared.networks import build, mirrored, training_normalization
+from stages.shared.networks import build, mirrored, start_from, training_normalization
 from stages.shared.params import Member, Train, load_params
 from stages.shared.progress import epoch_line
 from stages.shared.rad import RadReader, read_metadata
@@ -66,6 +66,8 @@ def train_member(name: str, folder: Path) -> None:
         shape = params.network.name, rad.shape[1], len(classes), member.l1, member.l2, member.dropout
         with devices.scope():
             trained = build(*shape, training_normalization(params.train.replicas))
+            if params.network.weights != "none":
+                start_from(trained, **params.network.model_dump())
             history = fit(trained, rad, sample["in_bag"], out_of_bag, len(classes), params.train, member)
         model = build(*shape)
         model.set_weights(trained.get_weights())
@@ -96,6 +98,20 @@ def train_member(name: str, folder: Path) -> None:
             "precision": devices.precision,
         },
     )
+
+
+def check_weights() -> None:
+    """Fail if the weights that members start from can't be had; Keras has downloaded them afterwards, if need be.
+
+    Raises
+    ------
+    UserError
+        See `build` and `start_from`.
+    """
+    params = load_params()
+    with RadReader() as rad:
+        model = build(params.network.name, rad.shape[1], 2, 0.0, 0.0, 0.0)
+    start_from(model, **params.network.model_dump())
 
 
 def fit(
