@@ -33,11 +33,14 @@ MEMBERS, EPOCHS, BATCH_SIZE, SIZE = 6, 20, 16, 128
 PLAIN = {  # the training that every contestant can do
     "members": MEMBERS,
     "ingest.size": SIZE,
+    "ingest.crop": "false",
+    "network.name": "residual",
     "train.epochs": EPOCHS,
     "train.batch_size": BATCH_SIZE,
     "train.precision": "float32",
     "train.mirror": "false",
-    **{f"train.augment.{key}": 0.0 for key in ("rotation", "shift", "zoom", "contrast")},
+    "train.mixup": 0.0,
+    **{f"train.augment.{key}": 0.0 for key in ("rotation", "shift", "zoom", "contrast", "brightness", "erase")},
     "train.augment.flip": "false",
 }
 

@@ -26,9 +26,9 @@ from stages.shared import metrics, pictures
 from stages.shared.errors import UserError
 from stages.shared.files import write_bytes, write_json
 from stages.shared.params import load_params
+from stages.shared.voting import ENSEMBLE
 
 CODE = ("stages", "dvc.yaml")
-ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,9 @@ from stages.shared.params import load_params
 from stages.shared.rad import RadReader, read_metadata
 from stages.shared.running import run_stage
 from stages.shared.scratch import METRICS, MODELS
-from stages.shared.voting import temper, vote
+from stages.shared.voting import ENSEMBLE, UNIFORM, calibrate, vote
 
 PLOTS = Path("plots")
-UNIFORM = "uniform vote"
 BEST = "best member"  # by its out-of-bag log loss
 
 
@@ -36,17 +35,19 @@ def main() -> None:
     classes, rows = metadata["classes"], split["test"]
     labels = np.array([classes.index(metadata["images"][row]["class"]) for row in rows])
     groups = np.array(split["groups"])[rows]
-    vote_of = read_json("models/weights.json", "members", "temperature")
-    weights = vote_of["members"]
+    vote_of = read_json("models/weights.json", "members", "calibrations")
+    weights = np.array([vote_of["members"][name]["weight"] for name in names])
 
-    of_member = np.stack([read_predictions(MODELS / name / "test.csv", rows, classes) for name in names])
-    ensemble = temper(vote(of_member, np.array([weights[name]["weight"] for name in names])), vote_of["temperature"])
-    uniform = vote(of_member, np.full(len(names), 1 / len(names)))
+    predictions = np.stack([read_predictions(MODELS / name / "test.csv", rows, classes) for name in names])
+    votes = {ENSEMBLE: vote(predictions, weights), UNIFORM: vote(predictions, np.full(len(names), 1 / len(names)))}
+    votes |= dict(zip(names, predictions, strict=True))
+    votes = {voter: calibrate(votes[voter], **calibration) for voter, calibration in vote_of["calibrations"].items()}
+    ensemble = votes[ENSEMBLE]
     predicted = ensemble.argmax(axis=1)
 
     out_of_bag_loss = {name: read_json(METRICS / f"{name}.json", "out_of_bag")["out_of_bag"]["log_loss"] for name in names}
     best = min(names, key=out_of_bag_loss.get)
-    figures = {name: few(labels, one) for name, one in zip(names, of_member, strict=True)}
+    figures = {name: few(labels, votes[name]) for name in names}
     summary = {
         **metrics.all_metrics(labels, ensemble, bins),
         "recall": dict(zip(classes, metrics.recalls(labels, predicted, len(classes)).tolist(), strict=True)),
@@ -60,7 +61,7 @@ def main() -> None:
         "test_images": len(rows),
         "best_member": {"name": best, **figures[best]},
         "mean_member": {key: float(np.mean([one[key] for one in figures.values()])) for key in figures[best]},
-        "uniform_vote": few(labels, uniform),
+        "uniform_vote": few(labels, votes[UNIFORM]),
     }
     if "threshold" in vote_of:
         found, cleared = metrics.sensitivity_specificity(labels, ensemble[:, 1], vote_of["threshold"])
@@ -68,18 +69,12 @@ def main() -> None:
     write_json("metrics/ensemble.json", summary)
 
     write_predictions_table(metadata, rows, labels, ensemble, classes)
-    write_votes(
-        {"ensemble": ensemble, UNIFORM: uniform, BEST: of_member[names.index(best)], **dict(zip(names, of_member, strict=True))},
-        rows,
-        groups,
-        labels,
-        classes,
-    )
+    write_votes(votes | {BEST: votes[best]}, rows, groups, labels, classes)
     draw_confusion(labels, predicted, classes)
     draw_learning_curves(names)
     draw_curves(labels, ensemble, classes)
     draw_reliability(metrics.calibration_bins(labels, ensemble, bins), summary["expected_calibration_error"])
-    accuracies = {"ensemble": summary["accuracy"], UNIFORM: summary["uniform_vote"]["accuracy"]}
+    accuracies = {ENSEMBLE: summary["accuracy"], UNIFORM: summary["uniform_vote"]["accuracy"]}
     draw_members(accuracies | {name: figures[name]["accuracy"] for name in names}, summary["interval"]["accuracy"])
     draw_gallery(metadata, rows, labels, ensemble, classes, params.evaluate.gallery)
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):

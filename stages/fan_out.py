@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import connection, forkserver
 from pathlib import Path
-from typing import IO
+from typing import IO, get_args
 
 from rich.console import Console
 from rich.live import Live
@@ -29,8 +29,17 @@ from rich.table import Table
 
 from stages.shared.errors import UserError
 from stages.shared.files import write_json
-from stages.shared.machine import Jobs, free_memory, gpu_slots, number_of_jobs, usable_cores, visible_gpus
-from stages.shared.params import Params, load_params
+from stages.shared.machine import (
+    APPLICATION_MEMORY,
+    MEMBER_MEMORY,
+    Jobs,
+    free_memory,
+    gpu_slots,
+    number_of_jobs,
+    usable_cores,
+    visible_gpus,
+)
+from stages.shared.params import Application, Params, load_params
 from stages.shared.progress import parse_epoch_line
 from stages.shared.running import Watched, run_part, run_stage, watch_me
 from stages.shared.scratch import METRICS, MODELS, SCRATCH, is_trained, scratch
@@ -137,7 +146,8 @@ def train_stale(names: list[str], params: Params) -> list[Run]:
         return []
     if params.network.weights != "none":
         check_first(processes)
-    jobs = number_of_jobs(params.fan_out.jobs, len(stale), params.train.threads, usable_cores(), free_memory(), len(gpus))
+    each = APPLICATION_MEMORY if params.network.name in get_args(Application) else MEMBER_MEMORY
+    jobs = number_of_jobs(params.fan_out.jobs, len(stale), params.train.threads, usable_cores(), free_memory(), len(gpus), each)
     print(f"{len(stale)} of {len(names)} members to train, {jobs.number} at a time (limit: {jobs.limit})", flush=True)
     return train_all(stale, jobs, gpus, processes)
 

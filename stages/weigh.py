@@ -1,4 +1,4 @@
-"""Gives each member a voting weight, and the vote a temperature and a threshold, from out-of-bag predictions alone.
+"""Gives each member a voting weight, and the vote a calibration and a threshold, from out-of-bag predictions alone.
 
     dvc repro weigh
 
@@ -16,7 +16,7 @@ from stages.shared.params import load_params
 from stages.shared.rad import read_metadata
 from stages.shared.running import run_stage
 from stages.shared.scratch import MODELS
-from stages.shared.voting import fit_temperature, out_of_bag_vote, score, temper, weights
+from stages.shared.voting import ENSEMBLE, UNIFORM, calibrate, fit_calibration, out_of_bag_vote, score, weights
 
 
 def main() -> None:
@@ -34,20 +34,33 @@ def main() -> None:
     scores = [score(scheme, labels[rows], one) for rows, one in zip(out_of_bag, predictions, strict=True)]
     shares = weights(scheme, np.array(scores))
 
-    voted = out_of_bag_vote(predictions, out_of_bag, shares, len(labels))
-    known = ~np.isnan(voted[:, 0])
-    temperature = fit_temperature(labels[known], voted[known]) if params.weigh.calibrate else 1.0
+    def voted(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        votes = out_of_bag_vote(predictions, out_of_bag, shares, len(labels))
+        known = ~np.isnan(votes[:, 0])
+        return labels[known], votes[known]
+
+    voters = {ENSEMBLE: voted(shares), UNIFORM: voted(np.full(len(names), 1 / len(names)))}
+    voters |= {name: (labels[rows], one) for name, rows, one in zip(names, out_of_bag, predictions, strict=True)}
+    calibrations = {
+        voter: fit_calibration(*known) if params.weigh.calibrate else (1.0, np.zeros(len(classes)))
+        for voter, known in voters.items()
+    }
 
     members = {name: {"score": one, "weight": float(share)} for name, one, share in zip(names, scores, shares, strict=True)}
-    vote = {"scheme": scheme, "temperature": temperature}
+    told = {voter: {"temperature": one, "biases": biases.tolist()} for voter, (one, biases) in calibrations.items()}
+    vote = {"scheme": scheme, "calibrations": told}
     if len(classes) == 2:
-        positive = temper(voted[known], temperature)[:, 1]
-        rule, least = params.evaluate.threshold, params.evaluate.min_sensitivity
-        vote["threshold"] = choose_threshold(rule, labels[known], positive, least)
+        true, votes = voters[ENSEMBLE]
+        positive = calibrate(votes, *calibrations[ENSEMBLE])[:, 1]
+        vote["threshold"] = choose_threshold(params.evaluate.threshold, true, positive, params.evaluate.min_sensitivity)
     write_json("models/weights.json", {**vote, "members": members})
     for name, member in members.items():
         print(f"{name}: score {member['score']:.4f}, weight {member['weight']:.4f}")
-    print(f"temperature {temperature:.2f}, from {known.sum()} out-of-bag images")
+    temperature, biases = calibrations[ENSEMBLE]
+    print(
+        f"calibration: temperature {temperature:.2f}",
+        *(f"{name} {bias:+.2f}" for name, bias in zip(classes, biases, strict=True)),
+    )
 
 
 if __name__ == "__main__":

@@ -26,6 +26,11 @@ def test_number_of_jobs(wanted, stale, threads, cores, members_in_memory, expect
     assert (jobs.number, jobs.limit, jobs.last) == expected
 
 
+def test_members_that_need_more_memory_are_fewer_at_a_time():
+    jobs = number_of_jobs("auto", 9, 1, 8, 8 * MEMBER_MEMORY, each=4 * MEMBER_MEMORY)
+    assert (jobs.number, jobs.limit) == (2, "free memory")
+
+
 def test_this_machine_has_cores_and_memory():
     assert usable_cores() >= 1
     assert free_memory() > 0

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from stages.shared import metrics
-from stages.shared.voting import fit_temperature, out_of_bag_vote, score, temper, vote, weights
+from stages.shared.voting import calibrate, fit_calibration, out_of_bag_vote, score, vote, weights
 
 LABELS = np.array([0, 0, 0, 1, 1])
 POSITIVE = np.array([0.1, 0.4, 0.6, 0.8, 0.3])
@@ -87,15 +87,27 @@ def test_vote_is_the_weighted_mean():
     np.testing.assert_allclose(vote(np.stack([one, other]), np.array([0.75, 0.25])), [[0.725, 0.275]])
 
 
-def test_a_temperature_fitted_to_boastful_predictions_makes_them_honest():
+def test_calibration_undoes_boasting_and_a_leaning_to_one_class():
     rng = np.random.default_rng(0)
-    honest = np.clip(rng.beta(2, 2, 4000), 0.01, 0.99)
-    labels = (rng.random(4000) < honest).astype(int)
-    told = np.stack([1 - honest, honest], axis=1)
-    boastful = temper(told, 0.5)
-    assert fit_temperature(labels, boastful) == pytest.approx(2, rel=0.15)
-    assert fit_temperature(labels, told) == pytest.approx(1, rel=0.15)
-    np.testing.assert_array_equal(temper(told, 3.0).argmax(axis=1), told.argmax(axis=1))
+    true = rng.dirichlet((2, 2, 2), 4000)
+    labels = np.array([rng.choice(3, p=one) for one in true])
+    boastful = calibrate(true, 0.5, np.zeros(3))
+    temperature, biases = fit_calibration(labels, boastful)
+    assert temperature == pytest.approx(2, rel=0.15)
+    np.testing.assert_allclose(biases, 0, atol=0.15)
+
+    leaning = np.array([0.0, -1.0, 0.5])
+    temperature, biases = fit_calibration(labels, calibrate(true, 1.0, leaning))
+    np.testing.assert_allclose(biases, -leaning, atol=0.2)
+    corrected = calibrate(calibrate(true, 1.0, leaning), temperature, biases)
+    np.testing.assert_allclose(corrected, true, atol=0.08)
+    np.testing.assert_allclose(calibrate(true, 1.0, np.zeros(3)), true, atol=1e-6)
+
+
+def test_calibration_from_few_right_predictions_stays_modest():
+    temperature, biases = fit_calibration(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]]))
+    assert 0.4 < temperature < 1
+    assert np.abs(biases).max() < 0.5
 
 
 def test_only_members_that_have_not_learned_from_an_image_vote_on_it_out_of_bag():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stages.shared.augmentation import augment
+from stages.shared.augmentation import augment, mix
 from stages.shared.errors import UserError
 from stages.shared.models import join, load_model, predictor, save_model
 from stages.shared.networks import APPLICATIONS, NETWORKS, application_base, build, mirrored, start_from
@@ -113,6 +113,18 @@ def test_brightness_moves_all_levels_of_an_image_alike():
     brighter = augment(grey, seed(6), **{**NOTHING, "brightness": 0.2}).numpy() - 128
     assert np.allclose(np.ptp(brighter, axis=(1, 2, 3)), 0)
     assert 20 < np.abs(brighter).max() <= 51.1
+
+
+def test_mixing_keeps_labels_in_step_with_images():
+    levels = np.random.default_rng(2).permutation(64).astype(np.float32)
+    images, labels = np.broadcast_to(levels[:, None, None, None], (64, 8, 8, 1)), np.eye(64, dtype=np.float32)
+    mixed, shares = (part.numpy() for part in mix(tf.constant(images), tf.constant(labels), seed(7), 0.4))
+    np.testing.assert_allclose(mixed[:, 3, 3, 0], shares @ levels, rtol=1e-5)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
+    other = 1 - np.diagonal(shares)
+    assert 0.3 < other.max() <= 0.4
+    assert 16 < (other > 0).sum() < 48
+    np.testing.assert_array_equal(mix(tf.constant(images), tf.constant(labels), seed(7), 0.0)[0], images)
 
 
 def test_a_mirrored_model_sees_an_image_and_its_mirror_image_alike(tmp_path):

@@ -16,6 +16,7 @@ from PIL import Image
 from stages.shared.models import load_model
 from stages.shared.networks import application_base
 from stages.shared.params import load_params
+from stages.shared.voting import calibrate
 
 ALL = [
     "data/dvc.yaml:phantom",
@@ -125,7 +126,8 @@ def test_members_vote_as_their_models_predict(done, monkeypatch):
     monkeypatch.chdir(done.path)
     params = load_params()
     split = json.loads(done.read("data/split.json"))
-    weights = json.loads(done.read("models/weights.json"))["members"]
+    told = json.loads(done.read("models/weights.json"))
+    weights, calibration = told["members"], told["calibrations"]["ensemble"]
     from stages.shared.rad import RadReader
 
     with RadReader() as rad:
@@ -137,7 +139,8 @@ def test_members_vote_as_their_models_predict(done, monkeypatch):
     )
     with open("plots/data/predictions.csv", newline="") as file:
         told = np.array([[float(row["probability of no"]), float(row["probability of yes"])] for row in csv.DictReader(file)])
-    np.testing.assert_allclose(votes, told, atol=1e-5)
+    np.testing.assert_allclose(calibrate(votes, **calibration), told, atol=1e-5)
+    assert calibration["temperature"] != 1
 
 
 def test_out_of_bag_images_are_strangers_to_their_member(done):

@@ -70,6 +70,36 @@ def augment(
     return tf.where((blank & (random[11] < 0)[:, None, None])[..., None], mean, images)
 
 
+def mix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, most: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mix every other image, by chance, with the image before it, and their labels in the same shares.
+
+    Parameters
+    ----------
+    images : tensor of float32, shape (n, h, w, channels)
+    labels : tensor of float32, shape (n, classes)
+        One-hot.
+    seed : tensor of two integers
+        The same seed mixes alike.
+    most : float
+        Largest share of the other image, 0 to 0.5.
+
+    Returns
+    -------
+    images, labels : tensors of float32, same shapes
+
+    References
+    ----------
+    H. Zhang, M. Cisse, Y. Dauphin, D. Lopez-Paz, "mixup: Beyond Empirical Risk Minimization", ICLR 2018; there the shares
+    follow a beta distribution.
+    """
+    if not most:
+        return images, labels
+    seed = tf.random.experimental.stateless_fold_in(seed, 1)  # other numbers than those of `augment`
+    share, chance = tf.unstack(tf.random.stateless_uniform((2, tf.shape(images)[0]), seed))
+    share = tf.where(chance < 0.5, most * share, 0.0)
+    return tuple(one + tf.reshape(share, (-1, *[1] * (one.ndim - 1))) * (tf.roll(one, 1, 0) - one) for one in (images, labels))
+
+
 def within(place: tf.Tensor, extent: tf.Tensor, largest: float, size: int) -> tf.Tensor:
     """Which of `size` positions lie in a random stretch of each image: bool, shape (n, size). Both numbers are from -1 to 1."""
     middle = (place[:, None] + 1) / 2 * size

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from stages.shared.augmentation import augment
+from stages.shared.augmentation import augment, mix
 from stages.shared.machine import free_memory
 from stages.shared.params import Member, Train
 from stages.shared.rad import RadReader
@@ -26,11 +26,8 @@ def training_batches(rad: RadReader, in_bag: list[int], classes: int, train: Tra
     @as_it_is
     def batch(step: tf.Tensor, chosen: tf.Tensor):
         seed = tf.stack([step, tf.constant(member.seed, tf.int64)])
-        return (
-            augment(images(chosen), seed, train.augment.flip, **strength),
-            tf.gather(one_hot, chosen),
-            tf.gather(weight_of, chosen),
-        )
+        changed = augment(images(chosen), seed, train.augment.flip, **strength)
+        return *mix(changed, tf.gather(one_hot, chosen), seed, train.mixup), tf.gather(weight_of, chosen)
 
     @as_it_is
     def position(index: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,8 @@ from pathlib import Path
 import joblib
 import psutil
 
-MEMBER_MEMORY = 2**30  # bytes that a member's process needs at most on the default configuration
+MEMBER_MEMORY = 2**30  # bytes that a member's process needs at most with a network of the project's own, at 128 pixels
+APPLICATION_MEMORY = 2**32  # and with one of Keras Applications
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -66,7 +67,9 @@ def visible_gpus() -> list[str]:
     return answer.stdout.split() if answer.returncode == 0 else []
 
 
-def number_of_jobs(wanted: int | str, stale: int, threads: int, cores: int, memory: int, gpu_slots: int = 0) -> Jobs:
+def number_of_jobs(
+    wanted: int | str, stale: int, threads: int, cores: int, memory: int, gpu_slots: int = 0, each: int = MEMBER_MEMORY
+) -> Jobs:
     """How many members to train at a time.
 
     Parameters
@@ -83,6 +86,8 @@ def number_of_jobs(wanted: int | str, stale: int, threads: int, cores: int, memo
         Bytes that are free.
     gpu_slots : int
         Members that the GPUs have room for; 0 where there is no GPU.
+    each : int
+        Bytes that a member needs at most.
 
     Returns
     -------
@@ -91,7 +96,7 @@ def number_of_jobs(wanted: int | str, stale: int, threads: int, cores: int, memo
     slots = max(1, cores // threads)
     limits = {
         "members to train": stale,
-        "free memory": memory // MEMBER_MEMORY,
+        "free memory": memory // each,
         "fan_out.jobs": wanted if wanted != "auto" else stale,
         "GPUs": gpu_slots or stale,
         "cores": slots if wanted == "auto" and not gpu_slots else stale,

@@ -177,17 +177,21 @@ def notebook_2(images, penalty, dropout, _):
     return layers.Dropout(dropout)(x)
 
 
-def residual(images, penalty, dropout, normalization):
+def residual(images, penalty, dropout, normalization, sides=False):
     """A small residual network: each image standardised, a strided stem, one residual block at each of three scales.
+
+    With `sides`, what stands out against the other side of the head is given to the second block too.
 
     References
     ----------
     K. He, X. Zhang, S. Ren, J. Sun, "Identity Mappings in Deep Residual Networks", ECCV 2016.
     """
     x = residual_stem(images, penalty, normalization)
-    x = layers.MaxPooling2D()(x)
-    for filters, strides in ((32, 1), (48, 2), (96, 2)):  # multiples of 16, which CPUs compute in one go
-        x = residual_block(x, filters, strides, penalty, normalization)
+    x = residual_block(layers.MaxPooling2D()(x), 32, 1, penalty, normalization)
+    if sides:
+        x = compare_sides(x)
+    for filters in (48, 96):  # multiples of 16, which CPUs compute in one go
+        x = residual_block(x, filters, 2, penalty, normalization)
     return pool_both(x, dropout)
 
 
@@ -210,6 +214,13 @@ def residual_block(x, filters, strides, penalty, normalization):
     return activate(layers.Add()([convolve(x, filters, 1, strides, penalty), y]), normalization)
 
 
+def compare_sides(x):
+    """The features, and by how much they exceed, smoothed, the strongest near the mirrored place: a head is nearly symmetric."""
+    smooth = layers.AveragePooling2D(3, 1, "same")(x)
+    other = layers.MaxPooling2D(3, 1, "same")(keras.ops.flip(smooth, 2))
+    return layers.Concatenate()([x, layers.ReLU()(layers.Subtract()([smooth, other]))])
+
+
 def convolve(x, filters, kernel, strides, penalty):
     return layers.Conv2D(
         filters, kernel, strides, "same", use_bias=False, kernel_regularizer=penalty, kernel_initializer="he_normal"
@@ -227,6 +238,7 @@ def pool_both(x, dropout):
 
 NETWORKS = {
     "residual": residual,
+    "residual-sides": partial(residual, sides=True),
     "residual-deep": residual_deep,
     "seed-cnn": seed_cnn,
     "notebook-1": notebook_1,

@@ -88,7 +88,7 @@ class Bootstrap(Section):
         return self
 
 
-Own = Literal["residual", "residual-deep", "seed-cnn", "notebook-1", "notebook-2"]
+Own = Literal["residual", "residual-sides", "residual-deep", "seed-cnn", "notebook-1", "notebook-2"]
 Application = Literal["vgg16", "resnet50", "densenet121", "mobilenet-v2", "efficientnet-b0"]
 
 
@@ -145,6 +145,9 @@ class Train(Section):
     )
     label_smoothing: Dropout = Field(description="share of a label spread over all classes; 0: off")
     class_weights: Literal["balanced", "none"] = Field(description="weigh classes by how rare they are in-bag")
+    mixup: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        description="largest share of another training image, and of its label, that every other one is mixed with; 0: off"
+    )
     mirror: bool = Field(description="a member's prediction is the mean of that for an image and that for its mirror image")
     augment: Augment = Field(description="random changes of training images; 0 or false: off")
 
@@ -180,7 +183,9 @@ class Weigh(Section):
     scheme: Literal["uniform", "accuracy", "balanced_accuracy", "auc", "softmax", "log_loss"] = Field(
         description="what a member's vote weighs, from its out-of-bag predictions"
     )
-    calibrate: bool = Field(description="scale the vote's confidence by a temperature fitted to out-of-bag predictions")
+    calibrate: bool = Field(
+        description="correct the vote's confidence and its leaning to classes: a temperature and biases from out-of-bag votes"
+    )
 
 
 class Evaluate(Section):
