@@ -93,7 +93,7 @@ Application = Literal["vgg16", "resnet50", "densenet121", "mobilenet-v2", "effic
 
 
 class Network(Section):
-    name: Own | Application = Field(
+    name: Literal[Own, Application] = Field(
         description=f"the members' network: {', '.join(get_args(Own))}; of Keras Applications {', '.join(get_args(Application))}"
     )
     weights: Annotated[str, Field(min_length=1)] = Field(
