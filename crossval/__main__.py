@@ -2,9 +2,9 @@
 
     make crossval                                   (or: python -m crossval --seeds 1,2,3 -S members=9)
 
-Folds run as `dvc exp run --queue -S 'split.fold=range(0,5)'` would queue them. An experiment that is there already, of the same
-code, parameters and images, is not run again. Every image is a test image once for each seed, for an ensemble that has not
-seen it nor a near duplicate of it.
+Folds run as `dvc exp run --queue -S 'split.fold=range(0,5)' evaluate` would queue them. An experiment that is there already,
+of the same code, parameters and images, is not run again. Every image is a test image once for each seed, for an ensemble that
+has not seen it nor a near duplicate of it.
 
 Reads   params.yaml; plots/data/votes.csv of each fold's experiment
 Writes  metrics/crossval.json, plots/crossval.png
@@ -67,7 +67,7 @@ def main() -> None:
     for seed in seeds:
         if missing := [str(fold) for one, fold in wanted if one == seed and (seed, fold) not in done]:
             overrides = [f"seed={seed}", f"split.fold={','.join(missing)}", *options.set_param]
-            command("dvc", "exp", "run", "--queue", *(part for override in overrides for part in ("-S", override)))
+            command("dvc", "exp", "run", "--queue", "evaluate", *(part for override in overrides for part in ("-S", override)))
     if any(one not in done for one in wanted):
         subprocess.run(["dvc", "exp", "run", "--run-all"], check=False)
         done = finished(params)

@@ -8,41 +8,33 @@ Writes  data/rad/image_data.h5   pixels and labels, written in batches of 32
         metrics/ingest.json      how many of each
 """
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from stages.shared.errors import UserError
-from stages.shared.files import write_json
-from stages.shared.images import ImageError, Picture, decode
+from stages.shared.files import is_hidden, write_json
+from stages.shared.images import ImageError, Picture, decode_all
 from stages.shared.machine import usable_cores
 from stages.shared.params import load_params
 from stages.shared.progress import progress
 from stages.shared.rad import BATCH, IMAGES, METADATA, write_rad
 from stages.shared.running import run_stage
 
-CHUNK = 8  # files that a thread decodes in one go
-SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
-
 
 def main() -> None:
     params = load_params()
     source, size = Path(params.data.source), params.ingest.size
-    read = partial(decode, size=size, crop=params.ingest.crop)
     classes, files = find_files(source)
     rows, rejected = [], [{"path": path, "reason": "not in a class folder"} for path in stray_files(source)]
 
-    threads = usable_cores()
-    with ThreadPoolExecutor(threads) as pool:
-        decoded = decode_all(pool, read, source, files, ahead=4 * threads)
-        decoded = progress(decoded, len(files), "reading images")
-        accepted = accept(decoded, classes, rows, rejected)
-        write_rad(IMAGES, in_batches(accepted), size, len(classes))
+    decoded = decode_all((source / path for _, path in files), size, params.ingest.crop, usable_cores())
+    pictures = (picture for _, picture in progress(decoded, len(files), "reading images"))
+    accepted = accept(files, pictures, classes, rows, rejected)
+    write_rad(IMAGES, in_batches(accepted), size, len(classes))
 
     for file in rejected:
         print(f"left out: {file['path']!r}: {file['reason']}")
@@ -81,38 +73,15 @@ def stray_files(source: Path) -> list[str]:
     return sorted(path.name for path in source.iterdir() if not path.is_dir() and not is_hidden(path.name))
 
 
-def is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in SYSTEM_FILES
-
-
-def decode_all(
-    pool: ThreadPoolExecutor, read: Callable[[Path], Picture], source: Path, files: list[tuple[str, str]], ahead: int
-) -> Iterator[tuple[str, str, Picture | ImageError]]:
-    """Decode the files in parallel, in chunks, so many of which are in work or waiting at a time."""
-
-    def attempt(path: str) -> Picture | ImageError:
-        try:
-            return read(source / path)
-        except ImageError as error:
-            return error
-
-    def attempt_all(chunk: list[tuple[str, str]]) -> list[tuple[str, str, Picture | ImageError]]:
-        return [(name, path, attempt(path)) for name, path in chunk]
-
-    chunks = (files[start : start + CHUNK] for start in range(0, len(files), CHUNK))
-    todo = (pool.submit(attempt_all, chunk) for chunk in chunks)
-    waiting = deque(islice(todo, ahead))
-    while waiting:
-        decoded = waiting.popleft().result()
-        waiting.extend(islice(todo, 1))
-        yield from decoded
-
-
 def accept(
-    decoded: Iterator[tuple[str, str, Picture | ImageError]], classes: list[str], rows: list[dict], rejected: list[dict]
+    files: list[tuple[str, str]],
+    pictures: Iterator[Picture | ImageError],
+    classes: list[str],
+    rows: list[dict],
+    rejected: list[dict],
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Pass on pixels and label of each usable image; note each file in `rows` or in `rejected`."""
-    for name, path, picture in decoded:
+    for (name, path), picture in zip(files, pictures, strict=True):
         if isinstance(picture, ImageError):
             rejected.append({"path": path, "reason": str(picture)})
             continue

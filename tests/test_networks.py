@@ -11,10 +11,19 @@ import tensorflow as tf
 from stages.shared.augmentation import augment, mix
 from stages.shared.errors import UserError
 from stages.shared.models import join, load_model, predictor, save_model
-from stages.shared.networks import APPLICATIONS, NETWORKS, application_base, build, mirrored, start_from
+from stages.shared.networks import APPLICATIONS, NETWORKS, application_base, averaged, build, start_from
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
-NOTHING = {"flip": False, "rotation": 0.0, "shift": 0.0, "zoom": 0.0, "contrast": 0.0, "brightness": 0.0, "erase": 0.0}
+NOTHING = {
+    "flip": False,
+    "rotation": 0.0,
+    "shift": 0.0,
+    "zoom": 0.0,
+    "contrast": 0.0,
+    "brightness": 0.0,
+    "sharpness": 0.0,
+    "erase": 0.0,
+}
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -69,7 +78,16 @@ def test_augmentation_that_is_off_changes_nothing():
 
 
 def test_augmentation_depends_on_its_seed_alone():
-    strong = {"flip": True, "rotation": 20.0, "shift": 0.1, "zoom": 0.1, "contrast": 0.3, "brightness": 0.2, "erase": 0.4}
+    strong = {
+        "flip": True,
+        "rotation": 20.0,
+        "shift": 0.1,
+        "zoom": 0.1,
+        "contrast": 0.3,
+        "brightness": 0.2,
+        "sharpness": 0.5,
+        "erase": 0.4,
+    }
     first, again, other = (augment(IMAGES, seed(number), **strong).numpy() for number in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).mean() > 5
@@ -115,6 +133,14 @@ def test_brightness_moves_all_levels_of_an_image_alike():
     assert 20 < np.abs(brighter).max() <= 51.1
 
 
+def test_sharpness_changes_details_and_keeps_what_is_even():
+    changed = augment(IMAGES, seed(8), **{**NOTHING, "sharpness": 0.9}).numpy()
+    details = changed.std(axis=(1, 2, 3)) / IMAGES.std(axis=(1, 2, 3))
+    assert details.min() < 0.95 or details.max() > 1.05
+    even = np.full((4, 32, 32, 1), 77, np.uint8)
+    np.testing.assert_allclose(augment(even, seed(8), **{**NOTHING, "sharpness": 0.9}), even, atol=1e-3)
+
+
 def test_mixing_keeps_labels_in_step_with_images():
     levels = np.random.default_rng(2).permutation(64).astype(np.float32)
     images, labels = np.broadcast_to(levels[:, None, None, None], (64, 8, 8, 1)), np.eye(64, dtype=np.float32)
@@ -127,17 +153,25 @@ def test_mixing_keeps_labels_in_step_with_images():
     np.testing.assert_array_equal(mix(tf.constant(images), tf.constant(labels), seed(7), 0.0)[0], images)
 
 
-def test_a_mirrored_model_sees_an_image_and_its_mirror_image_alike(tmp_path):
+def test_views_of_an_image_are_averaged(tmp_path):
     model = build("residual", 32, 2, 0.0, 0.0, 0.1)
-    save_model(mirrored(model), tmp_path / "model.keras")
-    both = load_model(tmp_path / "model.keras")
+    both, six = averaged(model, "mirrored"), averaged(model, "zoomed")
+    save_model(six, tmp_path / "model.keras")
 
     def predict(one, images):
         return np.reshape(one.predict(images.astype(np.float32), verbose=0), (4, 2))
 
-    np.testing.assert_allclose(predict(both, IMAGES), predict(both, IMAGES[:, :, ::-1]), atol=1e-6)
-    mean = (predict(model, IMAGES) + predict(model, IMAGES[:, :, ::-1])) / 2
-    np.testing.assert_allclose(predict(both, IMAGES), mean, atol=1e-5)
+    mirror = IMAGES[:, :, ::-1]
+    assert averaged(model, "plain") is model
+    np.testing.assert_allclose(predict(both, IMAGES), (predict(model, IMAGES) + predict(model, mirror)) / 2, atol=1e-5)
+    large, small = (resize(IMAGES, change) for change in (lambda x: x[2:-2, 2:-2], lambda x: np.pad(x, 2)))
+    views = [predict(both, view) for view in (IMAGES, large, small)]
+    np.testing.assert_allclose(predict(six, IMAGES), np.mean(views, axis=0), atol=1e-5)
+    np.testing.assert_allclose(predict(load_model(tmp_path / "model.keras"), mirror), predict(six, IMAGES), atol=1e-5)
+
+
+def resize(images, change):
+    return tf.image.resize(np.stack([change(image[..., 0]) for image in images])[..., None], (32, 32)).numpy()
 
 
 def test_a_joined_model_votes_as_its_members_predict_whatever_the_number_of_images(tmp_path):

@@ -7,6 +7,13 @@ from pathlib import Path
 
 from stages.shared.errors import UserError
 
+SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a folder's listing passes over a file of this name."""
+    return name.startswith(".") or name.lower() in SYSTEM_FILES
+
 
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file whole or not at all; its folder is made if it is missing."""

@@ -3,7 +3,11 @@
 import hashlib
 import io
 import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,8 @@ MAX_PIXELS = 100_000_000
 MAX_SIDE = 20_000
 HASH_SIDE = 16
 CONTRAST = 20  # grey levels
+CHUNK = 8  # files that a thread decodes in one go
+AHEAD = 4  # such chunks for each thread, in work or waiting
 OVERSAMPLING = 2  # a picture is decoded at no less than so many times its size in the store
 
 
@@ -91,11 +97,46 @@ def decode(path: str | Path, size: int, crop: bool = False) -> Picture:
     if min(width, height) * size < max(width, height):
         raise ImageError(f"{width}×{height} pixels are too narrow to resize to {size}×{size}")
     perceptual_hash = difference_hash(grey)
-    if crop:
-        grey = grey.crop(head_box(grey))
-    pixels = np.asarray(ImageOps.pad(grey, (size, size), Image.Resampling.BICUBIC))
+    pixels = frame(grey, head_box(grey) if crop else None, size)
     sha256 = hashlib.sha256(content).hexdigest()
     return Picture(pixels, sha256, perceptual_hash, width, height, mode)
+
+
+def decode_all(paths: Iterable[Path], size: int, crop: bool, threads: int) -> Iterator[tuple[Path, Picture | ImageError]]:
+    """Read image files in parallel, and yield them in order; no more than a few for each thread wait at a time.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Read as they are needed.
+    size, crop : see `decode`
+    threads : int
+        That decode at a time.
+
+    Yields
+    ------
+    path, Picture or ImageError
+    """
+
+    def attempt(path: Path) -> tuple[Path, Picture | ImageError]:
+        try:
+            return path, decode(path, size, crop)
+        except ImageError as error:
+            return path, error
+
+    paths = iter(paths)
+    chunks = iter(lambda: list(islice(paths, CHUNK)), [])
+    with ThreadPoolExecutor(threads) as pool:
+        todo = (pool.submit(lambda chunk: list(map(attempt, chunk)), chunk) for chunk in chunks)
+        waiting = deque(islice(todo, AHEAD * threads))
+        try:
+            while waiting:
+                decoded = waiting.popleft().result()
+                waiting.extend(islice(todo, 1))
+                yield from decoded
+        finally:
+            for one in waiting:
+                one.cancel()
 
 
 def to_grey(image: Image.Image) -> Image.Image:
@@ -118,6 +159,12 @@ def to_grey(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
     return image.convert("RGB").convert("L")
+
+
+def frame(grey: Image.Image, box: tuple[int, int, int, int] | None, size: int) -> np.ndarray:
+    """The part of a picture in a box, or all of it, resized and padded with black to a square: uint8, shape (size, size)."""
+    part = grey.crop(box) if box else grey
+    return np.asarray(ImageOps.pad(part, (size, size), Image.Resampling.BICUBIC))
 
 
 def head_box(grey: Image.Image) -> tuple[int, int, int, int]:

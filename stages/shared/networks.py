@@ -11,6 +11,8 @@ from keras import applications, layers, regularizers
 
 from stages.shared.errors import UserError
 
+ZOOM = 0.1  # of views, as a share
+
 
 class FusedBatchNormalization(layers.BatchNormalization):
     """Keras's batch normalisation over the last axis, computed by TensorFlow's fused kernel, which is faster in training.
@@ -134,11 +136,27 @@ def load_weights(base: keras.Model, name: str, path: str) -> None:
         raise UserError(f"network.weights: {path} holds no weights of {name} without its top ({reason})") from None
 
 
-def mirrored(model: keras.Model) -> keras.Model:
-    """A model whose prediction is the mean of the given model's for an image and for its mirror image."""
+def averaged(model: keras.Model, views: str) -> keras.Model:
+    """A model whose prediction is the mean of the given model's for several views of an image.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As `build` makes it.
+    views : {"plain", "mirrored", "zoomed"}
+        The image; also its mirror image; also both a tenth larger and both a tenth smaller.
+    """
+    if views == "plain":
+        return model
     images = keras.Input(model.inputs[0].shape[1:], name="images")
-    mean = layers.Average(dtype="float32")([model(images), model(keras.ops.flip(images, 2))])
-    return keras.Model(images, mean, name=f"mirrored_{model.name}")
+    size = images.shape[1]
+    seen = [images]
+    if views == "zoomed":
+        rim = round(size * ZOOM / 2)
+        seen += [layers.Resizing(size, size)(changed(images)) for changed in (layers.Cropping2D(rim), layers.ZeroPadding2D(rim))]
+    seen += [keras.ops.flip(view, 2) for view in seen]
+    mean = layers.Average(dtype="float32")([model(view) for view in seen])
+    return keras.Model(images, mean, name=f"{views}_{model.name}")
 
 
 def seed_cnn(images, penalty, dropout, _):

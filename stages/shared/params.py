@@ -121,6 +121,7 @@ class Augment(Section):
     zoom: Annotated[float, Field(ge=0, le=0.5)] = Field(description="largest zoom in or out, as a share")
     contrast: Annotated[float, Field(ge=0, le=1)] = Field(description="largest change of contrast, as a share")
     brightness: Annotated[float, Field(ge=0, le=1)] = Field(description="largest change of brightness, as a share of white")
+    sharpness: Annotated[float, Field(ge=0, le=1)] = Field(description="largest change towards a smoothed copy, or away from it")
     erase: Annotated[float, Field(ge=0, le=0.7)] = Field(description="largest side of a rectangle that is blanked, as a share")
 
 
@@ -148,7 +149,9 @@ class Train(Section):
     mixup: Annotated[float, Field(ge=0, le=0.5)] = Field(
         description="largest share of another training image, and of its label, that every other one is mixed with; 0: off"
     )
-    mirror: bool = Field(description="a member's prediction is the mean of that for an image and that for its mirror image")
+    views: Literal["plain", "mirrored", "zoomed"] = Field(
+        description="a member's prediction is the mean over the image; also its mirror image; also both larger and smaller"
+    )
     augment: Augment = Field(description="random changes of training images; 0 or false: off")
 
     @model_validator(mode="after")
@@ -200,6 +203,18 @@ class Evaluate(Section):
     gallery: Annotated[int, Field(ge=1, le=64)] = Field(description="images in the gallery of the most wrong")
 
 
+class Export(Section):
+    false_alarms: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        description="share of the training images, left out in turn, of which the model would warn as unlike the others"
+    )
+
+
+class Explain(Section):
+    images: Annotated[int, Field(ge=1, le=64)] = Field(
+        description="test images whose heat maps are drawn: a third right, a third wrong, a third least certain"
+    )
+
+
 class Inputs(Section):
     """What a person edits: all of params.yaml but its derived block."""
 
@@ -218,6 +233,8 @@ class Inputs(Section):
     fan_out: FanOut
     weigh: Weigh
     evaluate: Evaluate
+    export: Export
+    explain: Explain
 
 
 class Params(Inputs):

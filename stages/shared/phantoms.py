@@ -5,9 +5,11 @@ skull, grey and white matter, ventricles, sulci; bias field, blur and noise. Tum
 some have a rim or oedema. Healthy slices have bright vessels and small white-matter spots, so that "a spot" is no proof.
 """
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
@@ -29,6 +31,18 @@ class Slice:
 
     image: np.ndarray
     tumour: np.ndarray
+
+
+def draw_numbered(kind: str, index: int, seed: int) -> Slice:
+    """A slice of the built-in data; it depends on its kind, its number and the seed alone."""
+    return draw(kind, np.random.default_rng([seed, KINDS.index(kind), index]))
+
+
+def to_png(image: np.ndarray) -> bytes:
+    """A slice as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
 
 
 def draw(kind: str, rng: np.random.Generator) -> Slice:

@@ -165,6 +165,46 @@ def gallery(images: np.ndarray, captions: list[str], wrong: list[bool]) -> bytes
     return _png(figure)
 
 
+def explanations(images: np.ndarray, heat: np.ndarray, captions: list[str], wrong: list[bool]) -> bytes:
+    """Each image beside itself with what speaks for the predicted class laid over it, four pairs in a row.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n, height, width)
+    heat : ndarray of float, shape (n, height, width)
+        0 to 1.
+    captions : list of str, length n
+    wrong : list of bool, length n
+    """
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure((3.6 * columns, 2.1 * rows + 0.4), DPI, layout="constrained")
+    figure.suptitle("What speaks for the predicted class in test images (red: wrong)")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, warm, caption, is_wrong in zip(grid.flat, images, heat, captions, wrong, strict=False):
+        plain = np.repeat(image[..., np.newaxis], 3, axis=-1)
+        axes.imshow(np.concatenate([plain, overlay(image, warm)], axis=1))
+        axes.set_title(caption, fontsize=8, color=WRONG if is_wrong else "black")
+    return _png(figure)
+
+
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A heat map over its image: uint8, shape (height, width, 3); the warmest place is the most opaque.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (height, width)
+    heat : ndarray of float, shape (height, width)
+        0 or more; it is scaled to its own maximum.
+    """
+    heat = (heat / max(heat.max(), 1e-9))[..., np.newaxis]
+    colours = matplotlib.colormaps["inferno"](0.3 + 0.7 * heat[..., 0])[..., :3] * 255
+    opacity = 0.75 * np.clip(2 * heat, 0, 1)
+    return np.round(image[..., np.newaxis] * (1 - opacity) + colours * opacity).astype(np.uint8)
+
+
 def _draw_accuracies(axes, accuracies: dict[str, float], interval: list[float]) -> None:
     """A bar for each voter, members' paler; the interval is the first one's."""
     names, values = list(accuracies), np.array(list(accuracies.values()))

@@ -1,19 +1,10 @@
 """Trains one member of the ensemble on its bootstrap sample. What it learns depends on nothing that runs beside it."""
 
-import gc
-import os
-import sys
+import stages.shared.start_tensorflow  # noqa: F401, isort: skip
+
 from pathlib import Path
 
-gc.disable()  # it would look through all of TensorFlow again and again while that is imported, for a quarter of the time
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-unused = [name for name in ("matplotlib", "sklearn") if name not in sys.modules]
-sys.modules.update(dict.fromkeys(unused))  # Keras imports them if they are there, which takes a second
 import keras
-
-for name in unused:
-    del sys.modules[name]
-
 import numpy as np
 
 from stages.shared.batches import PREDICTED_AT_ONCE, training_batches, validation_batches
@@ -23,13 +14,10 @@ from stages.shared.files import read_json, write_bytes, write_json
 from stages.shared.members import write_predictions
 from stages.shared.metrics import log_loss
 from stages.shared.models import save_model
-from stages.shared.networks import build, mirrored, start_from, training_normalization
+from stages.shared.networks import averaged, build, start_from, training_normalization
 from stages.shared.params import Member, Train, load_params
 from stages.shared.progress import epoch_line
 from stages.shared.rad import RadReader, read_metadata
-
-gc.freeze()
-gc.enable()
 
 WARM_UP_EPOCHS = 3
 COLUMNS = {  # of history.csv, and Keras's names of them
@@ -71,8 +59,7 @@ def train_member(name: str, folder: Path) -> None:
             history = fit(trained, rad, sample["in_bag"], out_of_bag, len(classes), params.train, member)
         model = build(*shape)
         model.set_weights(trained.get_weights())
-        if params.train.mirror:
-            model = mirrored(model)
+        model = averaged(model, params.train.views)
         predictions = {"out_of_bag": predict(model, rad, out_of_bag), "test": predict(model, rad, test)}
         of_out_of_bag = rad.labels[out_of_bag]
     if not all(np.isfinite(probabilities).all() for probabilities in predictions.values()):

@@ -1,0 +1,265 @@
+"""What the ensemble tells of new images.
+
+    python -m predict PATH…           (files, folders, patterns such as 'scans/*.png', or - for a list on standard input)
+
+For each image the class, the probability of each class, and how far the members disagree: the entropy of their mean vote and the
+mutual information of vote and member, in nats, both before the calibration; and a warning where it is unlike the training
+images (`novelty` above 1: what their principal components leave unexplained of its thumbnail exceeds a limit). How often that
+warns of test images stands in metrics/export.json.
+"""
+
+import stages.shared.start_tensorflow  # noqa: F401, isort: skip
+
+import argparse
+import csv
+import glob
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import keras
+import numpy as np
+from PIL import Image
+
+from stages.shared import metrics
+from stages.shared.errors import UserError
+from stages.shared.files import is_hidden, write_bytes
+from stages.shared.images import ImageError, Picture, decode_all
+from stages.shared.machine import usable_cores
+from stages.shared.models import KNOWN_BY, load_ensemble, predictor
+from stages.shared.progress import progress
+from stages.shared.sampling import near_duplicate_groups
+
+BATCH = 32
+BINS, RESAMPLES, NEAR_DUPLICATE_BITS = 10, 2000, 20  # of the figures with --labels; the pipeline's defaults
+MAGNIFIED = 3  # overlays, against the images as the network sees them
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the ensemble tells of an image.
+
+    Attributes
+    ----------
+    path : Path
+    picture : Picture
+    probabilities : ndarray of float, shape (classes,)
+        Calibrated; they sum to 1.
+    entropy, mutual_information : float
+        Of the members' votes, nats; the second is the part of the first that they disagree about.
+    novelty : float
+        0 or more; above 1 the image is unlike the training images.
+    """
+
+    path: Path
+    picture: Picture
+    probabilities: np.ndarray
+    entropy: float
+    mutual_information: float
+    novelty: float
+
+
+def main() -> None:
+    options = parse()
+    files = list(dict.fromkeys(find_files(options.paths)))
+    if not files:
+        raise UserError(f"no file in {', '.join(options.paths)}; expected images, or folders of images")
+    model, about = load_ensemble(options.model)
+    labels = {path: label_of(path, about["classes"]) for path in files} if options.labels else {}
+    read: list[Prediction] = []
+    told = predictions(files, model, about)
+    if options.explain:
+        told = explained(told, model, about, Path(options.explain))
+    write = write_csv if options.csv else write_json_lines if options.json else write_table
+    write(kept(told, read), about["classes"])
+    if labels and read:
+        figures = evaluated(read, labels, about)
+        print(json.dumps(figures, indent=2), file=sys.stderr if options.csv or options.json else sys.stdout)
+    if len(read) < len(files):
+        sys.exit(f"{len(files) - len(read)} of {len(files)} files could not be read")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="print a CSV table")
+    form.add_argument("--json", action="store_true", help="print a JSON object for each image, a line each")
+    parser.add_argument("--labels", action="store_true", help="images lie in class folders: print what the predictions are worth")
+    parser.add_argument("--explain", metavar="DIR", help="write each image there with what speaks for its class laid over it")
+    parser.add_argument("--model", default="models/ensemble.keras", metavar="FILE", help="the ensemble; default: %(default)s")
+    return parser.parse_args()
+
+
+def find_files(paths: Iterable[str]) -> Iterator[Path]:
+    """The files that arguments stand for: themselves, all in a folder, all of a pattern, those listed on standard input."""
+    for path in paths:
+        if path == "-":
+            yield from find_files(os.fsdecode(line) for line in sys.stdin.buffer.read().splitlines() if line not in (b"", b"-"))
+        elif Path(path).is_dir():
+            below = (file for file in Path(path).rglob("*") if not file.is_dir())
+            yield from sorted(file for file in below if not any(map(is_hidden, file.relative_to(path).parts)))
+        elif not Path(path).exists() and glob.has_magic(path):
+            found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207, Path.glob takes no absolute pattern
+            yield from find_files(found) if found else [Path(path)]
+        else:
+            yield Path(path)
+
+
+def label_of(path: Path, classes: list[str]) -> int:
+    """The class whose folder the file lies in, at any depth."""
+    for folder in reversed(path.absolute().parts[:-1]):
+        if folder in classes:
+            return classes.index(folder)
+    raise UserError(f"{path} lies in no folder of a class; expected folders named {', '.join(classes)} with --labels")
+
+
+def predictions(files: list[Path], model: keras.Model, about: dict) -> Iterator[Prediction]:
+    """What the ensemble tells of each file that can be read; of the others a line on standard error."""
+    predict, weights = predictor(model), np.array(list(about["weights"].values()))
+    decoded = decode_all(files, about["size"], about["crop"], usable_cores())
+    pictures = readable(decoded if sys.stdout.isatty() else progress(decoded, len(files), "reading images"))
+    while batch := list(islice(pictures, BATCH)):
+        told = predict(np.stack([picture.pixels for _, picture in batch])[..., np.newaxis])
+        together = entropy(np.tensordot(told["members"], weights, (1, 0)))
+        disagreed = together - entropy(told["members"]) @ weights
+        for place, (path, picture) in enumerate(batch):
+            of_image = told["probabilities"][place].astype(float), together[place], disagreed[place], told["novelty"][place]
+            yield Prediction(path, picture, of_image[0], *(max(0.0, float(value)) for value in of_image[1:]))
+
+
+def readable(decoded: Iterable[tuple[Path, Picture | ImageError]]) -> Iterator[tuple[Path, Picture]]:
+    for path, picture in decoded:
+        if isinstance(picture, ImageError):
+            print(f"error: {printable(path)}: {picture}", file=sys.stderr, flush=True)
+        else:
+            yield path, picture
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Of distributions along the last axis, nats."""
+    return -np.sum(probabilities * np.log(np.maximum(probabilities, 1e-12)), axis=-1)
+
+
+def kept(told: Iterable[Prediction], read: list[Prediction]) -> Iterator[Prediction]:
+    """Pass predictions on; keep what the figures need of them, without pixels."""
+    for one in told:
+        read.append(replace(one, picture=replace(one.picture, pixels=None)))
+        yield one
+
+
+def printable(path: Path) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in str(path))
+
+
+def columns(one: Prediction, classes: list[str]) -> dict[str, str | float | bool]:
+    """A prediction for programs."""
+    return {
+        "file": os.fsencode(one.path).decode("utf-8", "backslashreplace"),
+        "class": classes[one.probabilities.argmax()],
+        **{f"probability of {name}": round(float(value), 6) for name, value in zip(classes, one.probabilities, strict=True)},
+        "entropy": round(one.entropy, 6),
+        "mutual_information": round(one.mutual_information, 6),
+        "novelty": round(one.novelty, 4),
+        "unlike_training_images": one.novelty > 1,
+    }
+
+
+def write_csv(told: Iterable[Prediction], classes: list[str]) -> None:
+    table = None
+    for one in told:
+        row = columns(one, classes)
+        if table is None:
+            table = csv.DictWriter(sys.stdout, row, lineterminator="\n")
+            table.writeheader()
+        table.writerow(row)
+
+
+def write_json_lines(told: Iterable[Prediction], classes: list[str]) -> None:
+    for one in told:
+        print(json.dumps(columns(one, classes)))
+
+
+def write_table(told: Iterable[Prediction], classes: list[str]) -> None:
+    """Lines as they come, so that nothing waits for the last of many images."""
+    width = max(8, *(len(name) for name in classes))
+    print(f"{'file':40}  {'class':{width}}  " + "  ".join(f"{name:>{width}}" for name in classes) + "  entropy  mutual inf.")
+    for one in told:
+        name = printable(one.path)
+        name = name if len(name) <= 40 else "…" + name[-39:]
+        shares = "  ".join(f"{value:{width}.3f}" for value in one.probabilities)
+        warning = f"  unlike the training images ({one.novelty:.1f})" if one.novelty > 1 else ""
+        line = f"{name:40}  {classes[one.probabilities.argmax()]:{width}}  {shares}  {one.entropy:7.3f}"
+        print(f"{line}  {one.mutual_information:11.3f}{warning}", flush=True)
+
+
+def explained(told: Iterator[Prediction], model: keras.Model, about: dict, folder: Path) -> Iterator[Prediction]:
+    """Pass predictions on, and write each image beside itself with the heat map of its class laid over it."""
+    from stages.shared.explanations import heat_maps
+    from stages.shared.pictures import overlay
+
+    members = {name: model.get_layer(name) for name in about["weights"]}
+    number = 0
+    while batch := list(islice(told, BATCH)):
+        images = np.stack([one.picture.pixels for one in batch])
+        classes = np.array([one.probabilities.argmax() for one in batch])
+        for one, image, heat in zip(
+            batch, images, heat_maps(members, about["weights"], images[..., np.newaxis], classes), strict=True
+        ):
+            number += 1
+            both = np.concatenate([np.repeat(image[..., np.newaxis], 3, axis=-1), overlay(image, heat)], axis=1)
+            file = io.BytesIO()
+            drawn = Image.fromarray(both)
+            drawn.resize((drawn.width * MAGNIFIED, drawn.height * MAGNIFIED), Image.Resampling.BICUBIC).save(file, "PNG")
+            write_bytes(folder / f"{number:04d}-{printable(Path(one.path.stem))[:80]}.png", file.getvalue())
+            yield one
+
+
+def evaluated(read: list[Prediction], labels: dict[Path, int], about: dict) -> dict:
+    """The figures that `evaluate` tells of test images, of these, with the classes that occur."""
+    true = np.array([labels[one.path] for one in read])
+    probabilities = np.stack([one.probabilities for one in read])
+    known = sum(one.picture.sha256[:KNOWN_BY] in set(about["training_images"]["sha256_prefixes"]) for one in read)
+    if known:
+        print(f"warning: {known} of {len(read)} images are among those that it learned from", file=sys.stderr)
+    classes = about["classes"]
+    if missing := [name for label, name in enumerate(classes) if label not in true]:
+        raise UserError(f"no readable image of class {', '.join(missing)}; expected some of each class with --labels")
+    hashes = np.array([list(bytes.fromhex(one.picture.perceptual_hash)) for one in read], np.uint8)
+    figures = {
+        **metrics.all_metrics(true, probabilities, BINS),
+        "recall": dict(zip(classes, metrics.recalls(true, probabilities.argmax(axis=1), len(classes)).tolist(), strict=True)),
+        "interval": metrics.intervals(
+            lambda sample: metrics.headlines(true[sample], probabilities[sample]),
+            true,
+            near_duplicate_groups(hashes, NEAR_DUPLICATE_BITS),
+            RESAMPLES,
+            0,
+        ),
+        "images": len(read),
+        "learned_from": known,
+        "unlike_training_images": sum(one.novelty > 1 for one in read),
+    }
+    if about["threshold"] is not None:
+        found, cleared = metrics.sensitivity_specificity(true, probabilities[:, 1], about["threshold"])
+        figures["at_threshold"] = {"threshold": about["threshold"], "sensitivity": found, "specificity": cleared}
+    return figures
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read it has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,85 @@
+"""Joins members, weights and calibration in one model, which needs nothing of this project to run.
+
+    dvc repro export
+
+Reads   models/members, models/weights.json, data/rad, data/split.json, metrics/ensemble.json; params: ingest, export
+Writes  models/ensemble.keras   for `keras.models.load_model`; what a user must know lies in it as about.json
+        models/saved_model/     the same for TensorFlow Serving, about.json in assets.extra/
+        metrics/export.json     how often novelty warns of test images
+"""
+
+import stages.shared.start_tensorflow  # noqa: F401, isort: skip
+
+import hashlib
+
+import numpy as np
+
+from stages.shared.batches import PREDICTED_AT_ONCE
+from stages.shared.devices import set_up
+from stages.shared.files import read_json, write_json
+from stages.shared.models import KNOWN_BY, join, load_model, predictor, save_model, save_serving
+from stages.shared.novelty import fit_novelty, novelty_model, thumbnailer
+from stages.shared.params import load_params
+from stages.shared.rad import RadReader, read_metadata
+from stages.shared.running import run_stage
+from stages.shared.scratch import MODELS
+from stages.shared.voting import ENSEMBLE
+
+PREPROCESSING = (
+    "Upright, transparent parts on black, grey by ITU-R 601-2; cut to the head if `crop`; scaled with its aspect ratio kept"
+    " (bicubic) and padded with black to `size`×`size`; uint8, shape (n, size, size, 1)."
+)
+NOT_FOR = "Not for clinical use: it was not tested for any, and knows nothing but the images it was trained on."
+
+
+def main() -> None:
+    params = load_params()
+    metadata, split = read_metadata(), read_json("data/split.json", "training", "test")
+    vote = read_json("models/weights.json", "members", "calibrations", "scheme")
+    weights = {name: vote["members"][name]["weight"] for name in params.ensemble}
+    set_up(1, params.seed, "float32", 1)
+
+    members = {name: load_model(MODELS / name / "model.keras") for name in weights}
+    with RadReader() as rad:
+        thumbnail = thumbnailer(rad.shape[1:])
+        thumbnails = np.concatenate(
+            [thumbnail.predict_on_batch(images.astype(np.float32)) for images in batches(rad, split["training"])]
+        )
+        novelty = novelty_model(rad.shape[1:], *fit_novelty(thumbnails.astype(np.float64), params.export.false_alarms))
+        model = join(members, weights, **vote["calibrations"][ENSEMBLE], novelty=novelty)
+        predict = predictor(model)
+        warned = np.concatenate([predict(images)["novelty"] > 1 for images in batches(rad, split["test"])])
+    false_alarms = {"images": len(warned), "share": float(np.mean(warned))}
+    write_json("metrics/export.json", {"novelty_warnings_of_test_images": false_alarms})
+
+    hashes = sorted(metadata["images"][row]["sha256"] for row in split["training"])
+    about = {
+        "classes": metadata["classes"],
+        "size": params.ingest.size,
+        "crop": params.ingest.crop,
+        "preprocessing": PREPROCESSING,
+        "weights": weights,
+        "weighed_by": vote["scheme"],
+        "calibration": vote["calibrations"][ENSEMBLE],
+        "threshold": vote.get("threshold"),
+        "novelty": {"warn_above": 1.0, "of_test_images": false_alarms},
+        "training_images": {
+            "count": len(hashes),
+            "sha256": hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
+            "sha256_prefixes": [one[:KNOWN_BY] for one in hashes],
+        },
+        "metrics": read_json("metrics/ensemble.json"),
+        "not_for": NOT_FOR,
+    }
+    save_model(model, "models/ensemble.keras", about)
+    save_serving(model, "models/saved_model", about)
+    print(f"one model of {len(members)} members; it warns of {np.sum(warned)} of {len(warned)} test images as unlike the others")
+
+
+def batches(rad: RadReader, rows: list[int]):
+    """The images at these rows, some at a time."""
+    return (rad.images(rows[start : start + PREDICTED_AT_ONCE]) for start in range(0, len(rows), PREDICTED_AT_ONCE))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,237 @@
+"""Writes one page that tells all of a run: plots/report.html, which needs no network and no other file.
+
+    dvc repro report
+
+Reads   metrics, plots, data/rad/metadata.json, data/split.json, models/weights.json; params: all but `fan_out`
+Writes  plots/report.html
+"""
+
+import base64
+import html
+from collections import Counter
+from pathlib import Path
+
+from stages.shared.files import read_json, write_bytes
+from stages.shared.params import Params, load_params
+from stages.shared.rad import read_metadata
+from stages.shared.running import run_stage
+from stages.shared.scratch import METRICS
+
+PICTURES = {
+    "members": "Accuracy of the ensemble, with its interval, and of each member alone.",
+    "confusion": "True and predicted classes of the test images.",
+    "roc_precision_recall": "What can be had at other thresholds.",
+    "reliability": "Whether the ensemble is as often right as it says: points on the diagonal mean yes.",
+    "learning_curves": "How the members learned. Solid: out-of-bag images, which the member did not learn from.",
+    "gallery": "The test images that the ensemble got most wrong.",
+    "explanations": "Where it sees its reasons: what in the image speaks for the class that it tells.",
+}
+NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "f1": "F1",
+    "log_loss": "log loss, nats",
+    "brier_score": "Brier score",
+    "expected_calibration_error": "expected calibration error",
+}
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1c2733; max-width: 62rem; margin: 0 auto; padding: 1rem; }
+h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 2px solid #1b5e8c; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; padding: 0; }
+.figures div { flex: 1 1 9rem; background: #eef4f8; border-radius: .5rem; padding: .75rem 1rem; }
+.figures b { display: block; font-size: 1.9rem; line-height: 1.2; }
+.warning { background: #fdecea; border-left: .4rem solid #b3261e; padding: .75rem 1rem; }
+.wide { overflow-x: auto; margin: 1rem 0; } table { border-collapse: collapse; }
+th, td { padding: .2rem .9rem .2rem 0; text-align: left; border-bottom: 1px solid #d5dee5; vertical-align: top; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+figure { margin: 1.5rem 0; break-inside: avoid; } img { max-width: 100%; height: auto; }
+pre { overflow-x: auto; background: #eef4f8; padding: .75rem; }
+@media print { body { font-size: 11px; max-width: none; } details > * { display: block; } h2 { break-after: avoid; } }
+"""
+
+
+def main() -> None:
+    params, metadata = load_params(), read_metadata()
+    ensemble = read_json("metrics/ensemble.json", "interval", "test_images", "mean_member")
+    split = read_json("data/split.json", "training", "test", "groups")
+    body = [
+        heading(metadata, split, params),
+        headline(ensemble),
+        warning(params, ensemble),
+        all_figures(ensemble),
+        comparison(ensemble, list(params.ensemble)),
+        "<h2>Pictures</h2>",
+        *(picture(name, caption) for name, caption in PICTURES.items()),
+        explanation(read_json("metrics/explain.json")),
+        data(metadata, split),
+        new_images(read_json("metrics/export.json")),
+        parameters(params),
+        reproduce(params),
+    ]
+    page = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>Brain MRI ensemble: report</title>
+<style>{STYLE}</style>
+</head>
+<body>
+{"".join(body)}
+</body>
+</html>
+"""
+    write_bytes("plots/report.html", page.encode("utf-8", "backslashreplace"))
+    print("plots/report.html: one page with every figure and picture")
+
+
+def heading(metadata: dict, split: dict, params: Params) -> str:
+    classes = ", ".join(map(text, metadata["classes"]))
+    return (
+        "<h1>Brain MRI ensemble: report</h1>"
+        f"<p>{len(params.ensemble)} CNNs (<code>{text(params.network.name)}</code>) that vote on images of the classes {classes}."
+        f" They learned from {len(split['training'])} images of <code>{text(params.data.source)}</code> and were tested on"
+        f" {len(split['test'])} others, none of which is a near duplicate of any that they learned from.</p>"
+    )
+
+
+def headline(ensemble: dict) -> str:
+    cards = []
+    for name in ("accuracy", "balanced_accuracy", "roc_auc"):
+        low, high = ensemble["interval"][name]
+        cards.append(f"<div>{NAMES[name]}<b>{ensemble[name]:.3f}</b>95 % interval {low:.3f} to {high:.3f}</div>")
+    cards.append(f"<div>test images<b>{ensemble['test_images']}</b>fold not learned from</div>")
+    return f'<div class="figures">{"".join(cards)}</div>'
+
+
+def all_figures(ensemble: dict) -> str:
+    rows = [(NAMES[name], number(ensemble[name])) for name in NAMES]
+    rows += [(f"recall of {name}", number(value)) for name, value in ensemble["recall"].items()]
+    if told := ensemble.get("at_threshold"):
+        rows += [(f"{key} at threshold {told['threshold']:.3f}", number(told[key])) for key in ("sensitivity", "specificity")]
+    return "<h2>All figures</h2>" + table(["figure", "test images"], rows)
+
+
+def warning(params: Params, ensemble: dict) -> str:
+    drawn = "The images are synthetic: drawn by the pipeline itself. " if params.data.source == "data/phantom" else ""
+    return (
+        f'<p class="warning"><b>Not for clinical use.</b> {drawn}No diagnosis, treatment or triage may rest on it. It knows'
+        f" nothing but the images of one collection; {ensemble['test_images']} test images say nothing of other scanners, other"
+        " patients or other kinds of slices, and the intervals tell only what other images of the same collection might give.</p>"
+    )
+
+
+def comparison(ensemble: dict, names: list[str]) -> str:
+    columns = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
+    voters = {
+        "the ensemble": ensemble,
+        "uniform vote": ensemble["uniform_vote"],
+        f"best member by out-of-bag log loss ({ensemble['best_member']['name']})": ensemble["best_member"],
+        "mean member": ensemble["mean_member"],
+    }
+    rows = [(voter, *(number(figures[column]) for column in columns)) for voter, figures in voters.items()]
+    weights = read_json("models/weights.json", "members")["members"]
+    out_of_bag = {name: read_json(METRICS / f"{name}.json", "out_of_bag")["out_of_bag"] for name in names}
+    members = [
+        (name, number(weights[name]["weight"]), *(number(out_of_bag[name][key]) for key in ("accuracy", "log_loss", "images")))
+        for name in names
+    ]
+    return (
+        "<h2>The ensemble and its members</h2>"
+        + table(["test images", *(NAMES[column] for column in columns)], rows)
+        + table(["out-of-bag images", "weight", "accuracy", "log loss, nats", "images"], members)
+    )
+
+
+def picture(name: str, caption: str) -> str:
+    content = base64.b64encode(Path(f"plots/{name}.png").read_bytes()).decode()
+    caption = text(caption)
+    return f'<figure><img alt="{caption}" src="data:image/png;base64,{content}"><figcaption>{caption}</figcaption></figure>'
+
+
+def explanation(told: dict) -> str:
+    if "hottest_point_in_tumour" not in told:
+        return "<p>Where tumours really are is known of synthetic slices only, so the heat maps are not checked here.</p>"
+    return (
+        f"<p>Of {told['positives_with_known_tumour']} synthetic test slices with a tumour, the hottest point lies in the tumour"
+        f" in {told['hottest_point_in_tumour']:.0%}; {told['heat_in_tumour']:.0%} of the heat does, against"
+        f" {told['random_map']:.0%} of a random map's.</p>"
+    )
+
+
+def data(metadata: dict, split: dict) -> str:
+    of_test = set(split["test"])
+    counts = Counter((image["class"], row in of_test) for row, image in enumerate(metadata["images"]))
+    rows = [
+        (name, number(counts[name, False] + counts[name, True]), number(counts[name, False]), number(counts[name, True]))
+        for name in metadata["classes"]
+    ]
+    alone = len(set(split["groups"]))
+    rejected = [(file["path"], file["reason"]) for file in metadata["rejected"]]
+    return (
+        "<h2>Data</h2>"
+        + table(["class", "images", "to learn from", "to test on"], rows)
+        + f"<p>{len(metadata['images'])} images in {alone} groups of near duplicates, which stay on one side of the split.</p>"
+        + (table(["left out", "why"], rejected) if rejected else "<p>No file was left out.</p>")
+    )
+
+
+def new_images(told: dict) -> str:
+    share = told["novelty_warnings_of_test_images"]
+    return (
+        "<h2>New images</h2><pre>python -m predict PATH…</pre><p>It warns where an image is unlike those that the ensemble"
+        f" learned from. Of the {share['images']} test images it would warn of {share['share']:.1%}, falsely.</p>"
+    )
+
+
+def parameters(params: Params) -> str:
+    rows = []
+
+    def add(values: dict, prefix: str) -> None:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                add(value, f"{prefix}{key}.")
+            else:
+                rows.append((f"{prefix}{key}", "null" if value is None else str(value)))
+
+    add(params.model_dump(exclude={"ensemble", "fan_out"}), "")
+    return "<h2>Parameters</h2>" + table(["parameter", "value"], rows)
+
+
+def reproduce(params: Params) -> str:
+    own = "" if params.data.source == "data/phantom" else f"dvc pull {params.data.source}    # or put the images there again\n"
+    return (
+        f"<h2>How to repeat it</h2><p>In a clone of the commit that holds this run's <code>dvc.lock</code>:</p><pre>make repro\n"
+        f"source .venv/bin/activate\n{text(own)}dvc repro\ndvc status          # every hash is as in dvc.lock</pre>"
+        "<p>Machines of one kind end with the same bytes; another kind of processor rounds differently.</p>"
+    )
+
+
+def table(header: list[str], rows: list[tuple]) -> str:
+    """A table; cells are escaped, and numbers stand to the right."""
+
+    def cell(value: "str | Number") -> str:
+        return f'<td class="number">{value}</td>' if isinstance(value, Number) else f"<td>{text(value)}</td>"
+
+    head = "".join(f"<th>{text(name)}</th>" for name in header)
+    lines = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
+
+
+class Number(str):
+    """A number as it is shown."""
+
+
+def number(value: float) -> Number:
+    return Number(value if isinstance(value, int) else f"{value:.3f}")
+
+
+def text(value: object) -> str:
+    return html.escape(str(value).encode("utf-8", "backslashreplace").decode())
+
+
+if __name__ == "__main__":
+    run_stage(main)
