@@ -4,7 +4,7 @@ ENV := .venv
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
-.PHONY: repro test lint docs bench crossval
+.PHONY: repro test lint docs bench crossval app
 
 repro: $(ENV)/ready
 	dvc repro
@@ -14,6 +14,9 @@ test: $(ENV)/ready-dev
 
 crossval: $(ENV)/ready
 	python -m crossval $(ARGUMENTS)
+
+app: $(ENV)/ready-app
+	python -m app
 
 lint: $(ENV)/ready-dev
 	ruff check .
@@ -32,8 +35,12 @@ $(ENV)/ready: requirements.txt
 	python -c 'import pathlib, vl_convert; pathlib.Path("$(ENV)/vega.js").write_text(vl_convert.javascript_bundle(), "utf-8")'
 	touch $@
 
-$(ENV)/ready-dev: $(ENV)/ready requirements-dev.txt
+$(ENV)/ready-dev: $(ENV)/ready requirements-dev.txt app/requirements.txt
 	python -m pip install --quiet --requirement requirements-dev.txt
+	touch $@
+
+$(ENV)/ready-app: $(ENV)/ready app/requirements.txt
+	python -m pip install --quiet --requirement app/requirements.txt
 	touch $@
 
 # TorchEnsemble asks for torchvision, which it uses for nothing that is measured here.

@@ -18,7 +18,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -26,42 +26,18 @@ import keras
 import numpy as np
 from PIL import Image
 
+from predict.prediction import BATCH, Prediction, overlays, predictions
 from stages.shared import metrics
 from stages.shared.errors import UserError
 from stages.shared.files import is_hidden, write_bytes
 from stages.shared.images import ImageError, Picture, decode_all
 from stages.shared.machine import usable_cores
-from stages.shared.models import KNOWN_BY, load_ensemble, predictor
+from stages.shared.models import KNOWN_BY, load_ensemble
 from stages.shared.progress import progress
 from stages.shared.sampling import near_duplicate_groups
 
-BATCH = 32
 BINS, RESAMPLES, NEAR_DUPLICATE_BITS = 10, 2000, 20  # of the figures with --labels; the pipeline's defaults
 MAGNIFIED = 3  # overlays, against the images as the network sees them
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the ensemble tells of an image.
-
-    Attributes
-    ----------
-    path : Path
-    picture : Picture
-    probabilities : ndarray of float, shape (classes,)
-        Calibrated; they sum to 1.
-    entropy, mutual_information : float
-        Of the members' votes, nats; the second is the part of the first that they disagree about.
-    novelty : float
-        0 or more; above 1 the image is unlike the training images.
-    """
-
-    path: Path
-    picture: Picture
-    probabilities: np.ndarray
-    entropy: float
-    mutual_information: float
-    novelty: float
 
 
 def main() -> None:
@@ -72,7 +48,9 @@ def main() -> None:
     model, about = load_ensemble(options.model)
     labels = {path: label_of(path, about["classes"]) for path in files} if options.labels else {}
     read: list[Prediction] = []
-    told = predictions(files, model, about)
+    decoded = decode_all(files, about["size"], about["crop"], usable_cores())
+    decoded = decoded if sys.stdout.isatty() else progress(decoded, len(files), "reading images")
+    told = predictions(readable(decoded), model, about)
     if options.explain:
         told = explained(told, model, about, Path(options.explain))
     write = write_csv if options.csv else write_json_lines if options.json else write_table
@@ -121,31 +99,12 @@ def label_of(path: Path, classes: list[str]) -> int:
     raise UserError(f"{path} lies in no folder of a class; expected folders named {', '.join(classes)} with --labels")
 
 
-def predictions(files: list[Path], model: keras.Model, about: dict) -> Iterator[Prediction]:
-    """What the ensemble tells of each file that can be read; of the others a line on standard error."""
-    predict, weights = predictor(model), np.array(list(about["weights"].values()))
-    decoded = decode_all(files, about["size"], about["crop"], usable_cores())
-    pictures = readable(decoded if sys.stdout.isatty() else progress(decoded, len(files), "reading images"))
-    while batch := list(islice(pictures, BATCH)):
-        told = predict(np.stack([picture.pixels for _, picture in batch])[..., np.newaxis])
-        together = entropy(np.tensordot(told["members"], weights, (1, 0)))
-        disagreed = together - entropy(told["members"]) @ weights
-        for place, (path, picture) in enumerate(batch):
-            of_image = told["probabilities"][place].astype(float), together[place], disagreed[place], told["novelty"][place]
-            yield Prediction(path, picture, of_image[0], *(max(0.0, float(value)) for value in of_image[1:]))
-
-
 def readable(decoded: Iterable[tuple[Path, Picture | ImageError]]) -> Iterator[tuple[Path, Picture]]:
     for path, picture in decoded:
         if isinstance(picture, ImageError):
             print(f"error: {printable(path)}: {picture}", file=sys.stderr, flush=True)
         else:
             yield path, picture
-
-
-def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Of distributions along the last axis, nats."""
-    return -np.sum(probabilities * np.log(np.maximum(probabilities, 1e-12)), axis=-1)
 
 
 def kept(told: Iterable[Prediction], read: list[Prediction]) -> Iterator[Prediction]:
@@ -201,22 +160,13 @@ def write_table(told: Iterable[Prediction], classes: list[str]) -> None:
 
 
 def explained(told: Iterator[Prediction], model: keras.Model, about: dict, folder: Path) -> Iterator[Prediction]:
-    """Pass predictions on, and write each image beside itself with the heat map of its class laid over it."""
-    from stages.shared.explanations import heat_maps
-    from stages.shared.pictures import overlay
-
-    members = {name: model.get_layer(name) for name in about["weights"]}
+    """Pass predictions on, and write each image beside itself with what speaks for its class laid over it."""
     number = 0
     while batch := list(islice(told, BATCH)):
-        images = np.stack([one.picture.pixels for one in batch])
-        classes = np.array([one.probabilities.argmax() for one in batch])
-        for one, image, heat in zip(
-            batch, images, heat_maps(members, about["weights"], images[..., np.newaxis], classes), strict=True
-        ):
+        for one, warm in zip(batch, overlays(batch, model, about), strict=True):
             number += 1
-            both = np.concatenate([np.repeat(image[..., np.newaxis], 3, axis=-1), overlay(image, heat)], axis=1)
-            file = io.BytesIO()
-            drawn = Image.fromarray(both)
+            plain = np.repeat(one.picture.pixels[..., np.newaxis], 3, axis=-1)
+            drawn, file = Image.fromarray(np.concatenate([plain, warm], axis=1)), io.BytesIO()
             drawn.resize((drawn.width * MAGNIFIED, drawn.height * MAGNIFIED), Image.Resampling.BICUBIC).save(file, "PNG")
             write_bytes(folder / f"{number:04d}-{printable(Path(one.path.stem))[:80]}.png", file.getvalue())
             yield one

@@ -1,9 +1,9 @@
-"""Writes one page that tells all of a run: plots/report.html, which needs no network and no other file.
+"""Writes one page that tells all of a run, which needs no network and no other file, and the model card.
 
     dvc repro report
 
 Reads   metrics, plots, data/rad/metadata.json, data/split.json, models/weights.json; params: all but `fan_out`
-Writes  plots/report.html
+Writes  plots/report.html, docs/model-card.md
 """
 
 import base64
@@ -50,6 +50,40 @@ figure { margin: 1.5rem 0; break-inside: avoid; } img { max-width: 100%; height:
 pre { overflow-x: auto; background: #eef4f8; padding: .75rem; }
 @media print { body { font-size: 11px; max-width: none; } details > * { display: block; } h2 { break-after: avoid; } }
 """
+MODEL_CARD = """# Model card
+
+Written by `dvc repro report` from the figures of the run that `dvc.lock` records.
+
+## The model
+{members} CNNs (`{network}`), trained {start}, each on a sample (`{scheme}`) of the training images; a soft vote
+weighed by `{weighed}`{calibrated}. Input: a grey slice
+of {size}×{size} pixels. Output: the probability of each class, each member's probabilities, and how unlike the training images
+the slice is. File: `models/ensemble.keras`.
+
+## What it is for
+Learning and research: how bagged CNNs on a small image set are trained, judged and repeated. **Not for clinical use**: no
+diagnosis, treatment or triage may rest on it.
+
+## Data
+`{source}`: {whose}; {images} images ({classes}), {rejected} files left out. {training} to learn from,
+{tested} to test on (fold {fold} of {folds}); near duplicates stay on one side.
+
+## Figures, {tested} test images
+| figure | value | 95 % interval |
+| --- | --- | --- |
+{figures}
+
+Mean member: accuracy {mean_accuracy:.3f}, ROC AUC {mean_auc:.3f}. How far such figures can be trusted, and figures
+of real images: [evaluation.md](evaluation.md).
+
+## Limits
+- Age, sex, scanner and sequence of the images are not recorded, so differences between such groups could not be measured.
+- The intervals tell what other images of the same collection might give, nothing of other hospitals. Check it on your own
+  labelled images: `python -m predict --labels FOLDER`.
+- It answers any picture. It warns of those unlike the training images, falsely of {warned:.1%} of the {tested} test images; an
+  image without a warning may still be of a kind that it knows nothing about.
+- Heat maps show what speaks for the told class, which is no proof of why it was told{seen}
+"""
 
 
 def main() -> None:
@@ -85,6 +119,7 @@ def main() -> None:
 </html>
 """
     write_bytes("plots/report.html", page.encode("utf-8", "backslashreplace"))
+    write_bytes("docs/model-card.md", model_card(params, metadata, split, ensemble).encode("utf-8", "backslashreplace"))
     print("plots/report.html: one page with every figure and picture")
 
 
@@ -208,6 +243,54 @@ def reproduce(params: Params) -> str:
         f"source .venv/bin/activate\n{text(own)}dvc repro\ndvc status          # every hash is as in dvc.lock</pre>"
         "<p>Machines of one kind end with the same bytes; another kind of processor rounds differently.</p>"
     )
+
+
+def model_card(params: Params, metadata: dict, split: dict, ensemble: dict) -> str:
+    """The model card in Markdown.
+
+    References
+    ----------
+    M. Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+    """
+    explained, warned = read_json("metrics/explain.json"), read_json("metrics/export.json")["novelty_warnings_of_test_images"]
+    counts = Counter(image["class"] for image in metadata["images"])
+    classes = ", ".join(f"{counts[name]} {name}" for name in metadata["classes"])
+    figures = [f"| {NAMES[name]} | {ensemble[name]:.3f} | {between(ensemble, name)} |" for name in NAMES]
+    figures += [f"| recall of {name} | {value:.3f} | |" for name, value in ensemble["recall"].items()]
+    seen = "."
+    if "hottest_point_in_tumour" in explained:
+        seen = (
+            f": in {explained['hottest_point_in_tumour']:.0%} of the {explained['positives_with_known_tumour']} synthetic test"
+            "\n  slices with a tumour their hottest point lies in it."
+        )
+    told = {
+        "members": len(params.ensemble),
+        "network": params.network.name,
+        "start": "from scratch" if params.network.weights == "none" else "from given weights",
+        "scheme": params.bootstrap.scheme,
+        "weighed": params.weigh.scheme,
+        "calibrated": ", calibrated on out-of-bag votes (temperature, class biases)" if params.weigh.calibrate else "",
+        "size": params.ingest.size,
+        "source": params.data.source,
+        "whose": "synthetic slices, drawn by the pipeline" if params.data.source == "data/phantom" else "the user's images",
+        "images": len(metadata["images"]),
+        "classes": classes,
+        "rejected": len(metadata["rejected"]),
+        "training": len(split["training"]),
+        "tested": len(split["test"]),
+        "fold": params.split.fold,
+        "folds": params.split.folds,
+        "figures": "\n".join(figures),
+        "mean_accuracy": ensemble["mean_member"]["accuracy"],
+        "mean_auc": ensemble["mean_member"]["roc_auc"],
+        "warned": warned["share"],
+        "seen": seen,
+    }
+    return MODEL_CARD.format(**told)
+
+
+def between(ensemble: dict, name: str) -> str:
+    return "{:.3f} to {:.3f}".format(*ensemble["interval"][name]) if name in ensemble["interval"] else ""
 
 
 def table(header: list[str], rows: list[tuple]) -> str:

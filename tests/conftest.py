@@ -58,8 +58,9 @@ class Project:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return {**kept, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def experiment(self, **overrides) -> str:
-        return self.run("dvc", "exp", "run", *self.settings(overrides))
+    def experiment(self, *targets: str, **overrides) -> str:
+        """Run the pipeline, or no further than the targets, with other parameters."""
+        return self.run("dvc", "exp", "run", *targets, *self.settings(overrides))
 
     @staticmethod
     def settings(overrides: dict) -> list[str]:

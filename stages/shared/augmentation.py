@@ -15,10 +15,9 @@ def augment(
     zoom: float,
     contrast: float,
     brightness: float,
-    sharpness: float,
     erase: float,
 ) -> tf.Tensor:
-    """Flip, turn, shift and zoom each image in one interpolation, change its contrast, brightness and sharpness, blank a part.
+    """Flip, turn, shift and zoom each image in one interpolation, change its contrast and brightness, and blank a part.
 
     Keras's own layers interpolate once for each kind of change and keep a random state; one step with a stateless seed is
     faster and the same whatever runs in parallel.
@@ -37,9 +36,6 @@ def augment(
         Largest shift as a share of the size; largest zoom and change of contrast as a share.
     brightness : float
         Largest change of all levels, as a share of 255.
-    sharpness : float
-        Largest share of the way to the image's mean over 3×3 pixels, or of the same way in the opposite direction. What was
-        turned or zoomed is smoother than what was not, which a network would otherwise take for a sign.
     erase : float
         Largest side of the rectangle that every other image, by chance, has blanked to its mean level, as a share of the size.
 
@@ -49,10 +45,10 @@ def augment(
         Levels 0 to 255.
     """
     images = tf.cast(images, tf.float32)
-    if not (flip or rotation or shift or zoom or contrast or brightness or sharpness or erase):
+    if not (flip or rotation or shift or zoom or contrast or brightness or erase):
         return images
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    random = tf.random.stateless_uniform((13, count), seed, -1, 1)
+    random = tf.random.stateless_uniform((12, count), seed, -1, 1)
     turn = random[0] * (rotation * math.pi / 180)
     scale = tf.exp(random[1] * math.log1p(zoom))
     mirror = tf.where((random[2] < 0) & flip, -1.0, 1.0)
@@ -67,10 +63,7 @@ def augment(
     mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
     factor = tf.exp(random[5] * math.log1p(contrast))[:, None, None, None]
     lighter = (255 * brightness * random[6])[:, None, None, None]
-    images = (images - mean) * factor + mean + lighter
-    if sharpness:
-        images += (sharpness * random[12])[:, None, None, None] * (tf.nn.avg_pool2d(images, 3, 1, "SAME") - images)
-    images = tf.clip_by_value(images, 0, 255)
+    images = tf.clip_by_value((images - mean) * factor + mean + lighter, 0, 255)
     if not erase:
         return images
     blank = within(random[7], random[8], erase, height)[:, :, None] & within(random[9], random[10], erase, width)[:, None, :]

@@ -1,5 +1,7 @@
 """Where in an image the ensemble sees its reasons: class activation maps, averaged over the members by their weights."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -60,6 +62,7 @@ def activation_maps(explained: keras.Model, images: tf.Tensor, classes: np.ndarr
     return maps / tf.maximum(tf.reduce_max(maps, axis=(1, 2), keepdims=True), 1e-12)
 
 
+@functools.cache
 def with_features(member: keras.Model) -> keras.Model:
     """The member's network, which gives both the features that are explained and the class probabilities.
 

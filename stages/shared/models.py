@@ -1,5 +1,6 @@
 """Keras models on disk: equal models give equal bytes, and loading one runs no code of its own."""
 
+import functools
 import io
 import json
 import re
@@ -136,6 +137,7 @@ def load_ensemble(path: str | Path) -> tuple[keras.Model, dict]:
     return model, about
 
 
+@functools.cache
 def predictor(model: keras.Model) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """A function from images, uint8, n×h×w×1, to what a joined model gives for them, worked out batch by batch.
 

@@ -144,7 +144,8 @@ def averaged(model: keras.Model, views: str) -> keras.Model:
     model : keras.Model
         As `build` makes it.
     views : {"plain", "mirrored", "zoomed"}
-        The image; also its mirror image; also both a tenth larger and both a tenth smaller.
+        The image; also its mirror image; also both a tenth larger and both a tenth smaller: these are as smooth as the images
+        that a network learned from, which were turned and zoomed.
     """
     if views == "plain":
         return model

@@ -121,7 +121,6 @@ class Augment(Section):
     zoom: Annotated[float, Field(ge=0, le=0.5)] = Field(description="largest zoom in or out, as a share")
     contrast: Annotated[float, Field(ge=0, le=1)] = Field(description="largest change of contrast, as a share")
     brightness: Annotated[float, Field(ge=0, le=1)] = Field(description="largest change of brightness, as a share of white")
-    sharpness: Annotated[float, Field(ge=0, le=1)] = Field(description="largest change towards a smoothed copy, or away from it")
     erase: Annotated[float, Field(ge=0, le=0.7)] = Field(description="largest side of a rectangle that is blanked, as a share")
 
 

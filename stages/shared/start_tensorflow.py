@@ -7,7 +7,7 @@ import tempfile
 
 gc.disable()  # it would look through all of TensorFlow again and again while that is imported, for a quarter of the time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-unused = [name for name in ("matplotlib", "sklearn") if name not in sys.modules]
+unused = [name for name in ("matplotlib", "pandas", "sklearn") if name not in sys.modules]
 sys.modules.update(dict.fromkeys(unused))  # Keras imports them if they are there, which takes a second
 with tempfile.TemporaryFile() as said:  # TensorFlow tells of the machine before it heeds the level of its log
     errors = os.dup(2)

@@ -1,0 +1,75 @@
+"""What the ensemble tells of pictures that were decoded as `ingest` decodes them."""
+
+import stages.shared.start_tensorflow  # noqa: F401, isort: skip
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from stages.shared.explanations import heat_maps
+from stages.shared.images import Picture
+from stages.shared.models import predictor
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the ensemble tells of an image.
+
+    Attributes
+    ----------
+    path : Path
+    picture : Picture
+    probabilities : ndarray of float, shape (classes,)
+        Calibrated; they sum to 1.
+    entropy, mutual_information : float
+        Of the members' votes, nats; the second is the part of the first that they disagree about.
+    novelty : float
+        0 or more; above 1 the image is unlike the training images.
+    """
+
+    path: Path
+    picture: Picture
+    probabilities: np.ndarray
+    entropy: float
+    mutual_information: float
+    novelty: float
+
+
+def predictions(pictures: Iterable[tuple[Path, Picture]], model: keras.Model, about: dict) -> Iterator[Prediction]:
+    """What the ensemble tells of each picture, a batch at a time.
+
+    Parameters
+    ----------
+    pictures : iterable of (path, Picture)
+    model, about : see `stages.shared.models.load_ensemble`
+    """
+    predict, weights, pictures = predictor(model), np.array(list(about["weights"].values())), iter(pictures)
+    while batch := list(islice(pictures, BATCH)):
+        told = predict(np.stack([picture.pixels for _, picture in batch])[..., np.newaxis])
+        together = entropy(np.tensordot(told["members"], weights, (1, 0)))
+        disagreed = together - entropy(told["members"]) @ weights
+        for place, (path, picture) in enumerate(batch):
+            probabilities = told["probabilities"][place].astype(float)
+            measures = (max(0.0, float(values[place])) for values in (together, disagreed, told["novelty"]))
+            yield Prediction(path, picture, probabilities, *measures)
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Of distributions along the last axis, nats."""
+    return -np.sum(probabilities * np.log(np.maximum(probabilities, 1e-12)), axis=-1)
+
+
+def overlays(told: list[Prediction], model: keras.Model, about: dict) -> list[np.ndarray]:
+    """Each picture with what speaks for its class laid over it: uint8, shape (size, size, 3)."""
+    from stages.shared.pictures import overlay  # which imports matplotlib
+
+    members = {name: model.get_layer(name) for name in about["weights"]}
+    images, classes = np.stack([one.picture.pixels for one in told]), np.array([one.probabilities.argmax() for one in told])
+    heat = heat_maps(members, about["weights"], images[..., np.newaxis], classes)
+    return [overlay(image, warm) for image, warm in zip(images, heat, strict=True)]

@@ -1,0 +1,101 @@
+"""The report and the app as people see them: in Chromium, without a network."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
+
+
+@contextmanager
+def browser(width=1200, height=1000):
+    """A page, the requests that it makes, and what it complains of."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = chromium.new_page(viewport={"width": width, "height": height})
+        requests, complaints = [], []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        yield page, requests, complaints
+        chromium.close()
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_report_is_whole_by_itself(small, tmp_path, width):
+    shutil.copy(small.path / "plots/report.html", tmp_path / "report.html")  # nothing lies beside it
+    ensemble = json.loads(small.read("metrics/ensemble.json"))
+    with browser(width) as (page, requests, complaints):
+        page.goto(f"file://{tmp_path}/report.html")
+        loaded = page.eval_on_selector_all("img", "all => all.map(one => one.complete && one.naturalWidth > 100)")
+        text = page.inner_text("body")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width  # nothing hangs over the side
+    assert loaded == [True] * 7
+    assert complaints == []
+    assert {url.split(":")[0] for url in requests} <= {"file", "data"}
+    low, high = ensemble["interval"]["accuracy"]
+    for told in (
+        f"{ensemble['accuracy']:.3f}",
+        f"95 % interval {low:.3f} to {high:.3f}",
+        "Not for clinical use",
+        "member-02",
+        "train.epochs",
+        "No file was left out",
+        "make repro",
+    ):
+        assert told in text
+
+
+def test_the_app_tells_of_uploaded_images_and_examples(small):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (small.path / "bad <b>.jpg").write_text("no image")
+    server = subprocess.Popen(
+        ["python", "-m", "app", "--port", str(port)], cwd=small.path, env=small.environment, start_new_session=True
+    )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(address, server)
+        with browser() as (page, requests, complaints):
+            page.goto(address)
+            page.wait_for_selector("#examples img")
+            images = [str(small.path / name) for name in ("data/phantom/yes/yes-000.png", "bad <b>.jpg")]
+            page.set_input_files("#images input[type=file]", images)
+            page.wait_for_selector("#figures table")
+            told = page.inner_text("#figures")
+            assert "yes-000.png" in told
+            assert "not an image of a known format" in told
+            page.wait_for_selector("#pictures img")
+            assert page.eval_on_selector("#pictures img", "one => one.naturalWidth") == 32
+            page.locator("#examples img").nth(1).click()
+            page.wait_for_selector("#figures td:has-text('glioma 1.png')")
+        assert complaints == []
+        assert {url for url in requests if not url.startswith((address, "data:", "blob:"))} == set()
+        listening = [one for one in psutil.Process(server.pid).net_connections() if one.status == psutil.CONN_LISTEN]
+        assert {one.laddr.ip for one in listening} == {"127.0.0.1"}
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.wait(20) in (0, 130, -signal.SIGINT)
+
+
+def wait_for(address, server):
+    for _ in range(120):
+        try:
+            return urlopen(address).close()
+        except OSError:
+            assert server.poll() is None
+            time.sleep(0.5)
+    raise TimeoutError(address)
