@@ -38,13 +38,14 @@ class Project:
         assert (done.returncode == 0) == ok, f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}"
         return done.stdout
 
-    def start(self, *command: str) -> subprocess.Popen:
+    def start(self, *command: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen:
         """Start a command there as a terminal does: in a session of its own, and heeding Ctrl-C even if the tests do not."""
         return subprocess.Popen(
             command,
             cwd=self.path,
             env=self.environment,
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
+            text=True,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.shared.images import ImageError, decode, difference_hash, head_box, to_grey
+from stages.shared.images import ImageError, decode, decode_all, difference_hash, head_box, to_grey
 
 GREY = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))  # 64×64, darker left, brighter right
 
@@ -168,3 +168,25 @@ def test_a_large_jpeg_is_told_at_its_own_size_and_gives_the_picture_that_a_png_g
     png = decode(save(tmp_path, picture, "image.png", exif=exif), 128)
     assert (jpeg.width, jpeg.height) == (png.width, png.height) == ((700, 900) if orientation == 1 else (900, 700))
     assert np.abs(jpeg.pixels.astype(int) - png.pixels).mean() < 4
+
+
+def test_decoding_in_parallel_keeps_the_order_and_reads_no_further_ahead_than_it_must(tmp_path):
+    for number in range(3):
+        Image.new("L", (40, 40), 10 * number).save(tmp_path / f"{number}.png")
+    (tmp_path / "bad.png").write_bytes(b"none")
+    names = ["0", "1", "bad", "2"]
+    asked = []
+
+    def endless():
+        while True:
+            for name in names:
+                asked.append(name)
+                yield tmp_path / f"{name}.png"
+
+    decoded = decode_all(endless(), 32, False, 2)
+    first = [next(decoded) for _ in range(40)]
+    assert [path.stem for path, _ in first] == names * 10
+    assert all(isinstance(picture, ImageError) == (path.stem == "bad") for path, picture in first)
+    assert [picture.pixels[0, 0] for path, picture in first[:4] if path.stem != "bad"] == [0, 10, 20]
+    assert len(asked) < 200
+    decoded.close()

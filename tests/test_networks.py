@@ -84,7 +84,6 @@ def test_augmentation_depends_on_its_seed_alone():
         "zoom": 0.1,
         "contrast": 0.3,
         "brightness": 0.2,
-        "sharpness": 0.5,
         "erase": 0.4,
     }
     first, again, other = (augment(IMAGES, seed(number), **strong).numpy() for number in (1, 1, 2))

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from contextlib import contextmanager
 from urllib.request import urlopen
@@ -63,9 +62,7 @@ def test_the_app_tells_of_uploaded_images_and_examples(small):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (small.path / "bad <b>.jpg").write_text("no image")
-    server = subprocess.Popen(
-        ["python", "-m", "app", "--port", str(port)], cwd=small.path, env=small.environment, start_new_session=True
-    )
+    server = small.start("python", "-m", "app", "--port", str(port))
     try:
         address = f"http://127.0.0.1:{port}"
         wait_for(address, server)

@@ -59,9 +59,7 @@ def test_command_works_as_written(project, command):
 
 def starts(project: Project, command: str) -> None:
     """The page comes up; Ctrl-C ends it."""
-    server = subprocess.Popen(
-        command, shell=True, cwd=project.path, env=project.environment, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    server = project.start("bash", "-c", command, stdout=subprocess.PIPE)
     assert any("http://127.0.0.1:" in line for line in server.stdout)
     os.killpg(server.pid, signal.SIGINT)
     server.communicate(timeout=20)
