@@ -54,7 +54,7 @@ def main() -> None:
     if options.explain:
         told = explained(told, model, about, Path(options.explain))
     write = write_csv if options.csv else write_json_lines if options.json else write_table
-    write(kept(told, read), about["classes"])
+    write(kept(told, read), [printable(name) for name in about["classes"]])
     if labels and read:
         figures = evaluated(read, labels, about)
         print(json.dumps(figures, indent=2), file=sys.stderr if options.csv or options.json else sys.stdout)
@@ -114,14 +114,15 @@ def kept(told: Iterable[Prediction], read: list[Prediction]) -> Iterator[Predict
         yield one
 
 
-def printable(path: Path) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in str(path))
+def printable(text: object) -> str:
+    """Names may hold anything, also what a terminal takes for commands."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
 
 
 def columns(one: Prediction, classes: list[str]) -> dict[str, str | float | bool]:
     """A prediction for programs."""
     return {
-        "file": os.fsencode(one.path).decode("utf-8", "backslashreplace"),
+        "file": str(one.path).encode("utf-8", "backslashreplace").decode(),
         "class": classes[one.probabilities.argmax()],
         **{f"probability of {name}": round(float(value), 6) for name, value in zip(classes, one.probabilities, strict=True)},
         "entropy": round(one.entropy, 6),

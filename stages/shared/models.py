@@ -130,6 +130,9 @@ def load_ensemble(path: str | Path) -> tuple[keras.Model, dict]:
         told = {key: tuple(tensor.shape[1:]) for key, tensor in model.compute_output_spec(model.inputs[0]).items()}
         classes, members = len(about["classes"]), [model.get_layer(name) for name in about["weights"]]
         fits = fits and told == {"probabilities": (classes,), "members": (len(members), classes), "novelty": ()}
+        fits = fits and all(isinstance(name, str) for name in about["classes"])
+        fits = fits and abs(sum(about["weights"].values()) - 1) < 1e-3 and isinstance(about["threshold"], float | None)
+        fits = fits and isinstance(about["training_images"]["sha256_prefixes"], list)
     except (KeyError, ValueError, TypeError, AttributeError):
         fits = False
     if not fits:
