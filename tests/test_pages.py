@@ -57,11 +57,11 @@ def test_the_report_is_whole_by_itself(small, tmp_path, width):
         assert told in text
 
 
-def test_the_app_tells_of_uploaded_images_and_examples(small):
+def test_the_app_tells_of_uploaded_images_and_examples(small, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (small.path / "bad <b>.jpg").write_text("no image")
+    (tmp_path / "bad <b>.jpg").write_text("no image")
     server = small.start("python", "-m", "app", "--port", str(port))
     try:
         address = f"http://127.0.0.1:{port}"
@@ -69,7 +69,7 @@ def test_the_app_tells_of_uploaded_images_and_examples(small):
         with browser() as (page, requests, complaints):
             page.goto(address)
             page.wait_for_selector("#examples img")
-            images = [str(small.path / name) for name in ("data/phantom/yes/yes-000.png", "bad <b>.jpg")]
+            images = [str(small.path / "data/phantom/yes/yes-000.png"), str(tmp_path / "bad <b>.jpg")]
             page.set_input_files("#images input[type=file]", images)
             page.wait_for_selector("#figures table")
             told = page.inner_text("#figures")

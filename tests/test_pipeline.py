@@ -76,22 +76,6 @@ def test_a_recipe_retrains_only_the_members_that_use_it(done):
     assert "train@member-01" not in skipped(output)
 
 
-def test_queued_experiments_succeed_side_by_side(done):
-    done.run("dvc", "exp", "run", "--queue", "-S", "members=2,4")
-    done.run("dvc", "queue", "start", "-j", "2")
-    for _ in range(100):
-        status = done.run("dvc", "queue", "status")
-        if "Running" not in status and "Queued" not in status:
-            break
-        done.run("sleep", "1")
-    assert status.count("Success") == 2, status
-    table = done.run("dvc", "exp", "show", "--csv")
-    shown = {
-        row["members"] for row in csv.DictReader(table.splitlines()) if row["State"] == "Success" or row["rev"] != "workspace"
-    }
-    assert {"2", "3", "4"} <= shown
-
-
 def test_metrics_are_complete_and_shown(done):
     metrics = json.loads(done.read("metrics/ensemble.json"))
     figures = ("accuracy", "balanced_accuracy", "roc_auc", "average_precision", "f1", "log_loss", "brier_score")

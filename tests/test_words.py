@@ -1,5 +1,6 @@
 """Every command that README and docs show is run here, as it is written there."""
 
+import csv
 import os
 import re
 import shutil
@@ -47,7 +48,7 @@ def test_command_works_as_written(project, command):
     typed = " ".join(make) + command.removeprefix("make") if command.startswith("make ") else command
     if command == "make app":
         return starts(project, typed)
-    project.run("env", "ARGUMENTS=-S split.folds=2 -S members=2 -S train.epochs=1", "bash", "-c", typed)
+    project.run("env", "ARGUMENTS=-S split.folds=2 -S members=1 -S train.epochs=1", "bash", "-c", typed)
     if command.startswith("dvc queue start"):
         for _ in range(200):
             status = project.run("dvc", "queue", "status")
@@ -55,6 +56,8 @@ def test_command_works_as_written(project, command):
                 break
             time.sleep(1)
         assert status.count("Success") == 2, status
+        table = project.run("dvc", "exp", "show", "--csv")
+        assert {"3", "5"} <= {row["members"] for row in csv.DictReader(table.splitlines())}
 
 
 def starts(project: Project, command: str) -> None:
