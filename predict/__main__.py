@@ -177,7 +177,8 @@ def evaluated(read: list[Prediction], labels: dict[Path, int], about: dict) -> d
     """The figures that `evaluate` tells of test images, of these, with the classes that occur."""
     true = np.array([labels[one.path] for one in read])
     probabilities = np.stack([one.probabilities for one in read])
-    known = sum(one.picture.sha256[:KNOWN_BY] in set(about["training_images"]["sha256_prefixes"]) for one in read)
+    learned_from = set(about["training_images"]["sha256_prefixes"])
+    known = sum(one.picture.sha256[:KNOWN_BY] in learned_from for one in read)
     if known:
         print(f"warning: {known} of {len(read)} images are among those that it learned from", file=sys.stderr)
     classes = about["classes"]
