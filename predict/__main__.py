@@ -185,24 +185,13 @@ def evaluated(read: list[Prediction], labels: dict[Path, int], about: dict) -> d
     if missing := [name for label, name in enumerate(classes) if label not in true]:
         raise UserError(f"no readable image of class {', '.join(missing)}; expected some of each class with --labels")
     hashes = np.array([list(bytes.fromhex(one.picture.perceptual_hash)) for one in read], np.uint8)
-    figures = {
-        **metrics.all_metrics(true, probabilities, BINS),
-        "recall": dict(zip(classes, metrics.recalls(true, probabilities.argmax(axis=1), len(classes)).tolist(), strict=True)),
-        "interval": metrics.intervals(
-            lambda sample: metrics.headlines(true[sample], probabilities[sample]),
-            true,
-            near_duplicate_groups(hashes, NEAR_DUPLICATE_BITS),
-            RESAMPLES,
-            0,
-        ),
+    groups = near_duplicate_groups(hashes, NEAR_DUPLICATE_BITS)
+    return {
+        **metrics.summarize(true, probabilities, groups, classes, about["threshold"], BINS, RESAMPLES, 0),
         "images": len(read),
         "learned_from": known,
         "unlike_training_images": sum(one.novelty > 1 for one in read),
     }
-    if about["threshold"] is not None:
-        found, cleared = metrics.sensitivity_specificity(true, probabilities[:, 1], about["threshold"])
-        figures["at_threshold"] = {"threshold": about["threshold"], "sensitivity": found, "specificity": cleared}
-    return figures
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.shared.explanations import heat_maps
 from stages.shared.images import Picture
-from stages.shared.models import predictor
+from stages.shared.models import members_of, predictor
 
 BATCH = 32
 
@@ -69,7 +69,6 @@ def overlays(told: list[Prediction], model: keras.Model, about: dict) -> list[np
     """Each picture with what speaks for its class laid over it: uint8, shape (size, size, 3)."""
     from stages.shared.pictures import overlay  # which imports matplotlib
 
-    members = {name: model.get_layer(name) for name in about["weights"]}
     images, classes = np.stack([one.picture.pixels for one in told]), np.array([one.probabilities.argmax() for one in told])
-    heat = heat_maps(members, about["weights"], images[..., np.newaxis], classes)
+    heat = heat_maps(members_of(model, about), about["weights"], images[..., np.newaxis], classes)
     return [overlay(image, warm) for image, warm in zip(images, heat, strict=True)]

@@ -49,23 +49,14 @@ def main() -> None:
     best = min(names, key=out_of_bag_loss.get)
     figures = {name: few(labels, votes[name]) for name in names}
     summary = {
-        **metrics.all_metrics(labels, ensemble, bins),
-        "recall": dict(zip(classes, metrics.recalls(labels, predicted, len(classes)).tolist(), strict=True)),
-        "interval": metrics.intervals(
-            lambda sample: metrics.headlines(labels[sample], ensemble[sample]),
-            labels,
-            groups,
-            params.evaluate.resamples,
-            params.seed,
+        **metrics.summarize(
+            labels, ensemble, groups, classes, vote_of.get("threshold"), bins, params.evaluate.resamples, params.seed
         ),
         "test_images": len(rows),
         "best_member": {"name": best, **figures[best]},
         "mean_member": {key: float(np.mean([one[key] for one in figures.values()])) for key in figures[best]},
         "uniform_vote": few(labels, votes[UNIFORM]),
     }
-    if "threshold" in vote_of:
-        found, cleared = metrics.sensitivity_specificity(labels, ensemble[:, 1], vote_of["threshold"])
-        summary["at_threshold"] = {"threshold": vote_of["threshold"], "sensitivity": found, "specificity": cleared}
     write_json("metrics/ensemble.json", summary)
 
     write_predictions_table(metadata, rows, labels, ensemble, classes)

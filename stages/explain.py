@@ -21,7 +21,7 @@ from stages.shared import pictures
 from stages.shared.explanations import heat_maps
 from stages.shared.files import read_json, write_bytes, write_json
 from stages.shared.images import frame, head_box
-from stages.shared.models import load_ensemble, predictor
+from stages.shared.models import load_ensemble, members_of, predictor
 from stages.shared.params import Params, load_params
 from stages.shared.phantoms import KINDS, draw_numbered, to_png
 from stages.shared.rad import RadReader, read_metadata
@@ -32,7 +32,7 @@ def main() -> None:
     params = load_params()
     metadata, rows = read_metadata(), np.array(read_json("data/split.json", "test")["test"])
     model, about = load_ensemble("models/ensemble.keras")
-    members = {name: model.get_layer(name) for name in about["weights"]}
+    members = members_of(model, about)
     with RadReader() as rad:
         images, labels = rad.images(rows), rad.labels[rows]
 

@@ -28,7 +28,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from stages.shared.errors import UserError
-from stages.shared.files import write_json
+from stages.shared.files import write_bytes, write_json
 from stages.shared.machine import (
     APPLICATION_MEMORY,
     MEMBER_MEMORY,
@@ -294,16 +294,18 @@ def remove_former(names: list[str]) -> None:
 
 def tidy_lock_file(names: list[str]) -> None:
     """Leave former members out of dvc.lock, and give new ones their place in the order of dvc.yaml: DVC adds at the end."""
-    from dvc.utils.serialize import load_yaml, modify_yaml
+    from dvc.utils.serialize import dumps_yaml, load_yaml, parse_yaml_for_update
 
     place = {name: index for index, name in enumerate(load_yaml("dvc.yaml")["stages"])}
-    with modify_yaml("dvc.lock") as lock:
-        stages = lock["stages"]
-        members = {f"train@{name}": {"cmd": f"python -m stages.train {name}"} for name in names}
-        kept = {name: stage for name, stage in stages.items() if not name.startswith("train@") or name in members}
+    lock = parse_yaml_for_update(Path("dvc.lock").read_text("utf-8"), "dvc.lock")
+    stages = lock["stages"]
+    members = {f"train@{name}": {"cmd": f"python -m stages.train {name}"} for name in names}
+    kept = {name: stage for name, stage in stages.items() if not name.startswith("train@") or name in members}
+    order = sorted(members | kept, key=lambda name: (place.get(name.split("@")[0], len(place)), name))
+    if order != list(stages):
         stages.clear()
-        order = sorted(members | kept, key=lambda name: (place.get(name.split("@")[0], len(place)), name))
         stages.update({name: kept.get(name, members.get(name)) for name in order})
+        write_bytes("dvc.lock", dumps_yaml(lock).encode())
 
 
 if __name__ == "__main__":

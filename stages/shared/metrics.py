@@ -40,6 +40,45 @@ def all_metrics(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dic
     }
 
 
+def summarize(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    classes: list[str],
+    threshold: float | None,
+    bins: int,
+    resamples: int,
+    seed: int,
+) -> dict:
+    """What is told of a set of images that nobody learned from.
+
+    Parameters
+    ----------
+    labels, probabilities, bins : see `all_metrics`
+    groups, resamples, seed : see `intervals`
+    classes : list of str
+        The classes' names.
+    threshold : float, optional
+        On the probability of the second of two classes.
+
+    Returns
+    -------
+    dict
+        `all_metrics`; `recall`, by class; `interval`, of each headline; with a threshold, `at_threshold`: itself, sensitivity and
+        specificity.
+    """
+    by_class = recalls(labels, probabilities.argmax(axis=1), len(classes)).tolist()
+    told = {
+        **all_metrics(labels, probabilities, bins),
+        "recall": dict(zip(classes, by_class, strict=True)),
+        "interval": intervals(lambda sample: headlines(labels[sample], probabilities[sample]), labels, groups, resamples, seed),
+    }
+    if threshold is not None:
+        found, cleared = sensitivity_specificity(labels, probabilities[:, 1], threshold)
+        told["at_threshold"] = {"threshold": threshold, "sensitivity": found, "specificity": cleared}
+    return told
+
+
 def headlines(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """Accuracy, balanced accuracy and ROC AUC; see `all_metrics`."""
     predicted = probabilities.argmax(axis=1)

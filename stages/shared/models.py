@@ -128,7 +128,7 @@ def load_ensemble(path: str | Path) -> tuple[keras.Model, dict]:
         shape = [None, about["size"], about["size"], 1]
         fits = [list(tensor.shape) for tensor in model.inputs] == [shape] and isinstance(about["crop"], bool)
         told = {key: tuple(tensor.shape[1:]) for key, tensor in model.compute_output_spec(model.inputs[0]).items()}
-        classes, members = len(about["classes"]), [model.get_layer(name) for name in about["weights"]]
+        classes, members = len(about["classes"]), members_of(model, about)
         fits = fits and told == {"probabilities": (classes,), "members": (len(members), classes), "novelty": ()}
         fits = fits and all(isinstance(name, str) for name in about["classes"])
         fits = fits and abs(sum(about["weights"].values()) - 1) < 1e-3 and isinstance(about["threshold"], float | None)
@@ -138,6 +138,11 @@ def load_ensemble(path: str | Path) -> tuple[keras.Model, dict]:
     if not fits:
         raise UserError(f"{path} is a Keras model, but no ensemble of this pipeline; expected what `dvc repro export` writes")
     return model, about
+
+
+def members_of(model: keras.Model, about: dict) -> dict[str, keras.Model]:
+    """A joined model's members by name; see `load_ensemble`."""
+    return {name: model.get_layer(name) for name in about["weights"]}
 
 
 @functools.cache

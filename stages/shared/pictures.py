@@ -144,7 +144,7 @@ def crossval(
 
 
 def gallery(images: np.ndarray, captions: list[str], wrong: list[bool]) -> bytes:
-    """Images in a grid, captions below; those that were predicted wrong in red.
+    """Images in a grid, captions above; those that were predicted wrong in red.
 
     Parameters
     ----------
@@ -152,17 +152,8 @@ def gallery(images: np.ndarray, captions: list[str], wrong: list[bool]) -> bytes
     captions : list of str, length n
     wrong : list of bool, length n
     """
-    columns = min(4, len(images))
-    rows = -(-len(images) // columns)
-    figure = Figure((2.6 * columns, 2.95 * rows + 0.5), DPI, layout="constrained")
-    figure.suptitle("Test images by how wrong the ensemble is, worst first (red: wrong)")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, image, caption, is_wrong in zip(grid.flat, images, captions, wrong, strict=False):
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(caption, fontsize=8, color=WRONG if is_wrong else "black")
-    return _png(figure)
+    title = "Test images by how wrong the ensemble is, worst first (red: wrong)"
+    return _grid(title, np.repeat(images[..., np.newaxis], 3, axis=-1), captions, wrong, 2.6)
 
 
 def explanations(images: np.ndarray, heat: np.ndarray, captions: list[str], wrong: list[bool]) -> bytes:
@@ -176,18 +167,10 @@ def explanations(images: np.ndarray, heat: np.ndarray, captions: list[str], wron
     captions : list of str, length n
     wrong : list of bool, length n
     """
-    columns = min(4, len(images))
-    rows = -(-len(images) // columns)
-    figure = Figure((3.6 * columns, 2.1 * rows + 0.4), DPI, layout="constrained")
-    figure.suptitle("What speaks for the predicted class in test images (red: wrong)")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, image, warm, caption, is_wrong in zip(grid.flat, images, heat, captions, wrong, strict=False):
-        plain = np.repeat(image[..., np.newaxis], 3, axis=-1)
-        axes.imshow(np.concatenate([plain, overlay(image, warm)], axis=1))
-        axes.set_title(caption, fontsize=8, color=WRONG if is_wrong else "black")
-    return _png(figure)
+    plain = np.repeat(images[..., np.newaxis], 3, axis=-1)
+    warm = np.stack([overlay(image, its) for image, its in zip(images, heat, strict=True)])
+    title = "What speaks for the predicted class in test images (red: wrong)"
+    return _grid(title, np.concatenate([plain, warm], axis=2), captions, wrong, 3.6)
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
@@ -203,6 +186,22 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     colours = matplotlib.colormaps["inferno"](0.3 + 0.7 * heat[..., 0])[..., :3] * 255
     opacity = 0.75 * np.clip(2 * heat, 0, 1)
     return np.round(image[..., np.newaxis] * (1 - opacity) + colours * opacity).astype(np.uint8)
+
+
+def _grid(title: str, images: np.ndarray, captions: list[str], wrong: list[bool], width: float) -> bytes:
+    """Colour images, four in a row, each `width` inches wide with its caption above; wrong ones' captions in red."""
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    height = width * images.shape[1] / images.shape[2] + 0.35
+    figure = Figure((width * columns, height * rows + 0.45), DPI, layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, caption, is_wrong in zip(grid.flat, images, captions, wrong, strict=False):
+        axes.imshow(image)
+        axes.set_title(caption, fontsize=8, color=WRONG if is_wrong else "black")
+    return _png(figure)
 
 
 def _draw_accuracies(axes, accuracies: dict[str, float], interval: list[float]) -> None:
