@@ -64,11 +64,13 @@ def main() -> None:
 
     wanted = [(seed, fold) for seed in seeds for fold in folds]
     done = finished(params)
-    for seed in seeds:
-        if missing := [str(fold) for one, fold in wanted if one == seed and (seed, fold) not in done]:
-            overrides = [f"seed={seed}", f"split.fold={','.join(missing)}", *options.set_param]
-            command("dvc", "exp", "run", "--queue", "evaluate", *(part for override in overrides for part in ("-S", override)))
     if any(one not in done for one in wanted):
+        check_committed()
+        for seed in seeds:
+            if missing := [str(fold) for one, fold in wanted if one == seed and (seed, fold) not in done]:
+                overrides = [f"seed={seed}", f"split.fold={','.join(missing)}", *options.set_param]
+                settings = [part for override in overrides for part in ("-S", override)]
+                command("dvc", "exp", "run", "--queue", "evaluate", *settings)
         subprocess.run(["dvc", "exp", "run", "--run-all"], check=False)
         done = finished(params)
     if failed := [f"seed {seed}, fold {fold}" for seed, fold in wanted if (seed, fold) not in done]:
@@ -84,6 +86,14 @@ def main() -> None:
         spread = summary["folds"][name]
         of_folds = f"folds {spread[0]:.3f} ± {spread[1]:.3f}"
         print(f"{name.replace('_', ' ')}: {figure:.3f} (95 % interval {low:.3f} to {high:.3f}), {of_folds}")
+
+
+def check_committed() -> None:
+    """What DVC's queue runs in its own folders has the data that Git knows of, and no other."""
+    new = command("git", "diff", "--name-only", "--diff-filter=A", "HEAD", "--", "*.dvc").split("\n")
+    new += command("git", "ls-files", "--others", "--exclude-standard", "--", "*.dvc").split("\n")
+    if new := [path for path in new if path]:
+        raise UserError(f"{new[0]} is not committed, so that queued experiments would lack its data; git add and git commit it")
 
 
 def numbers(text: str | None, option: str) -> list[int]:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_RUN = {
     "make test": "these are the tests",
-    "make crossval": "tests/test_crossval.py runs what it calls",
+    "make crossval": "tests/test_crossval.py runs what it calls, on images in data/raw",
     "make bench": "takes ten minutes and the machine to itself; tests/test_concurrency.py has its parts",
     "source .venv/bin/activate": "the tests run in an environment already",
     "dvc import https://github.com/A-PachecoT/brain-mri-classification data/raw -o data/raw": "needs a network;"
