@@ -8,16 +8,17 @@ Writes  data/bootstrap/member-NN.json   rows of the RAD; an in-bag row may repea
 
 import numpy as np
 
-from stages.shared.files import read_json, write_json
+from stages.shared.files import write_json
 from stages.shared.params import load_params, member_name, member_seed
-from stages.shared.rad import read_metadata
+from stages.shared.rad import read_metadata, read_split
 from stages.shared.running import run_stage
 from stages.shared.sampling import draw_sample
 
 
 def main() -> None:
     params = load_params()
-    metadata, split = read_metadata(), read_json("data/split.json", "training", "groups")
+    metadata = read_metadata()
+    split = read_split(len(metadata["images"]))
     classes, training = metadata["classes"], np.array(split["training"])
     labels = np.array([classes.index(image["class"]) for image in metadata["images"]])[training]
     groups = np.array(split["groups"])[training]

@@ -19,7 +19,7 @@ from stages.shared import metrics, pictures
 from stages.shared.files import read_json, write_bytes, write_json
 from stages.shared.members import read_predictions
 from stages.shared.params import load_params
-from stages.shared.rad import RadReader, read_metadata
+from stages.shared.rad import RadReader, read_metadata, read_split
 from stages.shared.running import run_stage
 from stages.shared.scratch import METRICS, MODELS
 from stages.shared.voting import ENSEMBLE, UNIFORM, calibrate, vote
@@ -31,7 +31,8 @@ BEST = "best member"  # by its out-of-bag log loss
 def main() -> None:
     params = load_params()
     names, bins = list(params.ensemble), params.evaluate.bins
-    metadata, split = read_metadata(), read_json("data/split.json", "test", "groups")
+    metadata = read_metadata()
+    split = read_split(len(metadata["images"]))
     classes, rows = metadata["classes"], split["test"]
     labels = np.array([classes.index(metadata["images"][row]["class"]) for row in rows])
     groups = np.array(split["groups"])[rows]

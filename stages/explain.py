@@ -19,18 +19,19 @@ from PIL import Image
 
 from stages.shared import pictures
 from stages.shared.explanations import heat_maps
-from stages.shared.files import read_json, write_bytes, write_json
+from stages.shared.files import write_bytes, write_json
 from stages.shared.images import frame, head_box
 from stages.shared.models import load_ensemble, members_of, predictor
 from stages.shared.params import Params, load_params
 from stages.shared.phantoms import KINDS, draw_numbered, to_png
-from stages.shared.rad import RadReader, read_metadata
+from stages.shared.rad import RadReader, read_metadata, read_split
 from stages.shared.running import run_stage
 
 
 def main() -> None:
     params = load_params()
-    metadata, rows = read_metadata(), np.array(read_json("data/split.json", "test")["test"])
+    metadata = read_metadata()
+    rows = np.array(read_split(len(metadata["images"]))["test"])
     model, about = load_ensemble("models/ensemble.keras")
     members = members_of(model, about)
     with RadReader() as rad:

@@ -20,7 +20,7 @@ from stages.shared.files import read_json, write_json
 from stages.shared.models import KNOWN_BY, join, load_model, predictor, save_model, save_serving
 from stages.shared.novelty import fit_novelty, novelty_model, thumbnailer
 from stages.shared.params import load_params
-from stages.shared.rad import RadReader, read_metadata
+from stages.shared.rad import RadReader, read_metadata, read_split
 from stages.shared.running import run_stage
 from stages.shared.scratch import MODELS
 from stages.shared.voting import ENSEMBLE
@@ -34,7 +34,8 @@ NOT_FOR = "Not for clinical use: it was not tested for any, and knows nothing bu
 
 def main() -> None:
     params = load_params()
-    metadata, split = read_metadata(), read_json("data/split.json", "training", "test")
+    metadata = read_metadata()
+    split = read_split(len(metadata["images"]))
     vote = read_json("models/weights.json", "members", "calibrations", "scheme")
     weights = {name: vote["members"][name]["weight"] for name in params.ensemble}
     set_up(1, params.seed, "float32", 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stages.shared.files import read_json, write_bytes
 from stages.shared.params import Params, load_params
-from stages.shared.rad import read_metadata
+from stages.shared.rad import read_metadata, read_split
 from stages.shared.running import run_stage
 from stages.shared.scratch import METRICS
 
@@ -89,7 +89,7 @@ of real images: [evaluation.md](evaluation.md).
 def main() -> None:
     params, metadata = load_params(), read_metadata()
     ensemble = read_json("metrics/ensemble.json", "interval", "test_images", "mean_member")
-    split = read_json("data/split.json", "training", "test", "groups")
+    split = read_split(len(metadata["images"]))
     body = [
         heading(metadata, split, params),
         headline(ensemble),

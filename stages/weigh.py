@@ -9,11 +9,11 @@ Writes  models/weights.json
 
 import numpy as np
 
-from stages.shared.files import read_json, write_json
+from stages.shared.files import write_json
 from stages.shared.members import read_predictions
 from stages.shared.metrics import choose_threshold
 from stages.shared.params import load_params
-from stages.shared.rad import read_metadata
+from stages.shared.rad import read_metadata, read_sample
 from stages.shared.running import run_stage
 from stages.shared.scratch import MODELS
 from stages.shared.voting import ENSEMBLE, UNIFORM, calibrate, fit_calibration, out_of_bag_vote, score, weights
@@ -26,7 +26,7 @@ def main() -> None:
     classes = metadata["classes"]
     labels = np.array([classes.index(image["class"]) for image in metadata["images"]])
 
-    out_of_bag = [np.array(read_json(f"data/bootstrap/{name}.json", "out_of_bag")["out_of_bag"]) for name in names]
+    out_of_bag = [np.array(read_sample(name, range(len(labels)))[1]) for name in names]
     predictions = [
         read_predictions(MODELS / name / "out_of_bag.csv", rows.tolist(), classes)
         for name, rows in zip(names, out_of_bag, strict=True)

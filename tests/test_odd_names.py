@@ -18,11 +18,11 @@ ODD = [
 
 
 def test_odd_names_are_kept_and_told_in_one_line(fresh):
-    for name in ("$a$ b", "ünï,c"):
+    for label, name in enumerate(("$a$ b", "ünï,c")):
         folder = fresh.path / "data/raw" / name
         (folder / "nested").mkdir(parents=True)
         for index, file in enumerate(ODD):
-            noise = np.random.default_rng([index, len(name)]).integers(0, 256, (40, 40), np.uint8)
+            noise = np.random.default_rng([index, label]).integers(0, 256, (40, 40), np.uint8)
             Image.fromarray(noise).save(folder / ("nested/" * (index % 2) + file), "PNG")
         (folder / "broken\n.png").write_bytes(b"")
         (folder / "Thumbs.db").write_bytes(b"x")

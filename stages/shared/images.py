@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, ImageOps
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 20_000
+MIN_SIDE = 8
 HASH_SIDE = 16
 CONTRAST = 20  # grey levels
 CHUNK = 8  # files that a thread decodes in one go
@@ -68,7 +69,8 @@ def decode(path: str | Path, size: int, crop: bool = False) -> Picture:
     Raises
     ------
     ImageError
-        If it cannot be read, is no image, is broken, animated, or larger than `MAX_PIXELS` or `MAX_SIDE`.
+        If it cannot be read, is no image, broken or animated, or has too many or too few pixels: see `MAX_PIXELS`, `MAX_SIDE`
+        and `MIN_SIDE`.
     """
     try:
         content = Path(path).read_bytes()
@@ -94,6 +96,8 @@ def decode(path: str | Path, size: int, crop: bool = False) -> Picture:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise ImageError(f"broken image ({error})") from None  # what Pillow's decoders raise on damaged files
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{width}×{height} pixels are too few; a side has {MIN_SIDE} or more")
     if min(width, height) * size < max(width, height):
         raise ImageError(f"{width}×{height} pixels are too narrow to resize to {size}×{size}")
     perceptual_hash = difference_hash(grey)

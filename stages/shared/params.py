@@ -56,6 +56,7 @@ class Phantom(Section):
 class Ingest(Section):
     crop: bool = Field(description="cut each picture to the head before it is resized")
     size: Annotated[int, Field(ge=16, le=1024)] = Field(description="height and width of a stored image, pixels")
+    strict: bool = Field(description="a file that can't be used is an error; else it is left out and told")
 
 
 class Split(Section):

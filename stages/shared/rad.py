@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import h5py
@@ -13,7 +13,9 @@ from stages.shared.files import read_json
 
 IMAGES = Path("data/rad/image_data.h5")
 METADATA = Path("data/rad/metadata.json")
+SPLIT = Path("data/split.json")
 BATCH = 32
+KNOWN = {"path", "class", "sha256", "perceptual_hash"}
 
 
 def write_rad(path: str | Path, batches: Iterable[tuple[np.ndarray, np.ndarray]], size: int, classes: int) -> None:
@@ -156,6 +158,56 @@ def read_metadata(path: str | Path = METADATA) -> dict:
     Raises
     ------
     UserError
-        If the file is missing, is no JSON, or lacks one of the three.
+        If the file is missing, is no JSON, lacks one of the three, or does not tell all of each image.
     """
-    return read_json(path, "classes", "images", "rejected")
+    metadata = read_json(path, "classes", "images", "rejected")
+    classes, images = metadata["classes"], metadata["images"]
+    fits = all(isinstance(part, list) for part in (classes, images, metadata["rejected"]))
+    fits = fits and all(isinstance(name, str) for name in classes)
+    if not fits or not all(isinstance(image, dict) and image.keys() >= KNOWN and image["class"] in classes for image in images):
+        raise UserError(f"{path} does not tell what is known of each image; run `dvc repro --force ingest` to make it again")
+    return metadata
+
+
+def read_split(images: int) -> dict[str, list[int]]:
+    """Which images are tested: `test` and `training`, rows of the RAD, and `groups`, each row's group of near duplicates.
+
+    Raises
+    ------
+    UserError
+        If data/split.json is missing, is no JSON, or is not of so many images.
+    """
+    split = read_json(SPLIT, "test", "training", "groups")
+    if not all(_whole(split[key]) for key in ("test", "training", "groups")) or (
+        sorted(split["test"] + split["training"]) != list(range(images)) or len(split["groups"]) != images
+    ):
+        raise UserError(f"{SPLIT} is not a split of the {images} images of the RAD; run `dvc repro --force split`")
+    return split
+
+
+def read_sample(member: str, among: Collection[int]) -> tuple[list[int], list[int]]:
+    """A member's in-bag and out-of-bag images, rows of the RAD.
+
+    Parameters
+    ----------
+    member : str
+        Its name.
+    among : collection of int
+        The rows that may have been drawn.
+
+    Raises
+    ------
+    UserError
+        If its file is missing, is no JSON, or was not drawn from these rows.
+    """
+    path = Path(f"data/bootstrap/{member}.json")
+    sample = read_json(path, "in_bag", "out_of_bag")
+    in_bag, out_of_bag = sample["in_bag"], sample["out_of_bag"]
+    fits = _whole(in_bag) and _whole(out_of_bag) and in_bag and out_of_bag and {*in_bag, *out_of_bag} <= {*among}
+    if not fits or {*in_bag} & {*out_of_bag}:
+        raise UserError(f"{path} was not drawn from these images; run `dvc repro --force bootstrap-sample`")
+    return in_bag, out_of_bag
+
+
+def _whole(numbers: object) -> bool:
+    return isinstance(numbers, list) and all(type(number) is int for number in numbers)

@@ -10,14 +10,14 @@ import numpy as np
 from stages.shared.batches import PREDICTED_AT_ONCE, training_batches, validation_batches
 from stages.shared.devices import set_up
 from stages.shared.errors import UserError
-from stages.shared.files import read_json, write_bytes, write_json
+from stages.shared.files import write_bytes, write_json
 from stages.shared.members import write_predictions
 from stages.shared.metrics import log_loss
 from stages.shared.models import save_model
 from stages.shared.networks import averaged, build, start_from, training_normalization
 from stages.shared.params import Member, Train, load_params
 from stages.shared.progress import epoch_line
-from stages.shared.rad import RadReader, read_metadata
+from stages.shared.rad import RadReader, read_metadata, read_sample, read_split
 
 WARM_UP_EPOCHS = 3
 COLUMNS = {  # of history.csv, and Keras's names of them
@@ -46,17 +46,17 @@ def train_member(name: str, folder: Path) -> None:
     """
     params = load_params()
     member, classes = params.ensemble[name], read_metadata()["classes"]
-    sample = read_json(f"data/bootstrap/{name}.json", "in_bag", "out_of_bag")
-    out_of_bag, test = sample["out_of_bag"], read_json("data/split.json", "test")["test"]
 
     devices = set_up(params.train.threads, member.seed, params.train.precision, params.train.replicas)
     with RadReader() as rad:
+        split = read_split(len(rad))
+        test, (in_bag, out_of_bag) = split["test"], read_sample(name, split["training"])
         shape = params.network.name, rad.shape[1], len(classes), member.l1, member.l2, member.dropout
         with devices.scope():
             trained = build(*shape, training_normalization(params.train.replicas))
             if params.network.weights != "none":
                 start_from(trained, **params.network.model_dump())
-            history = fit(trained, rad, sample["in_bag"], out_of_bag, len(classes), params.train, member)
+            history = fit(trained, rad, in_bag, out_of_bag, len(classes), params.train, member)
         model = build(*shape)
         model.set_weights(trained.get_weights())
         model = averaged(model, params.train.views)

@@ -1,0 +1,89 @@
+"""Files between stages that are damaged, or of another data set: one clear line, and `dvc repro` puts them right."""
+
+import json
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from conftest import SMALL
+
+RAD, METADATA, SPLIT = "data/rad/image_data.h5", "data/rad/metadata.json", "data/split.json"
+SAMPLE, MODEL = "data/bootstrap/member-00.json", "models/members/member-00/model.keras"
+IMAGES = SMALL["phantom.classes.no"] + SMALL["phantom.classes.yes"]
+
+
+def halved(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def written(content: str):
+    return lambda path: path.write_text(content)
+
+
+def changed(change):
+    """A JSON file with something changed in it."""
+
+    def damage(path: Path) -> None:
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return damage
+
+
+def of_fewer_images(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["images"], file["labels"] = np.zeros((9, 32, 32, 1), np.uint8), np.zeros(9, np.uint8)
+
+
+def of_objects(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", (9, 32, 32, 1), h5py.vlen_dtype(np.uint8))
+        file["labels"] = np.zeros(9, np.uint8)
+
+
+def with_code(path: Path) -> None:
+    images = keras.Input((32, 32, 1))
+    doubled = keras.layers.Lambda(lambda image: image * 2)(images)
+    keras.Model(images, doubled).save(path)
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "damage", "told"),
+    [
+        ("split", METADATA, halved, "metadata.json is not valid JSON"),
+        ("split", METADATA, written("[1]"), "should hold a JSON object, not a list"),
+        ("split", METADATA, written("{}"), "lacks classes, images, rejected"),
+        ("split", METADATA, changed(lambda told: told["images"][3].pop("perceptual_hash")), "what is known of each image"),
+        ("split", METADATA, changed(lambda told: told.update({"classes": ["no"]})), "what is known of each image"),
+        ("bootstrap_sample", SPLIT, changed(lambda split: split["groups"].pop()), f"not a split of the {IMAGES} images"),
+        ("bootstrap_sample", SPLIT, changed(lambda split: split["test"].append("1")), f"not a split of the {IMAGES} images"),
+        ("train member-00", SAMPLE, changed(lambda sample: sample["in_bag"].append(IMAGES)), "was not drawn from these images"),
+        ("train member-00", SAMPLE, changed(lambda one: one["in_bag"].extend(one["out_of_bag"])), "was not drawn from these"),
+        ("weigh", SAMPLE, written('{"in_bag": [], "out_of_bag": []}'), "was not drawn from these images"),
+        ("train member-00", RAD, of_fewer_images, "not a split of the 9 images"),
+        ("train member-00", RAD, of_objects, "lacks `images` (uint8"),
+        ("export", RAD, halved, "is not a whole HDF5 file"),
+        ("export", MODEL, written("no model"), "not a model that loads in safe mode"),
+        ("export", MODEL, with_code, "not a model that loads in safe mode"),
+        ("evaluate", "models/members/member-01/test.csv", halved, "member-01/test.csv"),
+        ("evaluate", "models/weights.json", written("{"), "weights.json is not valid JSON"),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(done, stage, name, damage, told):
+    damage(done.path / name)
+    output = done.run("python", "-m", *f"stages.{stage}".split(), ok=False)
+    assert told in output.splitlines()[-1]
+    assert output.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in output
+
+
+def test_dvc_repro_puts_damaged_files_right(done):
+    before = {name: (done.path / name).read_bytes() for name in (RAD, METADATA, SPLIT, SAMPLE, MODEL, "models/weights.json")}
+    for name in before:
+        halved(done.path / name)
+    done.run("dvc", "repro")
+    assert before == {name: (done.path / name).read_bytes() for name in before}
+    assert "up to date" in done.run("dvc", "status")
