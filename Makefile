@@ -28,11 +28,12 @@ docs: $(ENV)/ready
 bench: $(ENV)/ready-bench
 	python -m benchmarks.run
 
-$(ENV)/ready: requirements.txt
+$(ENV)/ready: requirements.txt $(wildcard environment/*)
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: TensorFlow needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.13")'
 	$(PYTHON) -m venv $(ENV)
 	python -m pip install --quiet --requirement requirements.txt
 	python -c 'import pathlib, vl_convert; pathlib.Path("$(ENV)/vega.js").write_text(vl_convert.javascript_bundle(), "utf-8")'
+	cp environment/whole_dvc_files.* $$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 	touch $@
 
 $(ENV)/ready-dev: $(ENV)/ready requirements-dev.txt app/requirements.txt

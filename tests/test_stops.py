@@ -1,12 +1,25 @@
 """Stopped, killed or interrupted: no process is left behind, and the next run goes on."""
 
 import os
+import random
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
 import pytest
 from conftest import SMALL, Project
+from dvc.utils.serialize import load_yaml
+
+WRITING = """
+from pathlib import Path
+from dvc.utils.serialize import modify_yaml
+Path("ready").touch()
+while True:
+    with modify_yaml("dvc.lock") as lock:
+        lock["stages"] = {str(number): {"md5": "0" * 32} for number in range(500)}
+"""
 
 
 def processes_of(project: Project, command: str = "") -> dict[int, str]:
@@ -51,3 +64,14 @@ def test_nothing_is_left_running_and_the_next_run_works(done, how):
     output = done.run("dvc", "repro")
     assert "all 3 members are trained already" in output or "fan-out' didn't change" in output
     assert "up to date" in done.run("dvc", "status")
+
+
+def test_dvc_killed_while_it_writes_its_lock_file_leaves_a_whole_one(tmp_path):
+    for attempt in range(8):
+        (tmp_path / "ready").unlink(missing_ok=True)
+        writer = subprocess.Popen([sys.executable, "-c", WRITING], cwd=tmp_path)
+        assert wait_for(lambda: (tmp_path / "ready").exists() and (tmp_path / "dvc.lock").exists(), 30)
+        time.sleep(random.Random(attempt).uniform(0, 0.3))
+        writer.kill()
+        writer.wait()
+        assert len(load_yaml(tmp_path / "dvc.lock")["stages"]) == 500
