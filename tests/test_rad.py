@@ -112,3 +112,22 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, path):
     for name in ("half", "text", "other", "objects", "missing"):
         with pytest.raises(UserError, match=f"{name}.h5.*dvc repro"):
             RadReader(tmp_path / f"{name}.h5")
+
+
+def test_a_store_that_has_other_files_read_is_refused(tmp_path, path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(70 * 400))
+    layout = h5py.VirtualLayout(IMAGES.shape, np.uint8)
+    layout[:] = h5py.VirtualSource(path, "images", IMAGES.shape)
+    makers = {
+        "external": lambda file: file.create_dataset("images", IMAGES.shape, np.uint8, external=[(str(secret), 0, 70 * 400)]),
+        "virtual": lambda file: file.create_virtual_dataset("images", layout),
+        "link": lambda file: file.update({"images": h5py.ExternalLink(str(path), "images")}),
+        "soft": lambda file: file.update({"images": h5py.SoftLink("/nowhere")}),
+    }
+    for name, make in makers.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            make(file)
+            file["labels"] = LABELS.astype(np.uint8)
+        with pytest.raises(UserError, match="lacks `images`"):
+            RadReader(tmp_path / f"{name}.h5")

@@ -66,7 +66,8 @@ class RadReader:
     Raises
     ------
     UserError
-        If the file is missing, is no HDF5 file, or lacks `images` (uint8, n×h×w×1) or `labels` (n unsigned integers).
+        If the file is missing, is no HDF5 file, or lacks `images` (uint8, n×h×w×1) or `labels` (n unsigned integers), or if
+        their values lie in other files.
     """
 
     def __init__(self, path: str | Path = IMAGES):
@@ -137,10 +138,10 @@ class RadReader:
             file = h5py.File(self.path, "r")
         except OSError as error:
             raise UserError(f"{self.path} is not a whole HDF5 file ({error}); run `dvc repro --force ingest`") from None
-        images, labels = file.get("images"), file.get("labels")
+        images, labels = (self._own_dataset(file, name) for name in ("images", "labels"))
         fits = (
-            isinstance(images, h5py.Dataset)
-            and isinstance(labels, h5py.Dataset)
+            images is not None
+            and labels is not None
             and (images.dtype, images.ndim, images.shape[3:]) == (np.uint8, 4, (1,))
             and (labels.dtype.kind, labels.shape) == ("u", images.shape[:1])
         )
@@ -150,6 +151,15 @@ class RadReader:
                 f"{self.path} lacks `images` (uint8, n×h×w×1) or `labels` (n integers); run `dvc repro --force ingest`"
             )
         return file
+
+    @staticmethod
+    def _own_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
+        """The dataset, if its values lie in this very file: a file from elsewhere must not make others be read."""
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            return None
+        dataset = file[name]
+        own = isinstance(dataset, h5py.Dataset) and not dataset.is_virtual and not dataset.external
+        return dataset if own else None
 
 
 def read_metadata(path: str | Path = METADATA) -> dict:
