@@ -6,6 +6,8 @@ from typing import get_args
 import pytest
 import yaml
 from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from docs.make_parameters import markdown_table
 from stages.shared.errors import UserError
@@ -76,6 +78,55 @@ def test_wrong_values_are_told_by_name(values, told):
         check(changed(**values), Params)
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def keys_of(block: dict, above: tuple = ()) -> list[tuple]:
+    """Every key that a person edits, blocks too; the recipes' names are theirs."""
+    keys = [(*above, key) for key in block]
+    return keys + [path for key, value in block.items() if isinstance(value, dict) for path in keys_of(value, (*above, key))]
+
+
+KEYS = [path for path in keys_of(CONTENT) if path[0] != "ensemble"]
+
+
+def told_of(path: tuple, change) -> str | None:
+    """What is told after a change to the block that holds a key; None if all is still right."""
+    content = copy.deepcopy(CONTENT)
+    block = content
+    for section in path[:-1]:
+        block = block[section]
+    change(block, path[-1])
+    try:
+        check(content, Params)
+    except UserError as error:
+        assert "\n" not in str(error)
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("path", [path for path in KEYS if path[:-1] != ("recipes",)], ids=".".join)
+def test_every_key_is_told_by_name_if_it_is_missing_misspelt_or_of_a_wrong_type(path):
+    name = ".".join(path)
+    assert f"{name} is missing" in told_of(path, lambda block, key: block.pop(key))
+    assert f"{name}e is unknown; did you mean {path[-1]}?" in told_of(
+        path, lambda block, key: block.update({f"{key}e": block.pop(key)})
+    )
+    assert f"{name} is [[]]; expected" in told_of(path, lambda block, key: block.update({key: [[]]}))
+
+
+names = st.text(st.characters(exclude_categories=["C", "Z"]))  # a stage makes spaces of line ends before it tells
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(names, inner, max_size=2),
+    max_leaves=3,
+)
+
+
+@given(path=st.sampled_from(KEYS), value=anything)
+@settings(deadline=None, max_examples=500)
+def test_any_value_is_taken_or_told_by_name_in_one_line(path, value):
+    told = told_of(path, lambda block, key: block.update({key: value}))
+    assert told is None or path[-1] in told
 
 
 def test_hand_edits_that_do_not_fit_the_derived_block_are_told(tmp_path, monkeypatch):

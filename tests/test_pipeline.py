@@ -268,7 +268,7 @@ def test_unusable_sources_get_one_line_before_any_training(fresh, classes, told)
     for name, count in (classes or {}).items():
         (fresh.path / "data/raw" / name).mkdir(parents=True)
         for index in range(count):
-            noise = np.random.default_rng(index).integers(0, 256, (30, 30), np.uint8)
+            noise = np.random.default_rng([index, len(name)]).integers(0, 256, (30, 30), np.uint8)
             Image.fromarray(noise).save(fresh.path / f"data/raw/{name}/{index}.png")
     if classes == {}:
         (fresh.path / "data/raw").mkdir()
