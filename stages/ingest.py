@@ -3,60 +3,54 @@
     dvc repro ingest
 
 Reads   params: data.source, ingest
-Writes  data/rad/image_data.h5   pixels and labels, written in batches of 32
+Writes  data/rad/image_data.h5   pixels and labels, by way of
+        data/rad/shards          the pixels, in files that are named by their content
         data/rad/metadata.json   what is known of each image, and what was left out and why
         metrics/ingest.json      how many of each
 """
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
+from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
+from stages.shared.decoded import Decoded, Facts, identity
 from stages.shared.errors import UserError
 from stages.shared.files import is_hidden, write_json
-from stages.shared.images import ImageError, Picture, decode_all
+from stages.shared.images import ImageError, decode_all
 from stages.shared.machine import usable_cores
-from stages.shared.params import load_params
+from stages.shared.params import Ingest, load_params
 from stages.shared.progress import progress
-from stages.shared.rad import BATCH, IMAGES, METADATA, RadReader, write_rad
+from stages.shared.rad import IMAGES, METADATA
 from stages.shared.running import run_stage
+from stages.shared.shards import cuts, write_rad
 
 
 def main() -> None:
     params = load_params()
-    source, size = Path(params.data.source), params.ingest.size
+    source = Path(params.data.source)
     classes, files, rejected = find_files(source)
-    rows: list[dict] = []
-    contents: list[bytes] = []  # hashes of the pixels of each row
+    with Decoded(params.ingest) as decoded:
+        identities = {path: identity(source / path) for _, path in files}
+        facts, unusable = look_at(source, identities, decoded, params.ingest)
+        unusable |= in_two_classes(files, facts)
+        rejected += [{"path": path, "reason": unusable[path]} for _, path in files if path in unusable]
+        rows = [(name, path) for name, path in files if path not in unusable]
+        counts = Counter(name for name, _ in rows)
+        check(source, classes, counts, rejected, params.ingest.strict)
 
-    decoded = decode_all((source / path for _, path in files), size, params.ingest.crop, usable_cores())
-    pictures = (picture for _, picture in progress(decoded, len(files), "reading images"))
-    accepted = accept(files, pictures, classes, rows, rejected, contents)
-    write_rad(IMAGES, in_batches(accepted), size, len(classes))
-    if contradictions := in_two_classes(rows, contents):
-        rejected += [{"path": rows[row]["path"], "reason": reason} for row, reason in contradictions.items()]
-        kept = [row for row in range(len(rows)) if row not in contradictions]
-        with RadReader() as rad:
-            stored = ((rad.images([row])[0, ..., 0], int(rad.labels[row])) for row in kept)
-            write_rad(IMAGES, in_batches(stored), size, len(classes))
-        rows = [rows[row] for row in kept]
-
-    for file in rejected:
-        print(f"left out: {file['path']!r}: {file['reason']}")
-    counts = Counter(row["class"] for row in rows)
-    empty = [name for name in classes if not counts[name]]
-    if empty or (rejected and params.ingest.strict):
-        IMAGES.unlink()
-        if empty:
-            names = ", ".join(map(repr, empty))
-            raise UserError(f"{source}: no usable image in class folder {names}; add images or remove the folder")
-        raise UserError(f"{source}: {len(rejected)} files can't be used, and ingest.strict allows none; mend or remove them")
-    write_json(METADATA, {"classes": classes, "images": rows, "rejected": rejected})
+        names, sizes = [], []
+        for start, end in pairwise([*cuts([path for _, path in files]), len(files)]):
+            pixels = [facts[path].pixels for _, path in files[start:end] if path not in unusable]
+            if pixels:
+                names.append(decoded.shard(pixels))
+                sizes.append(len(pixels))
+        labels = [classes.index(name) for name, _ in rows]
+        write_rad(IMAGES, decoded.folder, names, sizes, labels, params.ingest.size, len(classes))
+        decoded.keep({*identities.values()}, names)
+    images = [{"path": path, "class": name, **told(facts[path])} for name, path in rows]
+    write_json(METADATA, {"classes": classes, "images": images, "rejected": rejected})
     write_json(
         "metrics/ingest.json",
         {"images": len(rows), "rejected": len(rejected), "classes": {name: counts[name] for name in classes}},
@@ -126,45 +120,50 @@ def wrong_link(entry: os.DirEntry, inside: Path) -> str | None:
     return "a symbolic link to a folder" if target.is_dir() else None
 
 
-def accept(
-    files: list[tuple[str, str]],
-    pictures: Iterator[Picture | ImageError],
-    classes: list[str],
-    rows: list[dict],
-    rejected: list[dict],
-    contents: list[bytes],
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Pass on pixels and label of each usable image; note each file in `rows` and `contents`, or in `rejected`."""
-    for (name, path), picture in zip(files, pictures, strict=True):
+def look_at(
+    source: Path, identities: dict[str, str | None], decoded: Decoded, settings: Ingest
+) -> tuple[dict[str, Facts], dict[str, str]]:
+    """What is known of each image file, by its path, and why others can't be used; files that are not known are decoded."""
+    facts = {path: known for path, file in identities.items() if (known := decoded.known(file))}
+    new = [path for path in identities if path not in facts]
+    unusable = {}
+    pictures = decode_all((source / path for path in new), settings.size, settings.crop, usable_cores())
+    for path, (_, picture) in zip(new, progress(pictures, len(new), "reading images"), strict=True):
         if isinstance(picture, ImageError):
-            rejected.append({"path": path, "reason": str(picture)})
-            continue
-        known = {"sha256": picture.sha256, "perceptual_hash": picture.perceptual_hash}
-        rows.append(
-            {"path": path, "class": name, **known, "width": picture.width, "height": picture.height, "mode": picture.mode}
-        )
-        contents.append(hashlib.blake2b(picture.pixels, digest_size=16).digest())
-        yield picture.pixels, classes.index(name)
+            unusable[path] = str(picture)
+        else:
+            facts[path] = decoded.add(identities[path], picture)
+    return facts, unusable
 
 
-def in_two_classes(rows: list[dict], contents: list[bytes]) -> dict[int, str]:
-    """Rows whose picture is in another class as well, with the reason to leave them out: nobody knows which class is right."""
-    same: dict[bytes, list[int]] = {}
-    for row, content in enumerate(contents):
-        same.setdefault(content, []).append(row)
+def in_two_classes(files: list[tuple[str, str]], facts: dict[str, Facts]) -> dict[str, str]:
+    """Paths whose picture is in another class as well, with the reason to leave them out: nobody knows which class is right."""
+    first: dict[str, dict[str, str]] = {}  # of each picture: by class, the first path
+    for name, path in files:
+        if path in facts:
+            first.setdefault(facts[path].pixels, {}).setdefault(name, path)
     reasons = {}
-    for alike in same.values():
-        for row in alike:
-            if others := [other for other in alike if rows[other]["class"] != rows[row]["class"]]:
-                reasons[row] = f"the same picture is in another class: {rows[others[0]]['path']!r}"
-    return dict(sorted(reasons.items()))
+    for name, path in files:
+        alike = first[facts[path].pixels] if path in facts else {}
+        if others := [other for of_class, other in alike.items() if of_class != name]:
+            reasons[path] = f"the same picture is in another class: {others[0]!r}"
+    return reasons
 
 
-def in_batches(images: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of 32 images, n×h×w×1, with their labels."""
-    while batch := list(islice(images, BATCH)):
-        pixels, labels = zip(*batch, strict=True)
-        yield np.stack(pixels)[..., np.newaxis], np.array(labels)
+def check(source: Path, classes: list[str], counts: Counter, rejected: list[dict], strict: bool) -> None:
+    """Tell what is left out, and refuse a source that can't be used, before anything is written."""
+    for file in rejected:
+        print(f"left out: {file['path']!r}: {file['reason']}")
+    if empty := [name for name in classes if not counts[name]]:
+        names = ", ".join(map(repr, empty))
+        raise UserError(f"{source}: no usable image in class folder {names}; add images or remove the folder")
+    if rejected and strict:
+        raise UserError(f"{source}: {len(rejected)} files can't be used, and ingest.strict allows none; mend or remove them")
+
+
+def told(facts: Facts) -> dict:
+    """What metadata.json tells of an image, besides its path and class."""
+    return {key: getattr(facts, key) for key in ("sha256", "perceptual_hash", "width", "height", "mode")}
 
 
 if __name__ == "__main__":

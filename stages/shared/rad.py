@@ -1,8 +1,13 @@
-"""The RAD: the disk store of the images, an HDF5 file, with what is known of each image in a JSON file beside it."""
+"""The RAD: the disk store of the images, HDF5 files, with what is known of each image in a JSON file beside them.
 
-import os
-import threading
-from collections.abc import Collection, Iterable, Sequence
+`data/rad/image_data.h5` is the door: `images` is a virtual data set over the shards in `data/rad/shards`, each named by its
+content. `shards` and `shard_sizes` list them in the order of the rows. Writing is in `shards.py`.
+"""
+
+import re
+import resource
+import zlib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import h5py
@@ -14,70 +19,55 @@ from stages.shared.files import read_json
 IMAGES = Path("data/rad/image_data.h5")
 METADATA = Path("data/rad/metadata.json")
 SPLIT = Path("data/split.json")
-BATCH = 32
+SHARD_NAME = re.compile(rb"[0-9a-f]{32}")
+MOST_FILES = 4096  # that a process wants to be allowed to have open
+AGAIN = "run `dvc repro --force ingest` to make it again"
 KNOWN = {"path", "class", "sha256", "perceptual_hash"}
 
 
-def write_rad(path: str | Path, batches: Iterable[tuple[np.ndarray, np.ndarray]], size: int, classes: int) -> None:
-    """Write images and labels batch by batch; equal batches give equal bytes.
-
-    Parameters
-    ----------
-    path : str or Path
-        Of the HDF5 file. It appears whole or not at all.
-    batches : iterable of (images, labels)
-        Images: uint8, shape (n, size, size, 1). Labels: integers, shape (n,).
-    size : int
-        Height and width of the images, pixels.
-    classes : int
-        Number of classes: up to 256 give uint8 labels, more uint16.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with h5py.File(temporary, "w") as file:
-            images = file.create_dataset(
-                "images", (0, size, size, 1), np.uint8, maxshape=(None, size, size, 1), chunks=(1, size, size, 1)
-            )
-            label_type = np.uint8 if classes <= 256 else np.uint16
-            labels = file.create_dataset("labels", (0,), label_type, maxshape=(None,), chunks=(4096,))
-            for batch_images, batch_labels in batches:
-                start = len(images)
-                for dataset, rows in ((images, batch_images), (labels, batch_labels)):
-                    dataset.resize(start + len(rows), axis=0)
-                    dataset[start:] = rows
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 class RadReader:
-    """Reads images and labels by index; holds no more in memory than what it returns.
+    """Reads images and labels by index, from shards that are mapped into memory.
 
-    One reader may be shared by threads, and be handed to other processes, by fork or by pickling: each process opens the
-    file for itself. Use it as a context manager, or call `close`.
+    It holds nothing but what it returns; the pages of the files that it has read count as the process's memory for as long as
+    the system has no other use for them. One reader may be shared by threads, and be handed to other processes, by fork or by
+    pickling. Use it as a context manager, or call `close`.
 
     Parameters
     ----------
     path : str or Path
-        Of the HDF5 file.
+        Of the door; the shards are looked for in the folder `shards` beside it.
 
     Raises
     ------
     UserError
-        If the file is missing, is no HDF5 file, or lacks `images` (uint8, n×h×w×1) or `labels` (n unsigned integers), or if
-        their values lie in other files.
+        If the file is missing, is no HDF5 file, or lacks `images` (uint8, n×h×w×1), `labels` (n unsigned integers) or a list
+        of shards that hold n rows in all. `images` raises it for a shard that is missing or damaged.
     """
 
     def __init__(self, path: str | Path = IMAGES):
         self.path = Path(path)
-        self._lock = threading.Lock()
-        self._files: dict[int, h5py.File] = {}
-        with self._lock:
-            images, labels = self._datasets()
-            self.shape: tuple[int, int, int, int] = images.shape
-            self.labels: np.ndarray = labels[:].astype(np.int64)
+        if not self.path.is_file():
+            raise UserError(f"{self.path} is missing; run `dvc repro` to make it")
+        try:
+            with h5py.File(self.path, "r") as file:
+                images = own_dataset(file, "images", virtual=True)
+                labels, names, sizes = (own_dataset(file, name) for name in ("labels", "shards", "shard_sizes"))
+                fits = images is not None and (images.dtype, images.ndim, images.shape[3:]) == (np.uint8, 4, (1,))
+                fits = fits and labels is not None and (labels.dtype.kind, labels.shape) == ("u", images.shape[:1])
+                fits = fits and names is not None and (names.dtype, names.ndim) == (np.dtype("S32"), 1)
+                fits = fits and sizes is not None and (sizes.dtype.kind, sizes.shape) == ("u", names.shape)
+                if not fits:
+                    raise UserError(f"{self.path} lacks `images` (uint8, n×h×w×1), `labels` or `shards`; {AGAIN}")
+                self.shape: tuple[int, int, int, int] = images.shape
+                self.labels: np.ndarray = labels[:].astype(np.int64)
+                names, sizes = names[:].tolist(), sizes[:].astype(np.int64)
+        except OSError as error:
+            raise UserError(f"{self.path} is not a whole HDF5 file ({error}); {AGAIN}") from None
+        if not all(map(SHARD_NAME.fullmatch, names)) or sizes.sum() != len(self) or not (sizes > 0).all():
+            raise UserError(f"{self.path} lists shards that can't be its own; {AGAIN}")
+        self._names = [name.decode() for name in names]
+        self._starts = np.cumsum(sizes) - sizes
+        self._open = OpenShards(self.path.parent / "shards", self.shape[1:], dict(zip(self._names, sizes.tolist(), strict=True)))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -97,21 +87,17 @@ class RadReader:
         indices = np.asarray(indices, np.int64)
         if indices.size and (indices.min() < 0 or indices.max() >= len(self)):
             raise IndexError(f"rows 0 to {len(self) - 1} are in {self.path}; asked for {indices.min()} to {indices.max()}")
-        rows, places = np.unique(indices, return_inverse=True)
-        batch = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        with self._lock:
-            dataset, _ = self._datasets()
-            for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
-                if run.size:  # neighbours are read at once
-                    dataset.read_direct(batch, np.s_[rows[run[0]] : rows[run[-1]] + 1], np.s_[run[0] : run[-1] + 1])
-        return batch[places]
+        shards = np.searchsorted(self._starts, indices, "right") - 1
+        rows = indices - self._starts[shards]
+        batch = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        names, opened = self._names, self._open
+        for place, (shard, row) in enumerate(zip(shards.tolist(), rows.tolist(), strict=True)):
+            batch[place] = opened[names[shard]][row]
+        return batch
 
     def close(self) -> None:
-        """Close the file; a later read opens it again."""
-        with self._lock:
-            file = self._files.pop(os.getpid(), None)
-            if file:
-                file.close()
+        """Close the shards; a later read opens them again."""
+        self._open.clear()
 
     def __enter__(self) -> "RadReader":
         return self
@@ -125,41 +111,118 @@ class RadReader:
     def __setstate__(self, state: dict) -> None:
         self.__init__(state["path"])
 
-    def _datasets(self) -> tuple[h5py.Dataset, h5py.Dataset]:
-        file = self._files.get(os.getpid())
-        if file is None:
-            file = self._files[os.getpid()] = self._open()
-        return file["images"], file["labels"]
 
-    def _open(self) -> h5py.File:
-        if not self.path.is_file():
-            raise UserError(f"{self.path} is missing; run `dvc repro` to make it")
+class OpenShards(dict):
+    """Shards by name, opened when they are first asked for; a shard's rows are asked for by index.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they lie.
+    shape : tuple of int
+        Of an image: height, width, 1.
+    sizes : dict
+        How many images each shard holds.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int], sizes: dict[str, int]):
+        super().__init__()
+        self._folder, self._shape, self._sizes = folder, shape, sizes
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if len(sizes) > soft // 2:
+            soft = min(hard, max(soft, MOST_FILES))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        self._most = soft // 2
+
+    def __missing__(self, name: str) -> "np.ndarray | CompressedShard":
+        if len(self) >= self._most:
+            self.clear()
+        self[name] = shard = open_shard(self._folder / f"{name}.h5", (self._sizes[name], *self._shape))
+        return shard
+
+
+class CompressedShard:
+    """A shard whose images are compressed by themselves; what it gives for a row is unpacked anew.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+    places : list of (offset, size)
+        Of each image in the file, bytes.
+    shape : tuple of int
+        Of an image.
+    """
+
+    def __init__(self, path: Path, places: list[tuple[int, int]], shape: tuple[int, ...]):
+        self._path, self._places, self._shape = path, places, shape
+        self._content = np.memmap(path, np.uint8, "r")
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        offset, size = self._places[row]
+        expected = int(np.prod(self._shape))
         try:
-            file = h5py.File(self.path, "r")
-        except OSError as error:
-            raise UserError(f"{self.path} is not a whole HDF5 file ({error}); run `dvc repro --force ingest`") from None
-        images, labels = (self._own_dataset(file, name) for name in ("images", "labels"))
-        fits = (
-            images is not None
-            and labels is not None
-            and (images.dtype, images.ndim, images.shape[3:]) == (np.uint8, 4, (1,))
-            and (labels.dtype.kind, labels.shape) == ("u", images.shape[:1])
-        )
-        if not fits:
-            file.close()
-            raise UserError(
-                f"{self.path} lacks `images` (uint8, n×h×w×1) or `labels` (n integers); run `dvc repro --force ingest`"
-            )
-        return file
+            unpacked = zlib.decompressobj().decompress(self._content[offset : offset + size], expected)
+        except zlib.error:
+            unpacked = b""
+        if len(unpacked) != expected:
+            raise UserError(f"{self._path} is damaged; {AGAIN}")
+        return np.frombuffer(unpacked, np.uint8).reshape(self._shape)
 
-    @staticmethod
-    def _own_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
-        """The dataset, if its values lie in this very file: a file from elsewhere must not make others be read."""
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            return None
-        dataset = file[name]
-        own = isinstance(dataset, h5py.Dataset) and not dataset.is_virtual and not dataset.external
-        return dataset if own else None
+
+def open_shard(path: Path, shape: tuple[int, int, int, int]) -> np.ndarray | CompressedShard:
+    """Open a shard.
+
+    Parameters
+    ----------
+    path : Path
+        An HDF5 file with a data set `images`.
+    shape : tuple of int
+        That it must have: n, height, width, 1.
+
+    Returns
+    -------
+    ndarray or CompressedShard
+        To be asked for rows; uint8, read from the file as they are used.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, cut off, or holds something else.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            dataset = own_dataset(file, "images")
+            if dataset is None or (dataset.dtype, dataset.shape) != (np.uint8, shape):
+                raise ValueError("no `images` of that shape")
+            offset, compressed, places = dataset.id.get_offset(), dataset.compression == "gzip", []
+            if compressed and (dataset.chunks, dataset.shuffle, dataset.fletcher32) == ((1, *shape[1:]), False, False):
+                chunks = (dataset.id.get_chunk_info_by_coord((row, 0, 0, 0)) for row in range(len(dataset)))
+                places = [(chunk.byte_offset, chunk.size) for chunk in chunks]
+        if places:
+            return CompressedShard(path, places, shape[1:])
+        if offset is None:
+            raise ValueError("its values are stored in another way")
+        return np.memmap(path, np.uint8, "r", offset, shape).view(np.ndarray)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {AGAIN}") from None
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # what h5py raises on damaged files
+        raise UserError(f"{path} is damaged ({error}); {AGAIN}") from None
+
+
+def own_dataset(file: h5py.File, name: str, virtual: bool = False) -> h5py.Dataset | None:
+    """The dataset, if its values lie in this very file: a file from elsewhere must not make others be read.
+
+    Parameters
+    ----------
+    virtual : bool
+        Whether a virtual data set will do, of which no value is read.
+    """
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        return None
+    dataset = file[name]
+    own = isinstance(dataset, h5py.Dataset) and dataset.is_virtual <= virtual and not dataset.external
+    return dataset if own else None
 
 
 def read_metadata(path: str | Path = METADATA) -> dict:
