@@ -32,7 +32,7 @@ def main() -> None:
     source = Path(params.data.source)
     classes, files, rejected = find_files(source)
     with Decoded(params.ingest) as decoded:
-        identities = {path: identity(source / path) for _, path in files}
+        identities = {path: identity(f"{source}/{path}") for _, path in files}
         facts, unusable = look_at(source, identities, decoded, params.ingest)
         unusable |= in_two_classes(files, facts)
         rejected += [{"path": path, "reason": unusable[path]} for _, path in files if path in unusable]

@@ -10,7 +10,7 @@ import pytest
 from conftest import SMALL
 
 RAD, METADATA, SPLIT = "data/rad/image_data.h5", "data/rad/metadata.json", "data/split.json"
-SAMPLE, MODEL = "data/bootstrap/member-00.json", "models/members/member-00/model.keras"
+SHARDS, SAMPLE, MODEL = "data/rad/shards", "data/bootstrap/member-00.json", "models/members/member-00/model.keras"
 IMAGES = SMALL["phantom.classes.no"] + SMALL["phantom.classes.yes"]
 
 
@@ -36,12 +36,23 @@ def changed(change):
 def of_fewer_images(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["images"], file["labels"] = np.zeros((9, 32, 32, 1), np.uint8), np.zeros(9, np.uint8)
+        file["shards"], file["shard_sizes"] = np.array(["0" * 32], "S32"), np.array([9], np.uint32)
 
 
 def of_objects(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset("images", (9, 32, 32, 1), h5py.vlen_dtype(np.uint8))
         file["labels"] = np.zeros(9, np.uint8)
+
+
+def each_shard(damage):
+    """The same damage to every file in a folder."""
+
+    def damage_all(folder: Path) -> None:
+        for file in folder.iterdir():
+            damage(file)
+
+    return damage_all
 
 
 def with_code(path: Path) -> None:
@@ -65,7 +76,9 @@ def with_code(path: Path) -> None:
         ("weigh", SAMPLE, written('{"in_bag": [], "out_of_bag": []}'), "was not drawn from these images"),
         ("train member-00", RAD, of_fewer_images, "not a split of the 9 images"),
         ("train member-00", RAD, of_objects, "lacks `images` (uint8"),
-        ("export", RAD, halved, "is not a whole HDF5 file"),
+        ("train member-00", SHARDS, each_shard(halved), ".h5 is damaged"),
+        ("train member-00", SHARDS, each_shard(Path.unlink), ".h5 is missing; run `dvc repro --force ingest`"),
+        ("export", RAD, halved, "image_data.h5 is damaged"),
         ("export", MODEL, written("no model"), "not a model that loads in safe mode"),
         ("export", MODEL, with_code, "not a model that loads in safe mode"),
         ("evaluate", "models/members/member-01/test.csv", halved, "member-01/test.csv"),
@@ -84,6 +97,7 @@ def test_dvc_repro_puts_damaged_files_right(done):
     before = {name: (done.path / name).read_bytes() for name in (RAD, METADATA, SPLIT, SAMPLE, MODEL, "models/weights.json")}
     for name in before:
         halved(done.path / name)
+    each_shard(halved)(done.path / SHARDS)
     done.run("dvc", "repro")
     assert before == {name: (done.path / name).read_bytes() for name in before}
     assert "up to date" in done.run("dvc", "status")

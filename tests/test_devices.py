@@ -38,11 +38,13 @@ def test_replicas_take_gpus_or_parts_of_the_cpu():
 
 TRAINING = """
 import json, sys
+from pathlib import Path
 import numpy as np
 from stages.shared.devices import set_up
 from stages.shared.networks import build, training_normalization
 from stages.shared.params import Params, check
-from stages.shared.rad import RadReader, write_rad
+from stages.shared.rad import RadReader
+from stages.shared.shards import pack, write_rad
 from stages.shared.training import fit, predict
 import yaml
 
@@ -54,8 +56,10 @@ member = params.ensemble["member-00"].model_copy(update={"dropout": 0.0})
 rng = np.random.default_rng(0)
 labels = np.arange(48) % 2
 images = np.clip(rng.normal(90 + 60 * labels[:, None, None, None], 40, (48, 32, 32, 1)), 0, 255).astype(np.uint8)
-path = f"{folder}/rad.h5"
-write_rad(path, [(images, labels)], 32, 2)
+folder, name = Path(folder), "0" * 32
+(folder / f"{name}.h5").write_bytes(pack(images, "none"))
+path = folder / "rad/rad.h5"
+write_rad(path, folder, [name], [len(images)], labels.tolist(), 32, 2)
 devices = set_up(2, 0, params.train.precision, params.train.replicas)
 with RadReader(path) as rad:
     with devices.scope():

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 
 import h5py
 import numpy as np
@@ -97,6 +99,19 @@ def ingest(project: Project, ok: bool = True) -> tuple[str, set[str], dict[str, 
     return output, {one["path"] for one in metadata["images"]}, reasons
 
 
+def stored_bytes(project: Project) -> dict[str, bytes]:
+    folder = project.path / "data/rad"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def in_a_fresh_run(project: Project) -> dict[str, bytes]:
+    """What is stored when nothing is known of earlier runs."""
+    shutil.rmtree(project.path / ".dvc/tmp/ingest")
+    shutil.rmtree(project.path / "data/rad")
+    ingest(project)
+    return stored_bytes(project)
+
+
 def test_usable_files_are_stored_and_others_told_whatever_they_are(project):
     put(project, {f"yes/{name}": content for name, content in USABLE.items()})
     put(project, {f"no/{name}": content for name, (content, _) in UNUSABLE.items()})
@@ -153,11 +168,12 @@ def test_a_picture_in_two_classes_is_told_and_not_learned_and_one_twice_in_a_cla
 def test_strict_makes_any_file_that_can_not_be_used_an_error(project):
     project.edit(ingest__strict=True)
     ingest(project)
+    before = stored_bytes(project)
     put(project, {"no/broken.png": b"x"})
     output, _, _ = ingest(project, ok=False)
     assert "left out: 'no/broken.png': not an image of a known format" in output
     assert "error: data/raw: 1 files can't be used, and ingest.strict allows none" in output
-    assert not (project.path / "data/rad/image_data.h5").exists()
+    assert stored_bytes(project) == before
 
 
 def test_a_class_folder_that_is_a_link_elsewhere_is_named(project):
@@ -165,3 +181,72 @@ def test_a_class_folder_that_is_a_link_elsewhere_is_named(project):
     (project.path / "data/raw/yes").symlink_to(project.path.parent / "yes")
     output, _, _ = ingest(project, ok=False)
     assert "'data/raw' has 1 class folder(s); expected two or more, one for each class ('yes': a symbolic link out of" in output
+
+
+def settle(project: Project) -> None:
+    """Make the files old enough to be told by their time of change."""
+    for path in (project.path / "data/raw").rglob("*.png"):
+        os.utime(path, (1, 1))
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_store_that_has_changed_with_its_source_is_that_of_a_fresh_run(project, compression):
+    project.edit(ingest__compression=compression)
+    raw = project.path / "data/raw"
+    put(
+        project,
+        {
+            f"{name}/{index:03}.png": picture(1000 * start + index)
+            for start, name in ((1, "no"), (2, "yes"))
+            for index in range(60)
+        },
+    )
+    settle(project)
+    ingest(project)
+    before = stored_bytes(project)
+    put(project, {"no/0305.png": picture(7), "yes/0601.png": picture(8), "yes/broken.png": b"x"})
+    (raw / "no/010.png").unlink()
+    (raw / "no/020.png").rename(raw / "yes/a.png")
+    (raw / "yes/040.png").write_bytes(picture(9))
+    put(project, {"no/same as yes 30.png": picture(2030)})
+    _, stored, reasons = ingest(project)
+    assert {"no/0305.png", "yes/0601.png", "yes/a.png", "yes/040.png"} <= stored
+    assert {*reasons} == {"yes/broken.png", "no/same as yes 30.png", "yes/030.png"}
+    grown = stored_bytes(project)
+    kept = [name for name in grown if name.startswith("shards/") and name in before]
+    assert len(kept) >= 5
+    assert grown == in_a_fresh_run(project)
+
+
+def test_files_that_are_known_are_not_read_again_and_damage_to_what_is_known_is_noticed(project):
+    settle(project)
+    ingest(project)
+    before = stored_bytes(project)
+    for path in (project.path / "data/raw/no").iterdir():  # other content, of which size and time of change tell nothing
+        path.write_bytes(b"?" * path.stat().st_size)
+    settle(project)
+    ingest(project)
+    assert stored_bytes(project) == before
+    for path in (project.path / ".dvc/tmp/ingest").glob("*.h5"):
+        path.write_bytes(b"damaged")
+    ingest(project, ok=False)
+    for index in range(4):
+        put(project, {f"no/{index}.png": picture(100 + index)})
+    settle(project)
+    for damaged in (b"{", b"[]", b'{"fingerprint": 1}'):
+        (project.path / ".dvc/tmp/ingest/index.json").write_bytes(damaged)
+        ingest(project)
+        assert stored_bytes(project) == before
+
+
+def test_an_empty_class_and_an_empty_source_are_refused_and_one_image_is_a_class(project):
+    (project.path / "data/raw/none").mkdir()
+    output, _, _ = ingest(project, ok=False)
+    assert "error: data/raw: no usable image in class folder 'none'; add images or remove the folder" in output
+    put(project, {"none/one.png": picture(9)})
+    _, stored, _ = ingest(project)
+    assert "none/one.png" in stored
+    shutil.rmtree(project.path / "data/raw")
+    (project.path / "data/raw").mkdir()
+    output, _, _ = ingest(project, ok=False)
+    assert "has 0 class folder(s); expected two or more" in output

@@ -1,17 +1,23 @@
-"""The disk store: written in batches, read by index from threads and processes, refused when it is damaged."""
+"""The disk store: equal bytes from equal images, read by index from threads and processes, refused when it is damaged."""
 
 import pickle
+import subprocess
+import sys
 import time
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from stages.shared.errors import UserError
-from stages.shared.rad import RadReader, write_rad
+from stages.shared.rad import RadReader
+from stages.shared.shards import MOST_SHARDS, cuts, pack, shard_name, write_rad
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (70, 20, 20, 1), np.uint8)
 LABELS = np.arange(70) % 3
@@ -23,21 +29,95 @@ def path(tmp_path):
     return tmp_path / "rad.h5"
 
 
-def write(path, images=IMAGES, labels=LABELS, classes=3):
-    batches = [(images[start : start + 32], labels[start : start + 32]) for start in range(0, len(images), 32)]
-    write_rad(path, batches, images.shape[1], classes)
+def write(path, images=IMAGES, labels=LABELS, classes=3, compression="none"):
+    parts = [images[start : start + 32] for start in range(0, len(images), 32)]
+    contents = {shard_name(content): content for content in (pack(part, compression) for part in parts)}
+    folder = path.parent / "made"
+    folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        (folder / f"{name}.h5").write_bytes(content)
+    names = [shard_name(pack(part, compression)) for part in parts]
+    write_rad(path, folder, names, [len(part) for part in parts], list(labels), images.shape[1], classes)
 
 
-def test_layout_is_the_documented_one(path):
+def shards(path):
+    return sorted((path.parent / "shards").iterdir())
+
+
+def test_the_door_opens_to_all_images_for_anyone(path, monkeypatch):
+    monkeypatch.chdir("/")
     with h5py.File(path) as file:
-        assert (file["images"].dtype, file["images"].shape, file["images"].maxshape) == (
-            np.uint8,
-            IMAGES.shape,
-            (None, 20, 20, 1),
-        )
-        assert file["images"].chunks
-        assert file["labels"].dtype == np.uint8
+        assert (file["images"].dtype, file["labels"].dtype) == (np.uint8, np.uint8)
+        np.testing.assert_array_equal(file["images"], IMAGES)
+        np.testing.assert_array_equal(file["images"][30:40], IMAGES[30:40])
         np.testing.assert_array_equal(file["labels"], LABELS)
+
+
+def test_compressed_images_are_the_same_and_take_less_room(tmp_path, path):
+    smooth = np.repeat(np.arange(20, dtype=np.uint8), 20).reshape(1, 20, 20, 1) + np.arange(70, dtype=np.uint8).reshape(
+        70, 1, 1, 1
+    )
+    sizes = []
+    for compression in ("none", "gzip"):
+        (tmp_path / compression).mkdir()
+        write(tmp_path / compression / "rad.h5", smooth, compression=compression)
+        with RadReader(tmp_path / compression / "rad.h5") as rad:
+            np.testing.assert_array_equal(rad.images([69, 0, 31, 32, 0]), smooth[[69, 0, 31, 32, 0]])
+        with h5py.File(tmp_path / compression / "rad.h5") as file:
+            np.testing.assert_array_equal(file["images"], smooth)
+        sizes.append(sum(shard.stat().st_size for shard in shards(tmp_path / compression / "rad.h5")))
+    assert sizes[1] < sizes[0] / 1.5
+
+
+def test_a_store_written_again_holds_no_shards_but_its_own(path):
+    before = shards(path)
+    write(path, IMAGES[::-1])
+    assert len(shards(path)) == len(before)
+    assert not {*shards(path)} & {*before}
+
+
+names = st.lists(
+    st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1), min_size=50, unique=True
+)
+
+
+@given(paths=names, new=st.text("abc", min_size=1))
+def test_a_new_path_changes_only_the_shards_about_it(paths, new):
+    before, after = sorted({*paths} - {new}), sorted({*paths, new})
+    where = after.index(new)
+
+    def cut(paths):
+        return {paths[start] for start in cuts(paths)}
+
+    assert cut(before) ^ cut(after) <= {*after[max(0, where - 4) : where + 5]}
+
+
+@pytest.mark.parametrize("count", [1, 3, 400, 20_000])
+def test_shards_are_neither_too_many_nor_too_small(count):
+    starts = cuts([f"no/{number:05}.png" for number in range(count)])
+    assert starts[0] == 0
+    assert len(starts) <= 1.1 * MOST_SHARDS
+    assert len(starts) >= min(MOST_SHARDS // 2, count / 10)
+    assert all(np.diff(starts[1:]) > 3)
+
+
+def test_more_shards_than_files_may_be_open_are_read(tmp_path):
+    code = f"""
+import resource, numpy as np
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from stages.shared.rad import RadReader
+from stages.shared.shards import pack, shard_name, write_rad
+folder = Path({str(tmp_path)!r})
+images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1), np.uint8)
+contents = [pack(images[row : row + 1], "none") for row in range(300)]
+for content in contents:
+    (folder / f"{{shard_name(content)}}.h5").write_bytes(content)
+write_rad(folder / "rad/rad.h5", folder, [shard_name(content) for content in contents], [1] * 300, [0] * 300, 8, 2)
+with RadReader(folder / "rad/rad.h5") as rad:
+    assert (rad.images(range(300)) == images).all()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_many_classes_have_wider_labels(tmp_path):
@@ -48,8 +128,10 @@ def test_many_classes_have_wider_labels(tmp_path):
 
 def test_equal_content_gives_equal_bytes_at_another_time(tmp_path, path):
     time.sleep(1.1)
-    write(tmp_path / "again.h5")
-    assert (tmp_path / "again.h5").read_bytes() == path.read_bytes()
+    (tmp_path / "later").mkdir()
+    write(tmp_path / "later/again.h5")
+    assert (tmp_path / "later/again.h5").read_bytes() == path.read_bytes()
+    assert [one.read_bytes() for one in shards(tmp_path / "later/again.h5")] == [one.read_bytes() for one in shards(path)]
 
 
 @pytest.mark.parametrize("indices", [[0], [5, 6, 7], [69, 0, 31, 32], [3, 3, 3], [], list(range(70))])
@@ -93,25 +175,70 @@ def test_processes_share_a_reader(path, start):
             np.testing.assert_array_equal(images, IMAGES[indices])
 
 
-def test_reader_closes_its_file(path):
+def test_reader_closes_its_files_and_opens_them_again(path):
     with RadReader(path) as rad:
-        file = next(iter(rad._files.values()))
-        assert file
-    assert not file
+        rad.images([0])
+        assert str(shards(path)[0].parent) in Path("/proc/self/maps").read_text()
+    assert str(shards(path)[0].parent) not in Path("/proc/self/maps").read_text()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(rad)).images([4]), IMAGES[[4]])  # noqa: S301
 
 
-def test_damaged_files_are_refused_in_one_line(tmp_path, path):
-    (tmp_path / "half.h5").write_bytes(path.read_bytes()[:5000])
+def own(path, names=(b"0" * 32,), sizes=(70,), images=IMAGES):
+    """A door that is written by hand."""
+    with h5py.File(path, "w") as file:
+        file["images"], file["labels"] = images, LABELS.astype(np.uint8)
+        file["shards"], file["shard_sizes"] = np.array(names, "S32"), np.array(sizes, np.uint32)
+
+
+def test_damaged_doors_are_refused_in_one_line(tmp_path, path):
+    (tmp_path / "half.h5").write_bytes(path.read_bytes()[:2000])
     (tmp_path / "text.h5").write_text("no HDF5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["images"] = np.zeros((3, 4))
-    with h5py.File(tmp_path / "objects.h5", "w") as file:
-        file["images"] = IMAGES
+    own(tmp_path / "objects.h5")
+    with h5py.File(tmp_path / "objects.h5", "a") as file:
+        del file["labels"]
         file.create_dataset("labels", (70,), h5py.string_dtype())
-    for name in ("half", "text", "other", "objects", "missing"):
+    own(tmp_path / "fewer.h5", sizes=(69,))
+    own(tmp_path / "none.h5", names=[b"0" * 32, b"1" * 32], sizes=(70, 0))
+    own(tmp_path / "outside.h5", names=[b"../../secret"])
+    for name in ("half", "text", "other", "objects", "fewer", "none", "outside", "missing"):
         with pytest.raises(UserError, match=f"{name}.h5.*dvc repro"):
             RadReader(tmp_path / f"{name}.h5")
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_damaged_shards_are_refused_in_one_line(tmp_path, compression):
+    write(tmp_path / "rad.h5", compression=compression)
+    shard = shards(tmp_path / "rad.h5")[0]
+    whole, damages = shard.read_bytes(), 0
+    for damaged in (b"", b"no HDF5", whole[:3000], whole[:-9], pack(IMAGES[:3], "none"), pack(IMAGES[:32, 1:], "none")):
+        shard.unlink()
+        shard.write_bytes(damaged)
+        with RadReader(tmp_path / "rad.h5") as rad, pytest.raises(UserError, match=f"{shard.name} is damaged.*--force ingest"):
+            rad.images(range(70))
+        damages += 1
+    shard.unlink()
+    with RadReader(tmp_path / "rad.h5") as rad, pytest.raises(UserError, match=f"{shard.name} is missing.*--force ingest"):
+        rad.images(range(70))
+    assert damages == 6
+
+
+@given(place=st.integers(0, 10**6), value=st.binary(min_size=1, max_size=40))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_stands_in_a_store_it_is_read_or_refused_in_one_line(tmp_path, place, value):
+    write(tmp_path / "rad.h5", compression="gzip")
+    for damaged in (tmp_path / "rad.h5", shards(tmp_path / "rad.h5")[0]):
+        whole = damaged.read_bytes()
+        place %= len(whole)
+        damaged.unlink()
+        damaged.write_bytes((whole[:place] + value + whole[place + len(value) :])[: len(whole)])
+        try:
+            with RadReader(tmp_path / "rad.h5") as rad:
+                assert rad.images([*range(len(rad))]).dtype == np.uint8
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1
+        damaged.write_bytes(whole)
 
 
 def test_a_store_that_has_other_files_read_is_refused(tmp_path, path):
@@ -125,9 +252,17 @@ def test_a_store_that_has_other_files_read_is_refused(tmp_path, path):
         "link": lambda file: file.update({"images": h5py.ExternalLink(str(path), "images")}),
         "soft": lambda file: file.update({"images": h5py.SoftLink("/nowhere")}),
     }
-    for name, make in makers.items():
-        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+    name = "0" * 32
+    for kind, make in makers.items():
+        with h5py.File(tmp_path / f"shards/{name}.h5", "w") as file:
             make(file)
-            file["labels"] = LABELS.astype(np.uint8)
-        with pytest.raises(UserError, match="lacks `images`"):
-            RadReader(tmp_path / f"{name}.h5")
+        own(tmp_path / f"{kind}.h5", names=[name])
+        with RadReader(tmp_path / f"{kind}.h5") as rad, pytest.raises(UserError, match="is damaged"):
+            rad.images([0])
+        if kind != "virtual":  # of which no value is read
+            own(tmp_path / f"{kind}.h5")
+            with h5py.File(tmp_path / f"{kind}.h5", "a") as file:
+                del file["images"]
+                make(file)
+            with pytest.raises(UserError, match="lacks `images`"):
+                RadReader(tmp_path / f"{kind}.h5")

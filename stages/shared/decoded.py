@@ -11,8 +11,8 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -28,8 +28,7 @@ FOLDER = Path(".dvc/tmp/ingest")
 CHANGES_WITHIN = 100_000_000  # ns: a file changed so shortly before may change again without its time of change showing it
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known of an image file; `pixels` is the hash of what it decodes to, the rest as in `Picture`."""
 
     sha256: str
@@ -40,10 +39,10 @@ class Facts:
     pixels: str
 
 
-def identity(path: Path) -> str | None:
+def identity(path: str | Path) -> str | None:
     """What tells a file from any other without reading it; None if it can't be told, or could change unnoticed."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116  (a Path for each of many files takes longer than the call)
     except OSError:
         return None
     return None if time.time_ns() - found.st_mtime_ns < CHANGES_WITHIN else _told(found)
@@ -109,7 +108,7 @@ class Decoded:
         index = {
             "fingerprint": self._fingerprint,
             "shards": {name: [_told((self.folder / f"{name}.h5").stat()), pixels] for name, pixels in pixels_of.items()},
-            "files": {file: astuple(facts) for file, facts in self._files.items() if file in files},
+            "files": {file: facts for file, facts in self._files.items() if file in files},
         }
         write_bytes(self.folder / "index.json", json.dumps(index).encode())
         self._open.clear()

@@ -7,7 +7,8 @@ content. `shards` and `shard_sizes` list them in the order of the rows. Writing 
 import re
 import resource
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -46,23 +47,18 @@ class RadReader:
 
     def __init__(self, path: str | Path = IMAGES):
         self.path = Path(path)
-        if not self.path.is_file():
-            raise UserError(f"{self.path} is missing; run `dvc repro` to make it")
-        try:
-            with h5py.File(self.path, "r") as file:
-                images = own_dataset(file, "images", virtual=True)
-                labels, names, sizes = (own_dataset(file, name) for name in ("labels", "shards", "shard_sizes"))
-                fits = images is not None and (images.dtype, images.ndim, images.shape[3:]) == (np.uint8, 4, (1,))
-                fits = fits and labels is not None and (labels.dtype.kind, labels.shape) == ("u", images.shape[:1])
-                fits = fits and names is not None and (names.dtype, names.ndim) == (np.dtype("S32"), 1)
-                fits = fits and sizes is not None and (sizes.dtype.kind, sizes.shape) == ("u", names.shape)
-                if not fits:
-                    raise UserError(f"{self.path} lacks `images` (uint8, n×h×w×1), `labels` or `shards`; {AGAIN}")
-                self.shape: tuple[int, int, int, int] = images.shape
-                self.labels: np.ndarray = labels[:].astype(np.int64)
-                names, sizes = names[:].tolist(), sizes[:].astype(np.int64)
-        except OSError as error:
-            raise UserError(f"{self.path} is not a whole HDF5 file ({error}); {AGAIN}") from None
+        with _whole_file(self.path), h5py.File(self.path, "r") as file:
+            images = own_dataset(file, "images", virtual=True)
+            labels, names, sizes = (own_dataset(file, name) for name in ("labels", "shards", "shard_sizes"))
+            fits = images is not None and (images.dtype, images.ndim, images.shape[3:]) == (np.uint8, 4, (1,))
+            fits = fits and labels is not None and (labels.dtype.kind, labels.shape) == ("u", images.shape[:1])
+            fits = fits and names is not None and (names.dtype, names.ndim) == (np.dtype("S32"), 1)
+            fits = fits and sizes is not None and (sizes.dtype.kind, sizes.shape) == ("u", names.shape)
+            if not fits:
+                raise UserError(f"{self.path} lacks `images` (uint8, n×h×w×1), `labels` or `shards`; {AGAIN}")
+            self.shape: tuple[int, int, int, int] = images.shape
+            self.labels: np.ndarray = labels[:].astype(np.int64)
+            names, sizes = names[:].tolist(), sizes[:].astype(np.int64)
         if not all(map(SHARD_NAME.fullmatch, names)) or sizes.sum() != len(self) or not (sizes > 0).all():
             raise UserError(f"{self.path} lists shards that can't be its own; {AGAIN}")
         self._names = [name.decode() for name in names]
@@ -161,12 +157,10 @@ class CompressedShard:
     def __getitem__(self, row: int) -> np.ndarray:
         offset, size = self._places[row]
         expected = int(np.prod(self._shape))
-        try:
+        with _whole_file(self._path):
             unpacked = zlib.decompressobj().decompress(self._content[offset : offset + size], expected)
-        except zlib.error:
-            unpacked = b""
-        if len(unpacked) != expected:
-            raise UserError(f"{self._path} is damaged; {AGAIN}")
+            if len(unpacked) != expected:
+                raise ValueError(f"{len(unpacked)} bytes in an image of {expected}")
         return np.frombuffer(unpacked, np.uint8).reshape(self._shape)
 
 
@@ -190,7 +184,7 @@ def open_shard(path: Path, shape: tuple[int, int, int, int]) -> np.ndarray | Com
     UserError
         If the file is missing, cut off, or holds something else.
     """
-    try:
+    with _whole_file(path):
         with h5py.File(path, "r") as file:
             dataset = own_dataset(file, "images")
             if dataset is None or (dataset.dtype, dataset.shape) != (np.uint8, shape):
@@ -204,9 +198,16 @@ def open_shard(path: Path, shape: tuple[int, int, int, int]) -> np.ndarray | Com
         if offset is None:
             raise ValueError("its values are stored in another way")
         return np.memmap(path, np.uint8, "r", offset, shape).view(np.ndarray)
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[None]:
+    """What reading a missing or damaged file raises becomes a `UserError`."""
+    try:
+        yield
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {AGAIN}") from None
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # what h5py raises on damaged files
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError, MemoryError, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}); {AGAIN}") from None
 
 
