@@ -70,7 +70,7 @@ def main() -> None:
     rounds = arguments.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
-        rows = [*bench.ensembles(rounds), *bench.rates(rounds), *bench.dvc_commands(rounds), bench.memory()]
+        rows = [*bench.ensembles(rounds), *bench.rates(rounds), *bench.store(rounds), *bench.dvc_commands(rounds), bench.memory()]
     text = report(rows, rounds)
     print("\n" + text)
     RESULTS.write_text(text, "utf-8")
@@ -139,6 +139,42 @@ class Bench:
             rows.append(Row(what, f"{here:.0f} {unit}", f"{other:.0f} {unit}: {against}", ratio, goal))
             tell(f"{what}: {ratio:.2f}")
         return rows
+
+    def store(self, rounds: int) -> list[Row]:
+        """The store that grows: what changing a hundredth of 20,000 images costs, and what reading them does."""
+        found = [json.loads(python(self.project, "-m", "benchmarks.rates.store").splitlines()[-1]) for _ in range(rounds)]
+
+        def row(what: str, here: str, against: str, goal: float, unit: str, of: str, **options: bool) -> Row:
+            mine, theirs = (statistics.median(one[key] for one in found) for key in (here, against))
+            ratio = statistics.median(one[here] / one[against] for one in found)
+            tell(f"{what}: {ratio:.3f}")
+            per, digits = {"MiB": (2**20, 1), "s": (1, 2)}.get(unit, (1, 0))
+            return Row(what, f"{mine / per:.{digits}f} {unit}", f"{theirs / per:.{digits}f} {unit}: {of}", ratio, goal, **options)
+
+        peaks = [statistics.median(one[key] for one in found) for key in ("peak", "peak of a tenth")]
+        differing = max(one["differing"] for one in found)
+        once, changed = "all 20,000 from nothing", {"added": "adding", "relabelled": "relabelling", "removed": "removing"}
+        rows = []
+        for name, word in changed.items():
+            rows.append(row(f"{word} 200 images, `ingest`", name, "full", 0.1, "s", once, at_most=True))
+            rows.append(row(f"{word} 200 images, new bytes", f"bytes {name}", "bytes", 0.05, "MiB", "the store", at_most=True))
+        what = "200 images with names all over the folder"
+        return [
+            *rows,
+            row(f"adding {what}, `ingest`", "scattered", "full", 0.1, "s", once, at_most=True),
+            row(f"adding {what}, new bytes", "bytes scattered", "bytes", 0.05, "MiB", "the store", at_most=True),
+            row("adding 200 images, `dvc repro ingest`", "dvc, added", "dvc, full", 0.1, "s", once, at_most=True),
+            row("adding 200 images, new bytes in DVC's cache", "cache added", "cache", 0.05, "MiB", "the cache", at_most=True),
+            row("`ingest` with nothing new", "nothing new", "full", 0.1, "s", once, at_most=True),
+            Row("files that differ after these from a fresh store's", str(differing), "none", differing, 0, at_most=True),
+            Row("peak memory of `ingest`", f"{peaks[0]:.0f} MiB", "400 MiB", peaks[0] / 400, 1, at_most=True),
+            Row("the same", f"{peaks[0]:.0f} MiB", f"{peaks[1]:.0f} MiB: 2,000 images", peaks[0] / peaks[1], 1.1, at_most=True),
+            row("`ingest` of 40,000 images", "full, twice the images", "full", 2.2, "s", "20,000", at_most=True),
+            row("random batches of 32, two processes", "random", "memory map", 0.5, "images/s", "NumPy memory map"),
+            row("gzip: the same", "random, gzip", "random", 0, "images/s", "without compression"),
+            row("gzip: `ingest`", "full, gzip", "full", 9, "s", "without compression", at_most=True),
+            row("gzip: the store", "bytes, gzip", "bytes", 1, "MiB", "without compression", at_most=True),
+        ]
 
     def dvc_commands(self, rounds: int) -> list[Row]:
         """What DVC's commands cost where little or nothing is to be done."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from stages.shared.errors import UserError
 
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
+ONE_LINE = json.JSONEncoder(allow_nan=False)
 
 
 def is_hidden(name: str) -> bool:
@@ -25,8 +26,10 @@ def write_bytes(path: str | Path, content: bytes) -> None:
             file.write(content)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
 
 
@@ -64,6 +67,6 @@ def _format(value, indent: str) -> str:
         items = [f"{inner}{json.dumps(str(key))}: {_format(item, inner)}" for key, item in value.items()]
         return "{\n" + ",\n".join(items) + f"\n{indent}}}"
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        items = [inner + json.dumps(item, allow_nan=False, ensure_ascii=True) for item in value]
+        items = [inner + ONE_LINE.encode(item) for item in value]
         return "[\n" + ",\n".join(items) + f"\n{indent}]"
-    return json.dumps(value, allow_nan=False)
+    return ONE_LINE.encode(value)

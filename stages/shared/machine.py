@@ -5,7 +5,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
 import psutil
 
 MEMBER_MEMORY = 2**30  # bytes that a member's process needs at most with a network of the project's own, at 128 pixels
@@ -109,6 +108,8 @@ def number_of_jobs(
 
 def usable_cores() -> int:
     """Cores that this process may use: affinity and the container's quota are heeded."""
+    import joblib  # here, since stages that are done in less than a second would notice its import
+
     return joblib.cpu_count()
 
 

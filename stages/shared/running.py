@@ -61,6 +61,11 @@ def _run(main: Callable[[], None], name: str, watched: Watched) -> None:
         _record_time(name)
     except UserError as error:
         sys.exit("error: " + " ".join(str(error).split()))
+    except OSError as error:
+        if error.errno is None:  # not the system's word: a mistake of ours
+            raise
+        where = error.filename or Path.cwd()
+        sys.exit(f"error: {str(where)!r}: {error.strerror}; put that right and run the command again: finished work is kept")
     except KeyboardInterrupt:
         sys.exit(130)
 
