@@ -33,7 +33,7 @@ $(ENV)/ready: requirements.txt $(wildcard environment/*)
 	$(PYTHON) -m venv $(ENV)
 	python -m pip install --quiet --requirement requirements.txt
 	python -c 'import pathlib, vl_convert; pathlib.Path("$(ENV)/vega.js").write_text(vl_convert.javascript_bundle(), "utf-8")'
-	cp environment/whole_dvc_files.* $$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	cp environment/dvc_safeguards.* $$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 	touch $@
 
 $(ENV)/ready-dev: $(ENV)/ready requirements-dev.txt app/requirements.txt

@@ -1,41 +1,41 @@
-"""DVC writes dvc.lock in place: killed meanwhile, it leaves half a file that no later command reads. Here it writes whole files.
+"""Two things in which DVC loses work, put right.
 
-`make` copies this beside the installed packages, where whole_dvc_files.pth imports it whenever Python starts.
+- It writes dvc.lock in place: killed meanwhile, it leaves half a file that no later command reads. Here it writes whole files.
+- It takes a file of its cache for whole because it is read-only, and restores it damaged. Here it looks at the content, unless
+  the file is as it was when it last did (by inode, size and time of change, as it takes workspace files to be).
+
+`make` copies this beside the installed packages, where dvc_safeguards.pth imports it whenever Python starts.
 """
 
 import sys
 from importlib.machinery import PathFinder
 
-WRITER = "dvc.utils.serialize._common"
-
 
 class Finder:
-    """Waits for the import of DVC's writer, and changes it."""
+    """Waits for the import of modules of DVC, and changes them."""
 
     def find_spec(self, name, path, target=None):
-        if name != WRITER:
-            return None
-        sys.meta_path.remove(self)
-        spec = PathFinder.find_spec(name, path)
-        if spec is None:
+        change = CHANGES.get(name)
+        spec = change and PathFinder.find_spec(name, path)
+        if not spec:
             return None
         execute = spec.loader.exec_module
 
         def execute_and_change(module):
             execute(module)
-            module._dump_data = whole(module._dump_data)
+            change(module)
 
         spec.loader.exec_module = execute_and_change
         return spec
 
 
-def whole(in_place):
-    """DVC's function that writes a file, writing whole files on this machine's disks."""
-
+def write_whole_files(module):
     import io
     import os
     import tempfile
     from pathlib import Path
+
+    in_place = module._dump_data
 
     def dump(path, data, dumper, fs=None, **arguments):
         if fs is not None and fs.protocol != "local":
@@ -54,7 +54,13 @@ def whole(in_place):
             os.unlink(temporary)
             raise
 
-    return dump
+    module._dump_data = dump
 
 
+def check_contents(module):
+    cache = module.LocalHashFileDB
+    cache.check = super(cache, cache).check
+
+
+CHANGES = {"dvc.utils.serialize._common": write_whole_files, "dvc_data.hashfile.db.local": check_contents}
 sys.meta_path.insert(0, Finder())
