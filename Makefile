@@ -4,13 +4,16 @@ ENV := .venv
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
-.PHONY: repro test lint docs bench crossval app
+.PHONY: repro test faults lint docs bench crossval app
 
 repro: $(ENV)/ready
 	dvc repro
 
 test: $(ENV)/ready-dev
 	python -m pytest
+
+faults: $(ENV)/ready-dev
+	python -m tests.faults
 
 crossval: $(ENV)/ready
 	python -m crossval $(ARGUMENTS)

@@ -1,8 +1,11 @@
-"""Two things in which DVC loses work, put right.
+"""Things in which DVC loses work, put right.
 
-- It writes dvc.lock in place: killed meanwhile, it leaves half a file that no later command reads. Here it writes whole files.
+- It writes dvc.lock and its list of running commands in place: killed meanwhile, or on a full disk, it leaves half a file that
+  no later command reads. Here it writes whole files.
 - It takes a file of its cache for whole because it is read-only, and restores it damaged. Here it looks at the content, unless
   the file is as it was when it last did (by inode, size and time of change, as it takes workspace files to be).
+- One file in a folder that it can't read (a link to nowhere, one without permission, a name that is not UTF-8) ends all its
+  commands, and a named pipe stops them for ever. Here it warns, and leaves that file out.
 
 `make` copies this beside the installed packages, where dvc_safeguards.pth imports it whenever Python starts.
 """
@@ -29,11 +32,26 @@ class Finder:
         return spec
 
 
-def write_whole_files(module):
-    import io
+def write_whole(path, text):
     import os
     import tempfile
     from pathlib import Path
+
+    path = Path(path).resolve()
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_whole_yaml(module):
+    import io
 
     in_place = module._dump_data
 
@@ -42,19 +60,33 @@ def write_whole_files(module):
             return in_place(path, data, dumper, fs, **arguments)
         text = io.StringIO()
         dumper(data, text, **arguments)
-        path = Path(path).resolve()
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text.getvalue())
-            os.chmod(temporary, mode)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_whole(path, text.getvalue())
 
     module._dump_data = dump
+
+
+def write_whole_locks(module):
+    import io
+    from contextlib import contextmanager
+
+    edit = module._edit_rwlock
+
+    class WholeFiles:
+        def __init__(self, fs):
+            self.join = fs.join
+            self._open = fs.open
+
+        @contextmanager
+        def open(self, path, mode="r", **options):
+            if mode == "w":
+                text = io.StringIO()
+                yield text
+                write_whole(path, text.getvalue())
+            else:
+                with self._open(path, mode, **options) as file:
+                    yield file
+
+    module._edit_rwlock = lambda folder, fs, hardlink: edit(folder, WholeFiles(fs), hardlink)
 
 
 def check_contents(module):
@@ -62,5 +94,45 @@ def check_contents(module):
     cache.check = super(cache, cache).check
 
 
-CHANGES = {"dvc.utils.serialize._common": write_whole_files, "dvc_data.hashfile.db.local": check_contents}
+def leave_out_unreadable(module):
+    import os
+    import stat
+    from types import SimpleNamespace
+
+    files_of = module._walk_files
+    told = set()
+
+    def why_not(path):
+        try:
+            path.encode()
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                return "not a regular file"
+            return None if os.access(path, os.R_OK) else "no permission"
+        except OSError as error:
+            return error.strerror
+        except UnicodeEncodeError:
+            return "its name is not UTF-8"
+
+    def can_be_read(path):
+        if (reason := why_not(path)) and path not in told:
+            told.add(path)
+            module.logger.warning("%r is left out: %s", path, reason)
+        return not reason
+
+    def walk_files(fs, path, ignore=None):
+        def walk(fs, path):
+            for root, folders, files in (ignore or fs).walk(*([fs] if ignore else []), path):
+                yield root, folders, [file for file in files if can_be_read(f"{root}/{file}")]
+
+        yield from files_of(fs, path, SimpleNamespace(walk=walk) if fs.protocol == "local" else ignore)
+
+    module._walk_files = walk_files
+
+
+CHANGES = {
+    "dvc.utils.serialize._common": write_whole_yaml,
+    "dvc.rwlock": write_whole_locks,
+    "dvc_data.hashfile.db.local": check_contents,
+    "dvc_data.hashfile.build": leave_out_unreadable,
+}
 sys.meta_path.insert(0, Finder())

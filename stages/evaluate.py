@@ -16,12 +16,13 @@ import numpy as np
 from sklearn import metrics as sk
 
 from stages.shared import metrics, pictures
-from stages.shared.files import read_json, write_bytes, write_json
+from stages.shared.files import write_bytes, write_json
 from stages.shared.members import read_predictions
 from stages.shared.params import load_params
 from stages.shared.rad import RadReader, read_metadata, read_split
+from stages.shared.results import FIGURES, read_out_of_bag, read_vote
 from stages.shared.running import run_stage
-from stages.shared.scratch import METRICS, MODELS
+from stages.shared.scratch import MODELS
 from stages.shared.voting import ENSEMBLE, UNIFORM, calibrate, vote
 
 PLOTS = Path("plots")
@@ -36,7 +37,7 @@ def main() -> None:
     classes, rows = metadata["classes"], split["test"]
     labels = np.array([classes.index(metadata["images"][row]["class"]) for row in rows])
     groups = np.array(split["groups"])[rows]
-    vote_of = read_json("models/weights.json", "members", "calibrations")
+    vote_of = read_vote(names, classes)
     weights = np.array([vote_of["members"][name]["weight"] for name in names])
 
     predictions = np.stack([read_predictions(MODELS / name / "test.csv", rows, classes) for name in names])
@@ -46,7 +47,7 @@ def main() -> None:
     ensemble = votes[ENSEMBLE]
     predicted = ensemble.argmax(axis=1)
 
-    out_of_bag_loss = {name: read_json(METRICS / f"{name}.json", "out_of_bag")["out_of_bag"]["log_loss"] for name in names}
+    out_of_bag_loss = {name: read_out_of_bag(name)["log_loss"] for name in names}
     best = min(names, key=out_of_bag_loss.get)
     figures = {name: few(labels, votes[name]) for name in names}
     summary = {
@@ -58,7 +59,7 @@ def main() -> None:
         "mean_member": {key: float(np.mean([one[key] for one in figures.values()])) for key in figures[best]},
         "uniform_vote": few(labels, votes[UNIFORM]),
     }
-    write_json("metrics/ensemble.json", summary)
+    write_json(FIGURES, summary)
 
     write_predictions_table(metadata, rows, labels, ensemble, classes)
     write_votes(votes | {BEST: votes[best]}, rows, groups, labels, classes)

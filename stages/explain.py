@@ -25,6 +25,7 @@ from stages.shared.models import load_ensemble, members_of, predictor
 from stages.shared.params import Params, load_params
 from stages.shared.phantoms import KINDS, draw_numbered, to_png
 from stages.shared.rad import RadReader, read_metadata, read_split
+from stages.shared.results import EXPLAINED
 from stages.shared.running import run_stage
 
 
@@ -65,7 +66,7 @@ def main() -> None:
             f"hottest point in the tumour: {summary['hottest_point_in_tumour']:.0%} of {len(known)} positives, heat in it"
             f" {summary['heat_in_tumour']:.0%}; of a random map {summary['random_map']:.0%}"
         )
-    write_json("metrics/explain.json", summary)
+    write_json(EXPLAINED, summary)
 
 
 def choose(labels: np.ndarray, probabilities: np.ndarray, images: int) -> list[int]:

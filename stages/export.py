@@ -16,11 +16,12 @@ import numpy as np
 
 from stages.shared.batches import PREDICTED_AT_ONCE
 from stages.shared.devices import set_up
-from stages.shared.files import read_json, write_json
+from stages.shared.files import write_json
 from stages.shared.models import KNOWN_BY, join, load_model, predictor, save_model, save_serving
 from stages.shared.novelty import fit_novelty, novelty_model, thumbnailer
 from stages.shared.params import load_params
 from stages.shared.rad import RadReader, read_metadata, read_split
+from stages.shared.results import EXPORTED, read_figures, read_vote
 from stages.shared.running import run_stage
 from stages.shared.scratch import MODELS
 from stages.shared.voting import ENSEMBLE
@@ -36,8 +37,8 @@ def main() -> None:
     params = load_params()
     metadata = read_metadata()
     split = read_split(len(metadata["images"]))
-    vote = read_json("models/weights.json", "members", "calibrations", "scheme")
-    weights = {name: vote["members"][name]["weight"] for name in params.ensemble}
+    vote = read_vote([*params.ensemble], metadata["classes"])
+    weights = {name: member["weight"] for name, member in vote["members"].items()}
     set_up(1, params.seed, "float32", 1)
 
     members = {name: load_model(MODELS / name / "model.keras") for name in weights}
@@ -51,7 +52,7 @@ def main() -> None:
         predict = predictor(model)
         warned = np.concatenate([predict(images)["novelty"] > 1 for images in batches(rad, split["test"])])
     false_alarms = {"images": len(warned), "share": float(np.mean(warned))}
-    write_json("metrics/export.json", {"novelty_warnings_of_test_images": false_alarms})
+    write_json(EXPORTED, {"novelty_warnings_of_test_images": false_alarms})
 
     hashes = sorted(metadata["images"][row]["sha256"] for row in split["training"])
     about = {
@@ -69,7 +70,7 @@ def main() -> None:
             "sha256": hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
             "sha256_prefixes": [one[:KNOWN_BY] for one in hashes],
         },
-        "metrics": read_json("metrics/ensemble.json"),
+        "metrics": read_figures(),
         "not_for": NOT_FOR,
     }
     save_model(model, "models/ensemble.keras", about)

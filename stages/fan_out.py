@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import IO, get_args
@@ -192,18 +191,25 @@ def check_first(processes: multiprocessing.context.BaseContext) -> None:
 
 
 def check(log: Path, watched: Watched) -> None:
-    from stages.shared.training import check_weights
+    def work() -> None:
+        from stages.shared.training import check_weights
 
-    run_part(check_weights, "weights", log, watched)
+        check_weights()
+
+    run_part(work, "weights", log, watched)
 
 
 def train(name: str, folder: Path, log: Path, gpus: str | None, watched: Watched) -> None:
     """Train a member in this process."""
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-    from stages.shared.training import train_member
 
-    run_part(partial(train_member, name, folder), name, log, watched)
+    def work() -> None:
+        from stages.shared.training import train_member
+
+        train_member(name, folder)
+
+    run_part(work, name, log, watched)
 
 
 def train_all(runs: list[Run], jobs: Jobs, gpus: list[str], processes: multiprocessing.context.BaseContext) -> list[Run]:

@@ -68,8 +68,8 @@ def find_files(source: Path) -> tuple[list[str], list[tuple[str, str]], list[dic
     files : list of (class, path)
         Paths below the source, sorted by class and path.
     rejected : list of dict
-        `path` and `reason` of what is not read: files beside the class folders, and links that lead out of the source or to
-        folders, so that the images are those that the source itself holds.
+        `path` and `reason` of what is not read: files beside the class folders; links that lead out of the source or to
+        folders, so that the images are those that the source itself holds; names that are no UTF-8, which DVC can't track.
     """
     if not source.is_dir():
         raise UserError(f"data.source: {str(source)!r} is not a folder; expected a folder of class folders")
@@ -86,7 +86,8 @@ def find_files(source: Path) -> tuple[list[str], list[tuple[str, str]], list[dic
             path = f"{folder}/{entry.name}".removeprefix("/")
             if is_hidden(entry.name):
                 continue
-            if entry.is_symlink() and (reason := wrong_link(entry, inside)):
+            reason = None if is_utf8(entry.name) else "its name is not UTF-8; rename it"
+            if reason := reason or (entry.is_symlink() and wrong_link(entry, inside)):
                 rejected.append({"path": path, "reason": reason})
             else:
                 yield path, entry.is_dir()
@@ -107,6 +108,11 @@ def find_files(source: Path) -> tuple[list[str], list[tuple[str, str]], list[dic
                 (folders if is_folder else found).append(path)
         files += [(name, path) for path in sorted(found)]
     return classes, files, sorted(rejected, key=lambda file: file["path"])
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name, as Python tells it, is UTF-8 on the disk."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in name)
 
 
 def wrong_link(entry: os.DirEntry, inside: Path) -> str | None:

@@ -13,9 +13,19 @@ from pathlib import Path
 
 from stages.shared.files import read_json, write_bytes
 from stages.shared.params import Params, load_params
-from stages.shared.rad import read_metadata, read_split
+from stages.shared.rad import Metadata, Split, read_metadata, read_split
+from stages.shared.results import (
+    EXPLAINED,
+    EXPORTED,
+    Explained,
+    Exported,
+    Figures,
+    Weight,
+    read_figures,
+    read_out_of_bag,
+    read_vote,
+)
 from stages.shared.running import run_stage
-from stages.shared.scratch import METRICS
 
 PICTURES = {
     "members": "Accuracy of the ensemble, with its interval, and of each member alone.",
@@ -88,19 +98,19 @@ of real images: [evaluation.md](evaluation.md).
 
 def main() -> None:
     params, metadata = load_params(), read_metadata()
-    ensemble = read_json("metrics/ensemble.json", "interval", "test_images", "mean_member")
+    ensemble = read_figures()
     split = read_split(len(metadata["images"]))
     body = [
         heading(metadata, split, params),
         headline(ensemble),
         warning(params, ensemble),
         all_figures(ensemble),
-        comparison(ensemble, list(params.ensemble)),
+        comparison(ensemble, read_vote([*params.ensemble], metadata["classes"])["members"]),
         "<h2>Pictures</h2>",
         *(picture(name, caption) for name, caption in PICTURES.items()),
-        explanation(read_json("metrics/explain.json")),
+        explanation(read_json(EXPLAINED, Explained)),
         data(metadata, split),
-        new_images(read_json("metrics/export.json")),
+        new_images(read_json(EXPORTED, Exported)),
         parameters(params),
         reproduce(params),
     ]
@@ -123,7 +133,7 @@ def main() -> None:
     print("plots/report.html: one page with every figure and picture")
 
 
-def heading(metadata: dict, split: dict, params: Params) -> str:
+def heading(metadata: Metadata, split: Split, params: Params) -> str:
     classes = ", ".join(map(text, metadata["classes"]))
     return (
         "<h1>Brain MRI ensemble: report</h1>"
@@ -133,7 +143,7 @@ def heading(metadata: dict, split: dict, params: Params) -> str:
     )
 
 
-def headline(ensemble: dict) -> str:
+def headline(ensemble: Figures) -> str:
     cards = []
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):
         low, high = ensemble["interval"][name]
@@ -142,7 +152,7 @@ def headline(ensemble: dict) -> str:
     return f'<div class="figures">{"".join(cards)}</div>'
 
 
-def all_figures(ensemble: dict) -> str:
+def all_figures(ensemble: Figures) -> str:
     rows = [(NAMES[name], number(ensemble[name])) for name in NAMES]
     rows += [(f"recall of {name}", number(value)) for name, value in ensemble["recall"].items()]
     if told := ensemble.get("at_threshold"):
@@ -150,7 +160,7 @@ def all_figures(ensemble: dict) -> str:
     return "<h2>All figures</h2>" + table(["figure", "test images"], rows)
 
 
-def warning(params: Params, ensemble: dict) -> str:
+def warning(params: Params, ensemble: Figures) -> str:
     drawn = "The images are synthetic: drawn by the pipeline itself. " if params.data.source == "data/phantom" else ""
     return (
         f'<p class="warning"><b>Not for clinical use.</b> {drawn}No diagnosis, treatment or triage may rest on it. It knows'
@@ -159,7 +169,7 @@ def warning(params: Params, ensemble: dict) -> str:
     )
 
 
-def comparison(ensemble: dict, names: list[str]) -> str:
+def comparison(ensemble: Figures, weights: dict[str, Weight]) -> str:
     columns = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
     voters = {
         "the ensemble": ensemble,
@@ -168,11 +178,10 @@ def comparison(ensemble: dict, names: list[str]) -> str:
         "mean member": ensemble["mean_member"],
     }
     rows = [(voter, *(number(figures[column]) for column in columns)) for voter, figures in voters.items()]
-    weights = read_json("models/weights.json", "members")["members"]
-    out_of_bag = {name: read_json(METRICS / f"{name}.json", "out_of_bag")["out_of_bag"] for name in names}
+    out_of_bag = {name: read_out_of_bag(name) for name in weights}
     members = [
         (name, number(weights[name]["weight"]), *(number(out_of_bag[name][key]) for key in ("accuracy", "log_loss", "images")))
-        for name in names
+        for name in weights
     ]
     return (
         "<h2>The ensemble and its members</h2>"
@@ -187,7 +196,7 @@ def picture(name: str, caption: str) -> str:
     return f'<figure><img alt="{caption}" src="data:image/png;base64,{content}"><figcaption>{caption}</figcaption></figure>'
 
 
-def explanation(told: dict) -> str:
+def explanation(told: Explained) -> str:
     if "hottest_point_in_tumour" not in told:
         return "<p>Where tumours really are is known of synthetic slices only, so the heat maps are not checked here.</p>"
     return (
@@ -197,7 +206,7 @@ def explanation(told: dict) -> str:
     )
 
 
-def data(metadata: dict, split: dict) -> str:
+def data(metadata: Metadata, split: Split) -> str:
     of_test = set(split["test"])
     counts = Counter((image["class"], row in of_test) for row, image in enumerate(metadata["images"]))
     rows = [
@@ -214,7 +223,7 @@ def data(metadata: dict, split: dict) -> str:
     )
 
 
-def new_images(told: dict) -> str:
+def new_images(told: Exported) -> str:
     share = told["novelty_warnings_of_test_images"]
     return (
         "<h2>New images</h2><pre>python -m predict PATH…</pre><p>It warns where an image is unlike those that the ensemble"
@@ -245,14 +254,14 @@ def reproduce(params: Params) -> str:
     )
 
 
-def model_card(params: Params, metadata: dict, split: dict, ensemble: dict) -> str:
+def model_card(params: Params, metadata: Metadata, split: Split, ensemble: Figures) -> str:
     """The model card in Markdown.
 
     References
     ----------
     M. Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
     """
-    explained, warned = read_json("metrics/explain.json"), read_json("metrics/export.json")["novelty_warnings_of_test_images"]
+    explained, warned = read_json(EXPLAINED, Explained), read_json(EXPORTED, Exported)["novelty_warnings_of_test_images"]
     counts = Counter(image["class"] for image in metadata["images"])
     classes = ", ".join(f"{counts[name]} {name}" for name in metadata["classes"])
     figures = [f"| {NAMES[name]} | {ensemble[name]:.3f} | {between(ensemble, name)} |" for name in NAMES]
@@ -289,7 +298,7 @@ def model_card(params: Params, metadata: dict, split: dict, ensemble: dict) -> s
     return MODEL_CARD.format(**told)
 
 
-def between(ensemble: dict, name: str) -> str:
+def between(ensemble: Figures, name: str) -> str:
     return "{:.3f} to {:.3f}".format(*ensemble["interval"][name]) if name in ensemble["interval"] else ""
 
 

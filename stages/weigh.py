@@ -14,6 +14,7 @@ from stages.shared.members import read_predictions
 from stages.shared.metrics import choose_threshold
 from stages.shared.params import load_params
 from stages.shared.rad import read_metadata, read_sample
+from stages.shared.results import WEIGHTS
 from stages.shared.running import run_stage
 from stages.shared.scratch import MODELS
 from stages.shared.voting import ENSEMBLE, UNIFORM, calibrate, fit_calibration, out_of_bag_vote, score, weights
@@ -53,7 +54,7 @@ def main() -> None:
         true, votes = voters[ENSEMBLE]
         positive = calibrate(votes, *calibrations[ENSEMBLE])[:, 1]
         vote["threshold"] = choose_threshold(params.evaluate.threshold, true, positive, params.evaluate.min_sensitivity)
-    write_json("models/weights.json", {**vote, "members": members})
+    write_json(WEIGHTS, {**vote, "members": members})
     for name, member in members.items():
         print(f"{name}: score {member['score']:.4f}, weight {member['weight']:.4f}")
     temperature, biases = calibrations[ENSEMBLE]

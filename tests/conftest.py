@@ -57,7 +57,8 @@ class Project:
         home = self.path.parent / "home"
         home.mkdir(exist_ok=True)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**kept, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        home = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
+        return {**kept, **home, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
 
     def experiment(self, *targets: str, **overrides) -> str:
         """Run the pipeline, or no further than the targets, with other parameters."""

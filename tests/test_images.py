@@ -1,12 +1,15 @@
 """Image files of every common kind are read right; what is no usable image is refused with its reason."""
 
 import io
+import os
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from stages.shared.images import ImageError, decode, decode_all, difference_hash, head_box, to_grey
+from stages.shared.images import FORMATS, MAX_BYTES, ImageError, decode, decode_all, difference_hash, head_box, to_grey
 
 GREY = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))  # 64×64, darker left, brighter right
 
@@ -80,9 +83,10 @@ def test_content_not_name_tells_the_format(tmp_path):
     np.testing.assert_array_equal(decode(tmp_path / "image.jpg", 64).pixels, GREY)
 
 
-def noise(kind):
+def noise(kind, mode="L", side=64, **options):
     file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(file, kind)
+    levels = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
+    Image.fromarray(levels).convert(mode).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -115,6 +119,50 @@ def test_huge_images_are_refused_before_they_are_decoded(tmp_path):
         path = save(tmp_path, Image.new("1", size))
         with pytest.raises(ImageError, match=reason):
             decode(path, 64)
+
+
+EXIF = Image.Exif()
+EXIF[0x0112] = 6
+WHOLE = [
+    *(noise(kind, side=16) for kind in FORMATS),
+    noise("PNG", "P", 16, transparency=3),
+    noise("PNG", "I;16", 16),
+    noise("JPEG", "CMYK", 16, exif=EXIF, progressive=True),
+    noise("GIF", "P", 16, transparency=3, interlace=1),
+    *(noise("TIFF", mode, 16, compression=how) for how in ("tiff_lzw", "tiff_adobe_deflate", "jpeg") for mode in ("L", "RGB")),
+    noise("TIFF", "F", 16),
+    noise("WEBP", "RGBA", 16, lossless=True, exif=EXIF),
+    noise("BMP", "1", 16),
+]
+
+
+@given(
+    whole=st.sampled_from(WHOLE),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=8)), max_size=5),
+    kept=st.floats(0, 1) | st.just(1),
+)
+@settings(deadline=None, max_examples=200)
+def test_whatever_is_damaged_in_an_image_it_is_read_or_refused_with_a_reason(tmp_path_factory, whole, changes, kept):
+    content = bytearray(whole)
+    for place, value in changes:  # headers are hit more often than pixels
+        start = int(place**4 * len(content))
+        content[start : start + len(value)] = value
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(content[: int(kept * len(content))])
+    try:
+        assert decode(path, 32, crop=True).pixels.shape == (32, 32)
+    except ImageError as error:
+        assert str(error)
+
+
+def test_what_is_no_regular_file_and_what_has_too_many_bytes_is_refused_unread(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match="not a regular file"):
+        decode(tmp_path / "pipe.png", 32)
+    with open(tmp_path / "large.png", "wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(ImageError, match="at most 400,000,000 are read"):
+        decode(tmp_path / "large.png", 32)
 
 
 def test_missing_and_too_narrow_files_are_refused(tmp_path):

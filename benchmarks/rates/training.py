@@ -20,10 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 from stages.shared.devices import set_up
-from stages.shared.files import read_json
 from stages.shared.networks import build, training_normalization
 from stages.shared.params import load_params
-from stages.shared.rad import RadReader
+from stages.shared.rad import RadReader, read_sample, read_split
 from stages.shared.training import fit
 
 SIDE, REPEATS, SHORT, LONG = 1024, 20, 3, 13
@@ -32,15 +31,15 @@ SIDE, REPEATS, SHORT, LONG = 1024, 20, 3, 13
 def main() -> None:
     params = load_params()
     member = params.ensemble["member-00"]
-    sample = read_json("data/bootstrap/member-00.json", "in_bag", "out_of_bag")
     set_up(1, member.seed, "float32", 1)
     with RadReader() as rad:
+        in_bag, out_of_bag = read_sample("member-00", read_split(len(rad))["training"])
         model = build(params.network.name, rad.shape[1], 2, member.l1, member.l2, member.dropout, training_normalization(1))
 
         def seconds(epochs: int) -> float:
             start = time.perf_counter()
             train = params.train.model_copy(update={"epochs": epochs})
-            fit(model, rad, sample["in_bag"], sample["out_of_bag"], 2, train, member)
+            fit(model, rad, in_bag, out_of_bag, 2, train, member)
             return time.perf_counter() - start
 
         rates = [matrix_product()]
@@ -48,8 +47,8 @@ def main() -> None:
         rates.append(matrix_product())
     forward, first = flops(model)
     batch_size = params.train.batch_size
-    trained = -(-len(sample["in_bag"]) // batch_size) * batch_size
-    done = trained * (3 * forward - first) + len(sample["out_of_bag"]) * forward
+    trained = -(-len(in_bag) // batch_size) * batch_size
+    done = trained * (3 * forward - first) + len(out_of_bag) * forward
     print(json.dumps({"here": done / epoch / 1e9, "against": max(rates)}))
 
 

@@ -42,7 +42,7 @@ class Facts(NamedTuple):
 def identity(path: str | Path) -> str | None:
     """What tells a file from any other without reading it; None if it can't be told, or could change unnoticed."""
     try:
-        found = os.stat(path)  # noqa: PTH116  (a Path for each of many files takes longer than the call)
+        found = os.stat(path)  # a Path for each of many files takes longer than the call
     except OSError:
         return None
     return None if time.time_ns() - found.st_mtime_ns < CHANGES_WITHIN else _told(found)

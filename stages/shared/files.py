@@ -4,10 +4,14 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from stages.shared.errors import UserError
 
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
+Shape = TypeVar("Shape")
 ONE_LINE = json.JSONEncoder(allow_nan=False)
 
 
@@ -38,27 +42,32 @@ def write_json(path: str | Path, content: dict) -> None:
     write_bytes(path, (_format(content, "") + "\n").encode())
 
 
-def read_json(path: str | Path, *keys: str) -> dict:
-    """Read a JSON object that has at least the given keys.
+def read_json(path: str | Path, shape: type[Shape]) -> Shape:
+    """Read a JSON file of a shape that is known.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of the file.
+    shape : type
+        A TypedDict, whose types are taken strictly; keys that it does not know are left out of what is returned.
 
     Raises
     ------
     UserError
-        If the file is missing, holds no JSON object, or lacks a key.
+        If the file is missing, is no JSON, or has another shape.
     """
+    again = "run `dvc repro --force` to make it again"
     try:
-        content = json.loads(Path(path).read_text("utf-8"))
+        return TypeAdapter(shape).validate_python(json.loads(Path(path).read_text("utf-8")), strict=True)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}); run `dvc repro --force` to make it again") from None
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{path} should hold a JSON object, not a {type(content).__name__}; run `dvc repro --force` to make it again"
-        )
-    if missing := [key for key in keys if key not in content]:
-        raise UserError(f"{path} lacks {', '.join(missing)}; run `dvc repro --force` to make it again")
-    return content
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        raise UserError(f"{path} is not what it should be ({where}: {first['msg']}); {again}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}); {again}") from None
 
 
 def _format(value, indent: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import stat
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from PIL import ExifTags, Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 4 * MAX_PIXELS
 MAX_SIDE = 20_000
 MIN_SIDE = 8
 HASH_SIDE = 16
@@ -69,11 +71,17 @@ def decode(path: str | Path, size: int, crop: bool = False) -> Picture:
     Raises
     ------
     ImageError
-        If it cannot be read, is no image, broken or animated, or has too many or too few pixels: see `MAX_PIXELS`, `MAX_SIDE`
-        and `MIN_SIDE`.
+        If it cannot be read, is no image, broken or animated, or has too many bytes, or too many or too few pixels: see
+        `MAX_BYTES`, `MAX_PIXELS`, `MAX_SIDE` and `MIN_SIDE`.
     """
+    path = Path(path)
     try:
-        content = Path(path).read_bytes()
+        file = path.stat()
+        if not stat.S_ISREG(file.st_mode):  # a named pipe, say, whose content may never come
+            raise ImageError("not a regular file")
+        if file.st_size > MAX_BYTES:
+            raise ImageError(f"{file.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+        content = path.read_bytes()
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
     if not content:

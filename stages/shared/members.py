@@ -51,7 +51,7 @@ def read_predictions(path: str | Path, rows: list[int], classes: list[str]) -> n
         fits = header == ["row", *classes] and [line[0] for line in lines] == [str(row) for row in rows]
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise UserError(f"{path} is not a table of predictions ({error}); run `dvc repro --force` to make it again") from None
     if not fits or probabilities.shape != (len(rows), len(classes)) or not np.isfinite(probabilities).all():
         raise UserError(f"{path} does not fit the images and classes it should be of; run `dvc repro --force` to make it again")

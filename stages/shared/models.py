@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -133,7 +134,7 @@ def load_ensemble(path: str | Path) -> tuple[keras.Model, dict]:
         fits = fits and all(isinstance(name, str) for name in about["classes"])
         fits = fits and abs(sum(about["weights"].values()) - 1) < 1e-3 and isinstance(about["threshold"], float | None)
         fits = fits and isinstance(about["training_images"]["sha256_prefixes"], list)
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except Exception:  # noqa: BLE001  (whatever is missing, of another type, or can't be computed)
         fits = False
     if not fits:
         raise UserError(f"{path} is a Keras model, but no ensemble of this pipeline; expected what `dvc repro export` writes")
@@ -172,14 +173,16 @@ def load_model(path: str | Path) -> keras.Model:
     Raises
     ------
     UserError
-        If the file is missing, is no Keras model, or holds code.
+        If the file is missing, is no Keras model, holds code, or lacks weights.
     """
     if not Path(path).is_file():
         raise UserError(f"{path} is missing; run `dvc repro` to make it")
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Keras just warns of weights that are not there
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # noqa: BLE001  (whatever Keras, HDF5 and TensorFlow stumble over)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{path} is not a model that loads in safe mode ({reason}); run `dvc repro --force` to make it again"
         ) from None

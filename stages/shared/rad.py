@@ -10,9 +10,12 @@ import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import h5py
 import numpy as np
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from stages.shared.errors import UserError
 from stages.shared.files import read_json
@@ -23,7 +26,35 @@ SPLIT = Path("data/split.json")
 SHARD_NAME = re.compile(rb"[0-9a-f]{32}")
 MOST_FILES = 4096  # that a process wants to be allowed to have open
 AGAIN = "run `dvc repro --force ingest` to make it again"
-KNOWN = {"path", "class", "sha256", "perceptual_hash"}
+Rows = list[Annotated[int, Field(ge=0)]]
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Image = TypedDict(
+    "Image",
+    {"path": str, "class": str, "sha256": Hash, "perceptual_hash": Hash, "width": int, "height": int, "mode": str},
+)
+
+
+class Metadata(TypedDict):
+    """What data/rad/metadata.json tells: the classes' names, one `Image` for each row, and path and reason of files left out."""
+
+    classes: Annotated[list[str], Field(min_length=2)]
+    images: Annotated[list[Image], Field(min_length=2)]
+    rejected: list[dict]  # whose paths need not be UTF-8
+
+
+class Split(TypedDict):
+    """What data/split.json tells: rows of the RAD, and each row's group of near duplicates."""
+
+    test: Rows
+    training: Rows
+    groups: Rows
+
+
+class Sample(TypedDict):
+    """What a member's file in data/bootstrap tells: rows of the RAD."""
+
+    in_bag: Annotated[Rows, Field(min_length=1)]
+    out_of_bag: Annotated[Rows, Field(min_length=1)]
 
 
 class RadReader:
@@ -226,35 +257,30 @@ def own_dataset(file: h5py.File, name: str, virtual: bool = False) -> h5py.Datas
     return dataset if own else None
 
 
-def read_metadata(path: str | Path = METADATA) -> dict:
-    """What is known of the images: `classes` (names), `images` (one mapping for each row), `rejected` (path and reason).
+def read_metadata() -> Metadata:
+    """What is known of the images.
 
     Raises
     ------
     UserError
-        If the file is missing, is no JSON, lacks one of the three, or does not tell all of each image.
+        If the file is missing, is damaged, or has an image of a class that is not in its list.
     """
-    metadata = read_json(path, "classes", "images", "rejected")
-    classes, images = metadata["classes"], metadata["images"]
-    fits = all(isinstance(part, list) for part in (classes, images, metadata["rejected"]))
-    fits = fits and all(isinstance(name, str) for name in classes)
-    if not fits or not all(isinstance(image, dict) and image.keys() >= KNOWN and image["class"] in classes for image in images):
-        raise UserError(f"{path} does not tell what is known of each image; run `dvc repro --force ingest` to make it again")
+    metadata = read_json(METADATA, Metadata)
+    if strange := {image["class"] for image in metadata["images"]} - {*metadata["classes"]}:
+        raise UserError(f"{METADATA} does not list the class {min(strange)!r}; {AGAIN}")
     return metadata
 
 
-def read_split(images: int) -> dict[str, list[int]]:
-    """Which images are tested: `test` and `training`, rows of the RAD, and `groups`, each row's group of near duplicates.
+def read_split(images: int) -> Split:
+    """Which images are tested.
 
     Raises
     ------
     UserError
-        If data/split.json is missing, is no JSON, or is not of so many images.
+        If data/split.json is missing, is damaged, or is not of so many images.
     """
-    split = read_json(SPLIT, "test", "training", "groups")
-    if not all(_whole(split[key]) for key in ("test", "training", "groups")) or (
-        sorted(split["test"] + split["training"]) != list(range(images)) or len(split["groups"]) != images
-    ):
+    split = read_json(SPLIT, Split)
+    if sorted(split["test"] + split["training"]) != list(range(images)) or len(split["groups"]) != images:
         raise UserError(f"{SPLIT} is not a split of the {images} images of the RAD; run `dvc repro --force split`")
     return split
 
@@ -272,16 +298,11 @@ def read_sample(member: str, among: Collection[int]) -> tuple[list[int], list[in
     Raises
     ------
     UserError
-        If its file is missing, is no JSON, or was not drawn from these rows.
+        If its file is missing, is damaged, or was not drawn from these rows.
     """
     path = Path(f"data/bootstrap/{member}.json")
-    sample = read_json(path, "in_bag", "out_of_bag")
+    sample = read_json(path, Sample)
     in_bag, out_of_bag = sample["in_bag"], sample["out_of_bag"]
-    fits = _whole(in_bag) and _whole(out_of_bag) and in_bag and out_of_bag and {*in_bag, *out_of_bag} <= {*among}
-    if not fits or {*in_bag} & {*out_of_bag}:
+    if not {*in_bag, *out_of_bag} <= {*among} or {*in_bag} & {*out_of_bag}:
         raise UserError(f"{path} was not drawn from these images; run `dvc repro --force bootstrap-sample`")
     return in_bag, out_of_bag
-
-
-def _whole(numbers: object) -> bool:
-    return isinstance(numbers, list) and all(type(number) is int for number in numbers)

@@ -1,0 +1,69 @@
+"""What the environment that `make` builds changes in DVC: whole files, and folders of which it can't read all."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+from dvc.utils.serialize import load_yaml
+
+from tests.faults.faults import wait_for
+
+LOCK_FILE = """
+from pathlib import Path
+from dvc.utils.serialize import modify_yaml
+Path("ready").touch()
+while True:
+    with modify_yaml("dvc.lock") as lock:
+        lock["stages"] = {str(number): {"md5": "0" * 32} for number in range(500)}
+"""
+RUNNING = """
+from pathlib import Path
+from dvc.fs import localfs
+from dvc.rwlock import rwlock
+folder = str(Path.cwd())
+paths = [f"{folder}/{number}" for number in range(500)]
+Path("ready").touch()
+while True:
+    with rwlock(folder, localfs, "writer", paths, [], False):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "file", "read"),
+    [
+        (LOCK_FILE, "dvc.lock", lambda file: len(load_yaml(file)["stages"]) == 500),
+        (RUNNING, "rwlock", lambda file: isinstance(load_yaml(file), dict)),
+    ],
+)
+def test_dvc_killed_while_it_writes_leaves_a_whole_file(tmp_path, code, file, read):
+    for attempt in range(8):
+        (tmp_path / "ready").unlink(missing_ok=True)
+        writer = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+        assert wait_for(lambda: (tmp_path / "ready").exists() and (tmp_path / file).exists(), 30)
+        time.sleep(random.Random(attempt).uniform(0, 0.3))
+        writer.kill()
+        writer.wait()
+        assert read(tmp_path / file)
+
+
+def test_a_folder_is_added_without_what_can_not_be_read_and_that_is_told(fresh):
+    folder = fresh.path / "data/raw"
+    folder.mkdir()
+    (folder / "whole.png").write_bytes(b"whole")
+    (folder / "gone.png").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.png")
+    with open(os.fsencode(folder) + b"/latin-\xe9.png", "wb") as file:
+        file.write(b"named in Latin-1")
+    output = fresh.run("dvc", "add", "data/raw")
+    assert output.count("is left out: ") == 3
+    assert "nfiles: 1" in fresh.read("data/raw.dvc")
+    for name, reason in {
+        "gone": "No such file or directory",
+        "pipe": "not a regular file",
+        "latin-": "its name is not UTF",
+    }.items():
+        assert any(name in line and reason in line for line in output.splitlines())
