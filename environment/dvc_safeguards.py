@@ -1,4 +1,4 @@
-"""Things in which DVC loses work, put right.
+"""Things in which DVC loses work or trusts too much, put right.
 
 - It writes dvc.lock and its list of running commands in place: killed meanwhile, or on a full disk, it leaves half a file that
   no later command reads. Here it writes whole files.
@@ -6,6 +6,8 @@
   the file is as it was when it last did (by inode, size and time of change, as it takes workspace files to be).
 - One file in a folder that it can't read (a link to nowhere, one without permission, a name that is not UTF-8) ends all its
   commands, and a named pipe stops them for ever. Here it warns, and leaves that file out.
+- It keeps what it knows of files as pickles, in a folder that all users of the machine may write to, and a pickle can hold code.
+  Here only plain values are taken from it (as in CVE-2025-69872, which has no fix upstream).
 
 `make` copies this beside the installed packages, where dvc_safeguards.pth imports it whenever Python starts.
 """
@@ -129,10 +131,29 @@ def leave_out_unreadable(module):
     module._walk_files = walk_files
 
 
+def unpickle_plain_values_only(module):
+    import io
+    import pickle
+    from types import SimpleNamespace
+
+    class Plain(pickle.Unpickler):
+        def find_class(self, module, name):
+            raise pickle.UnpicklingError(f"{module}.{name} is no plain value")
+
+    def load(file):
+        return Plain(file).load()
+
+    def loads(content):
+        return load(io.BytesIO(content))
+
+    module.pickle = SimpleNamespace(**{**vars(pickle), "load": load, "loads": loads})
+
+
 CHANGES = {
     "dvc.utils.serialize._common": write_whole_yaml,
     "dvc.rwlock": write_whole_locks,
     "dvc_data.hashfile.db.local": check_contents,
     "dvc_data.hashfile.build": leave_out_unreadable,
+    "diskcache.core": unpickle_plain_values_only,
 }
 sys.meta_path.insert(0, Finder())

@@ -56,7 +56,7 @@ def main() -> None:
     tidy_lock_file(names)
     if failed:
         for run in failed:
-            print(f"\n{run.name} failed; the end of {run.log}:\n{run.last_lines()}", flush=True)
+            print(f"\n{run.name} failed{ended_by(run.process)}; the end of {run.log}:\n{run.last_lines()}", flush=True)
         failures = ", ".join(run.name for run in failed)
         raise UserError(f"training failed: {failures}; the other members are done and kept; run `dvc repro` again for the rest")
     write_json("data/fan-out.json", {"done": True})
@@ -144,7 +144,7 @@ def train_stale(names: list[str], params: Params) -> list[Run]:
         print(f"all {len(names)} members are trained already")
         return []
     if params.network.weights != "none":
-        check_first(processes)
+        check_first(processes, params.network.weights)
     each = APPLICATION_MEMORY if params.network.name in get_args(Application) else MEMBER_MEMORY
     jobs = number_of_jobs(params.fan_out.jobs, len(stale), params.train.threads, usable_cores(), free_memory(), len(gpus), each)
     print(f"{len(stale)} of {len(names)} members to train, {jobs.number} at a time (limit: {jobs.limit})", flush=True)
@@ -168,6 +168,11 @@ def training_processes(gpus: bool) -> multiprocessing.context.BaseContext:
     return processes
 
 
+def ended_by(process: multiprocessing.Process) -> str:
+    """The signal that ended a process, as the system's does that has no memory left, or a fault's inside a library."""
+    return f" (ended by {signal.Signals(-process.exitcode).name})" if process.exitcode < 0 else ""
+
+
 @contextmanager
 def stderr_to(file: IO) -> Iterator[None]:
     """Meanwhile, standard error goes to the file, also that of processes started."""
@@ -180,14 +185,16 @@ def stderr_to(file: IO) -> Iterator[None]:
         os.close(stderr)
 
 
-def check_first(processes: multiprocessing.context.BaseContext) -> None:
+def check_first(processes: multiprocessing.context.BaseContext, weights: str) -> None:
     """Fail here, once, if the weights that members start from can't be had."""
     log = LOGS / "weights.log"
     process = processes.Process(target=check, args=(log, watch_me()))
     process.start()
     process.join()
     if process.exitcode != 0:
-        raise UserError(log.read_text("utf-8", "replace").strip().splitlines()[-1].removeprefix("error: "))
+        told = log.read_text("utf-8", "replace").strip().splitlines()[-1:] if process.exitcode > 0 else []
+        why = told or [f"network.weights: {weights} can't be read{ended_by(process)}; expected a file of weights"]
+        raise UserError(why[0].removeprefix("error: "))
 
 
 def check(log: Path, watched: Watched) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from conftest import SMALL
 
+from stages.shared.rad import USER_BLOCK, sealed
+
 RAD, METADATA, SPLIT = "data/rad/image_data.h5", "data/rad/metadata.json", "data/split.json"
 SHARDS, SAMPLE, MODEL = "data/rad/shards", "data/bootstrap/member-00.json", "models/members/member-00/model.keras"
 IMAGES = SMALL["phantom.classes.no"] + SMALL["phantom.classes.yes"]
@@ -34,15 +36,17 @@ def changed(change):
 
 
 def of_fewer_images(path: Path) -> None:
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", userblock_size=USER_BLOCK) as file:
         file["images"], file["labels"] = np.zeros((9, 32, 32, 1), np.uint8), np.zeros(9, np.uint8)
         file["shards"], file["shard_sizes"] = np.array(["0" * 32], "S32"), np.array([9], np.uint32)
+    path.write_bytes(sealed(path.read_bytes()))
 
 
 def of_objects(path: Path) -> None:
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", userblock_size=USER_BLOCK) as file:
         file.create_dataset("images", (9, 32, 32, 1), h5py.vlen_dtype(np.uint8))
         file["labels"] = np.zeros(9, np.uint8)
+    path.write_bytes(sealed(path.read_bytes()))
 
 
 def each_shard(damage):
@@ -79,6 +83,7 @@ def with_code(path: Path) -> None:
             changed(lambda told: told["classes"].pop(0) and told["classes"].append("x")),
             "does not list the class 'no'",
         ),
+        ("split", METADATA, changed(lambda told: told["images"][3].update({"path": "no/../../a"})), "leads out of data.source"),
         ("split", METADATA, changed(lambda told: told["images"].clear()), "(images: List should have at least 2 items"),
         ("bootstrap_sample", SPLIT, changed(lambda split: split["groups"].pop()), f"not a split of the {IMAGES} images"),
         ("bootstrap_sample", SPLIT, changed(lambda split: split["test"].append("1")), "test.10: Input should be a valid integer"),

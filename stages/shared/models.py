@@ -177,6 +177,8 @@ def load_model(path: str | Path) -> keras.Model:
     """
     if not Path(path).is_file():
         raise UserError(f"{path} is missing; run `dvc repro` to make it")
+    if Path(path).suffix != ".keras":  # Keras reads older formats without regard to safe mode
+        raise UserError(f"{path} is not a model that loads in safe mode; expected a file that ends in .keras")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras just warns of weights that are not there

@@ -126,12 +126,14 @@ def load_weights(base: keras.Model, name: str, path: str) -> None:
         with h5py.File(path) as file:
             arrays = []
             file.visititems(lambda _, item: arrays.append(item) if isinstance(item, h5py.Dataset) else None)
+            if any(array.external or array.is_virtual for array in arrays):
+                raise ValueError("its values lie in other files")
             found = sorted(array.shape for array in arrays if array.dtype.kind == "f")  # others are counters and seeds
         expected = sorted(tuple(weight.shape) for weight in base.weights if "float" in weight.dtype)
         if found != expected:
             raise ValueError(f"it has {len(found)} arrays of weights, expected {len(expected)}, of certain shapes")
         base.load_weights(path)
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001  (whatever Keras and HDF5 stumble over)
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"network.weights: {path} holds no weights of {name} without its top ({reason})") from None
 

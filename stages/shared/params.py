@@ -317,6 +317,7 @@ def member_seed(seed: int, index: int) -> int:
 def _tell(problem: dict, model: type[Section]) -> str:
     """One of pydantic's problems in one sentence."""
     where = [str(part) for part in problem["loc"] if not str(part).startswith(("literal", "constrained", "function"))]
+    where = [part if part.isprintable() else repr(part) for part in where]
     where = [part for part in where if part not in ("int", "float", "none")]
     name = ".".join(where) or "the file"
     if problem["type"] == "extra_forbidden":

@@ -2,8 +2,12 @@
 
 `data/rad/image_data.h5` is the door: `images` is a virtual data set over the shards in `data/rad/shards`, each named by its
 content. `shards` and `shard_sizes` list them in the order of the rows. Writing is in `shards.py`.
+
+Each file is compared with its checksum before the HDF5 library sees it, which crashes on some damaged files: the door's stands
+in its user block, a shard's is its name.
 """
 
+import hashlib
 import re
 import resource
 import zlib
@@ -24,6 +28,7 @@ IMAGES = Path("data/rad/image_data.h5")
 METADATA = Path("data/rad/metadata.json")
 SPLIT = Path("data/split.json")
 SHARD_NAME = re.compile(rb"[0-9a-f]{32}")
+USER_BLOCK = 512  # bytes before the HDF5 content of the door, the least that HDF5 allows
 MOST_FILES = 4096  # that a process wants to be allowed to have open
 AGAIN = "run `dvc repro --force ingest` to make it again"
 Rows = list[Annotated[int, Field(ge=0)]]
@@ -72,12 +77,16 @@ class RadReader:
     Raises
     ------
     UserError
-        If the file is missing, is no HDF5 file, or lacks `images` (uint8, n×h×w×1), `labels` (n unsigned integers) or a list
+        If the file is missing, is damaged, or lacks `images` (uint8, n×h×w×1), `labels` (n unsigned integers) or a list
         of shards that hold n rows in all. `images` raises it for a shard that is missing or damaged.
     """
 
     def __init__(self, path: str | Path = IMAGES):
         self.path = Path(path)
+        with _whole_file(self.path):
+            content = self.path.read_bytes()
+            if content != sealed(content):
+                raise ValueError("its content does not fit its checksum")
         with _whole_file(self.path), h5py.File(self.path, "r") as file:
             images = own_dataset(file, "images", virtual=True)
             labels, names, sizes = (own_dataset(file, name) for name in ("labels", "shards", "shard_sizes"))
@@ -201,7 +210,7 @@ def open_shard(path: Path, shape: tuple[int, int, int, int]) -> np.ndarray | Com
     Parameters
     ----------
     path : Path
-        An HDF5 file with a data set `images`.
+        An HDF5 file with a data set `images`, named by its content; all of it is read once.
     shape : tuple of int
         That it must have: n, height, width, 1.
 
@@ -213,9 +222,12 @@ def open_shard(path: Path, shape: tuple[int, int, int, int]) -> np.ndarray | Com
     Raises
     ------
     UserError
-        If the file is missing, cut off, or holds something else.
+        If the file is missing, damaged, or holds something else.
     """
     with _whole_file(path):
+        with open(path, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest()[:32] != path.stem:
+                raise ValueError("its content is not what its name tells")
         with h5py.File(path, "r") as file:
             dataset = own_dataset(file, "images")
             if dataset is None or (dataset.dtype, dataset.shape) != (np.uint8, shape):
@@ -229,6 +241,12 @@ def open_shard(path: Path, shape: tuple[int, int, int, int]) -> np.ndarray | Com
         if offset is None:
             raise ValueError("its values are stored in another way")
         return np.memmap(path, np.uint8, "r", offset, shape).view(np.ndarray)
+
+
+def sealed(content: bytes) -> bytes:
+    """The content of a door with its checksum, the SHA-256 of all after the user block, in hexadecimal."""
+    after = content[USER_BLOCK:]
+    return hashlib.sha256(after).hexdigest().encode().ljust(USER_BLOCK, b"\0") + after
 
 
 @contextmanager
@@ -263,9 +281,12 @@ def read_metadata() -> Metadata:
     Raises
     ------
     UserError
-        If the file is missing, is damaged, or has an image of a class that is not in its list.
+        If the file is missing, is damaged, has a path that leads out of the source, or a class that is not in its list.
     """
     metadata = read_json(METADATA, Metadata)
+    paths = [image["path"] for image in metadata["images"]]
+    if outside := [path for path in paths if path.startswith("/") or ".." in path.split("/")]:
+        raise UserError(f"{METADATA} has a path that leads out of data.source: {outside[0]!r}; {AGAIN}")
     if strange := {image["class"] for image in metadata["images"]} - {*metadata["classes"]}:
         raise UserError(f"{METADATA} does not list the class {min(strange)!r}; {AGAIN}")
     return metadata

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 
 from stages.shared.files import write_bytes
+from stages.shared.rad import USER_BLOCK, sealed
 
 MOST_SHARDS = 700
 GZIP_LEVEL = 4
@@ -101,12 +102,12 @@ def write_rad(
     for name in current:
         _put(shards_from / name, folder / name)
     content = io.BytesIO()
-    with h5py.File(content, "w") as file:
+    with h5py.File(content, "w", userblock_size=USER_BLOCK) as file:
         _virtual_dataset(file, names, sizes, (size, size, 1))
         file.create_dataset("labels", data=np.array(labels, np.uint8 if classes <= 256 else np.uint16))
         file.create_dataset("shards", data=np.array(names, "S32"))
         file.create_dataset("shard_sizes", data=np.array(sizes, np.uint32))
-    write_bytes(path, content.getvalue())
+    write_bytes(path, sealed(content.getvalue()))
     for file in folder.iterdir():
         if file.name not in current:
             file.unlink()
