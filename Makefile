@@ -4,7 +4,10 @@ ENV := .venv
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
-.PHONY: repro test faults lint docs bench crossval app
+LOCKED := environment/locked.txt
+INSTALL = python -m pip install --quiet --constraint $(LOCKED) --requirement
+
+.PHONY: repro test faults lint docs bench crossval app locked audit
 
 repro: $(ENV)/ready
 	dvc repro
@@ -31,24 +34,36 @@ docs: $(ENV)/ready
 bench: $(ENV)/ready-bench
 	python -m benchmarks.run
 
+# The versions that everybody gets, from what the requirements allow today: run it on the oldest Python.
+locked:
+	rm -rf $(ENV) && : > $(LOCKED)
+	$(MAKE) $(ENV)/ready-dev
+	python -m pip freeze --quiet > $(LOCKED)
+
+# Needs a network: asks for known weaknesses of these versions.
+audit: $(ENV)/ready
+	$(PYTHON) -m venv $(ENV)/audit
+	$(ENV)/audit/bin/pip install --quiet pip-audit
+	$(ENV)/audit/bin/pip-audit --no-deps --disable-pip --requirement $(LOCKED)
+
 $(ENV)/ready: requirements.txt $(wildcard environment/*)
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: TensorFlow needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.13")'
 	$(PYTHON) -m venv $(ENV)
-	python -m pip install --quiet --requirement requirements.txt
+	$(INSTALL) requirements.txt
 	python -c 'import pathlib, vl_convert; pathlib.Path("$(ENV)/vega.js").write_text(vl_convert.javascript_bundle(), "utf-8")'
 	cp environment/dvc_safeguards.* $$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 	touch $@
 
 $(ENV)/ready-dev: $(ENV)/ready requirements-dev.txt app/requirements.txt
-	python -m pip install --quiet --requirement requirements-dev.txt
+	$(INSTALL) requirements-dev.txt
 	touch $@
 
 $(ENV)/ready-app: $(ENV)/ready app/requirements.txt
-	python -m pip install --quiet --requirement app/requirements.txt
+	$(INSTALL) app/requirements.txt
 	touch $@
 
 # TorchEnsemble asks for torchvision, which it uses for nothing that is measured here.
 $(ENV)/ready-bench: $(ENV)/ready benchmarks/requirements.txt
-	python -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(INSTALL) benchmarks/requirements.txt
 	python -m pip install --quiet --no-deps torchensemble==0.2.0
 	touch $@

@@ -1,6 +1,6 @@
 """Tries every fault, and writes docs/reliability.md: what was tried, what was survived.
 
-make faults
+make faults           (or some kinds, which writes nothing: python -m tests.faults "disk full" member)
 """
 
 import sys
@@ -26,10 +26,10 @@ a few of each.
 
 {lost}
 
-What to do after a fault: run `dvc repro` again. Two things that DVC does otherwise are mended in this project's environment
-(`environment/dvc_safeguards.py`): DVC writes `dvc.lock` in place, and trusts files of its cache that are read-only. A `dvc` that
-was installed elsewhere does not have them. A file that is damaged without a change of its size or its time, as by a failing
-disk, is not noticed: neither DVC nor this project reads every byte at each run.
+What to do after a fault: run `dvc repro` again. What DVC does otherwise is mended in this project's environment
+(`environment/dvc_safeguards.py`): it writes `dvc.lock` and its list of running commands in place, and trusts files of its cache
+that are read-only. A `dvc` that was installed elsewhere lacks that. Pixels are compared with their checksums whenever they are
+read. Of other files in the workspace, damage without a change of size or time, as by a failing disk, is not noticed.
 """
 
 
@@ -40,7 +40,11 @@ def main() -> None:
         undisturbed = Undisturbed(Path(folder)).run()
         files = len(cached_in(undisturbed.whole)), len(workspace_files(undisturbed))
         all_faults = faults([*undisturbed.seconds], *files)
-        rows = [try_out(fault, undisturbed, Path(folder) / str(place), losses) for place, fault in enumerate(all_faults)]
+        wanted = [fault for fault in all_faults if not sys.argv[1:] or any(word in fault.what for word in sys.argv[1:])]
+        rows = [try_out(fault, undisturbed, Path(folder) / str(place), losses) for place, fault in enumerate(wanted)]
+    if sys.argv[1:]:
+        print(*rows, sep="\n")
+        sys.exit(bool(losses))
     told = "None was lost." if not losses else "Lost:\n\n" + "\n".join(f"- {loss}" for loss in losses)
     write_bytes(PAGE, TEXT.format(rows="\n".join(rows), lost=told).encode())
     print(f"{PAGE} written after {time.monotonic() - began:.0f} s; {len(losses)} lost")
