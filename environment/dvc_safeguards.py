@@ -123,7 +123,7 @@ def leave_out_unreadable(module):
 
     def walk_files(fs, path, ignore=None):
         def walk(fs, path):
-            for root, folders, files in (ignore or fs).walk(*([fs] if ignore else []), path):
+            for root, folders, files in ignore.walk(fs, path) if ignore else fs.walk(path):
                 yield root, folders, [file for file in files if can_be_read(f"{root}/{file}")]
 
         yield from files_of(fs, path, SimpleNamespace(walk=walk) if fs.protocol == "local" else ignore)

@@ -44,7 +44,7 @@ from stages.shared.devices import set_up
 from stages.shared.networks import build, training_normalization
 from stages.shared.params import Params, check
 from stages.shared.rad import RadReader
-from stages.shared.shards import pack, write_rad
+from stages.shared.shards import pack, shard_name, write_rad
 from stages.shared.training import fit, predict
 import yaml
 
@@ -56,8 +56,9 @@ member = params.ensemble["member-00"].model_copy(update={"dropout": 0.0})
 rng = np.random.default_rng(0)
 labels = np.arange(48) % 2
 images = np.clip(rng.normal(90 + 60 * labels[:, None, None, None], 40, (48, 32, 32, 1)), 0, 255).astype(np.uint8)
-folder, name = Path(folder), "0" * 32
-(folder / f"{name}.h5").write_bytes(pack(images, "none"))
+folder, content = Path(folder), pack(images, "none")
+name = shard_name(content)
+(folder / f"{name}.h5").write_bytes(content)
 path = folder / "rad/rad.h5"
 write_rad(path, folder, [name], [len(images)], labels.tolist(), 32, 2)
 devices = set_up(2, 0, params.train.precision, params.train.replicas)
