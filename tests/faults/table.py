@@ -46,8 +46,8 @@ def faults(stages: Sequence[str], cached: int = 0, made: int = 0) -> list[Fault]
         return [(how, number) for start, how in enumerate((do.lost, do.cut, do.changed)) for number in range(start, files, 11)]
 
     return [
-        Fault("SIGKILL to all processes at a random moment", "every stage", do.killed, rounds, [("ingest", 9), ("weigh", 9)]),
-        Fault("Ctrl-C; SIGTERM or SIGKILL to DVC alone", "ingest, fan-out, evaluate", do.stopped, stops, stops[3:6]),
+        Fault("SIGKILL to all processes at a random moment", "every stage", do.killed, rounds, [("ingest", 9)]),
+        Fault("Ctrl-C; SIGTERM or SIGKILL to DVC alone", "ingest, fan-out, evaluate", do.stopped, stops, stops[3:6:2]),
         Fault("one member's process killed", "fan-out", do.member_killed, [()], [()]),
         Fault("an error in one member", "fan-out", do.member_fails, [()]),
         Fault("disk full", "ingest, fan-out, evaluate", do.disk_full, room, [("ingest", 24)], needs_disk=True),
