@@ -25,7 +25,7 @@ from stages.shared.models import load_ensemble, members_of, predictor
 from stages.shared.params import Params, load_params
 from stages.shared.phantoms import KINDS, draw_numbered, to_png
 from stages.shared.rad import RadReader, read_metadata, read_split
-from stages.shared.results import EXPLAINED
+from stages.shared.results import EXPLAINED, Explained
 from stages.shared.running import run_stage
 
 
@@ -51,20 +51,21 @@ def main() -> None:
     write_bytes("plots/explanations.png", pictures.explanations(images[shown, ..., 0], heat, captions, wrong))
 
     known = {place: mask for place, row in enumerate(rows) if (mask := tumour(metadata["images"][row], params)) is not None}
-    summary = {"images_drawn": len(shown), "positives_with_known_tumour": len(known)}
+    summary: Explained = {"images_drawn": len(shown)}
     if known:
         places, masks = list(known), np.stack(list(known.values()))
         heat = heat_maps(members, about["weights"], images[places], labels[places])
         hottest = heat.reshape(len(heat), -1).argmax(axis=1)
         inside = (heat * masks).sum(axis=(1, 2)) / np.maximum(heat.sum(axis=(1, 2)), 1e-9)
-        summary |= {
-            "hottest_point_in_tumour": float(np.mean(masks.reshape(len(masks), -1)[np.arange(len(masks)), hottest])),
-            "heat_in_tumour": float(np.mean(inside)),
+        summary["in_tumours"] = told = {
+            "images": len(known),
+            "hottest_point": float(np.mean(masks.reshape(len(masks), -1)[np.arange(len(masks)), hottest])),
+            "heat": float(np.mean(inside)),
             "random_map": float(np.mean(masks)),
         }
         print(
-            f"hottest point in the tumour: {summary['hottest_point_in_tumour']:.0%} of {len(known)} positives, heat in it"
-            f" {summary['heat_in_tumour']:.0%}; of a random map {summary['random_map']:.0%}"
+            f"hottest point in the tumour: {told['hottest_point']:.0%} of {told['images']} positives, heat in it"
+            f" {told['heat']:.0%}; of a random map {told['random_map']:.0%}"
         )
     write_json(EXPLAINED, summary)
 

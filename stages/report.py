@@ -98,7 +98,7 @@ of real images: [evaluation.md](evaluation.md).
 
 def main() -> None:
     params, metadata = load_params(), read_metadata()
-    ensemble = read_figures()
+    ensemble, explained, exported = read_figures(), read_json(EXPLAINED, Explained), read_json(EXPORTED, Exported)
     split = read_split(len(metadata["images"]))
     body = [
         heading(metadata, split, params),
@@ -108,9 +108,9 @@ def main() -> None:
         comparison(ensemble, read_vote([*params.ensemble], metadata["classes"])["members"]),
         "<h2>Pictures</h2>",
         *(picture(name, caption) for name, caption in PICTURES.items()),
-        explanation(read_json(EXPLAINED, Explained)),
+        explanation(explained),
         data(metadata, split),
-        new_images(read_json(EXPORTED, Exported)),
+        new_images(exported),
         parameters(params),
         reproduce(params),
     ]
@@ -129,7 +129,8 @@ def main() -> None:
 </html>
 """
     write_bytes("plots/report.html", page.encode("utf-8", "backslashreplace"))
-    write_bytes("docs/model-card.md", model_card(params, metadata, split, ensemble).encode("utf-8", "backslashreplace"))
+    card = model_card(params, metadata, split, ensemble, explained, exported)
+    write_bytes("docs/model-card.md", card.encode("utf-8", "backslashreplace"))
     print("plots/report.html: one page with every figure and picture")
 
 
@@ -196,12 +197,13 @@ def picture(name: str, caption: str) -> str:
     return f'<figure><img alt="{caption}" src="data:image/png;base64,{content}"><figcaption>{caption}</figcaption></figure>'
 
 
-def explanation(told: Explained) -> str:
-    if "hottest_point_in_tumour" not in told:
+def explanation(explained: Explained) -> str:
+    told = explained.get("in_tumours")
+    if told is None:
         return "<p>Where tumours really are is known of synthetic slices only, so the heat maps are not checked here.</p>"
     return (
-        f"<p>Of {told['positives_with_known_tumour']} synthetic test slices with a tumour, the hottest point lies in the tumour"
-        f" in {told['hottest_point_in_tumour']:.0%}; {told['heat_in_tumour']:.0%} of the heat does, against"
+        f"<p>Of {told['images']} synthetic test slices with a tumour, the hottest point lies in the tumour"
+        f" in {told['hottest_point']:.0%}; {told['heat']:.0%} of the heat does, against"
         f" {told['random_map']:.0%} of a random map's.</p>"
     )
 
@@ -254,22 +256,23 @@ def reproduce(params: Params) -> str:
     )
 
 
-def model_card(params: Params, metadata: Metadata, split: Split, ensemble: Figures) -> str:
+def model_card(
+    params: Params, metadata: Metadata, split: Split, ensemble: Figures, explained: Explained, exported: Exported
+) -> str:
     """The model card in Markdown.
 
     References
     ----------
     M. Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
     """
-    explained, warned = read_json(EXPLAINED, Explained), read_json(EXPORTED, Exported)["novelty_warnings_of_test_images"]
     counts = Counter(image["class"] for image in metadata["images"])
     classes = ", ".join(f"{counts[name]} {name}" for name in metadata["classes"])
     figures = [f"| {NAMES[name]} | {ensemble[name]:.3f} | {between(ensemble, name)} |" for name in NAMES]
     figures += [f"| recall of {name} | {value:.3f} | |" for name, value in ensemble["recall"].items()]
     seen = "."
-    if "hottest_point_in_tumour" in explained:
+    if in_tumours := explained.get("in_tumours"):
         seen = (
-            f": in {explained['hottest_point_in_tumour']:.0%} of the {explained['positives_with_known_tumour']} synthetic test"
+            f": in {in_tumours['hottest_point']:.0%} of the {in_tumours['images']} synthetic test"
             "\n  slices with a tumour their hottest point lies in it."
         )
     told = {
@@ -292,7 +295,7 @@ def model_card(params: Params, metadata: Metadata, split: Split, ensemble: Figur
         "figures": "\n".join(figures),
         "mean_accuracy": ensemble["mean_member"]["accuracy"],
         "mean_auc": ensemble["mean_member"]["roc_auc"],
-        "warned": warned["share"],
+        "warned": exported["novelty_warnings_of_test_images"]["share"],
         "seen": seen,
     }
     return MODEL_CARD.format(**told)

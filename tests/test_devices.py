@@ -43,8 +43,8 @@ import numpy as np
 from stages.shared.devices import set_up
 from stages.shared.networks import build, training_normalization
 from stages.shared.params import Params, check
-from stages.shared.rad import RadReader
-from stages.shared.shards import pack, shard_name, write_rad
+from stages.shared.rad import RadReader, shard_name
+from stages.shared.shards import pack, write_rad
 from stages.shared.training import fit, predict
 import yaml
 

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.shared.errors import UserError
-from stages.shared.rad import USER_BLOCK, RadReader, sealed
-from stages.shared.shards import MOST_SHARDS, cuts, pack, shard_name, write_rad
+from stages.shared.rad import USER_BLOCK, RadReader, sealed, shard_name
+from stages.shared.shards import MOST_SHARDS, cuts, pack, write_rad
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (70, 20, 20, 1), np.uint8)
 LABELS = np.arange(70) % 3
@@ -106,8 +106,8 @@ def test_more_shards_than_files_may_be_open_are_read(tmp_path):
 import resource, numpy as np
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-from stages.shared.rad import USER_BLOCK, RadReader, sealed
-from stages.shared.shards import pack, shard_name, write_rad
+from stages.shared.rad import USER_BLOCK, RadReader, sealed, shard_name
+from stages.shared.shards import pack, write_rad
 folder = Path({str(tmp_path)!r})
 images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1), np.uint8)
 contents = [pack(images[row : row + 1], "none") for row in range(300)]

@@ -193,9 +193,9 @@ def test_heat_lies_where_the_class_is_seen():
 def test_explanations_are_checked_against_the_tumours_of_synthetic_slices(small):
     told = json.loads(small.read("metrics/explain.json"))
     positives = sum(line["class"] == "yes" for line in table(small, "plots/data/predictions.csv"))
-    assert told["positives_with_known_tumour"] == positives
-    assert 0 <= told["heat_in_tumour"] <= 1
-    assert 0 < told["random_map"] < 0.15
+    assert told["in_tumours"]["images"] == positives
+    assert 0 <= told["in_tumours"]["heat"] <= 1
+    assert 0 < told["in_tumours"]["random_map"] < 0.15
     with np.load(small.path / "models/explanations.npz", allow_pickle=False) as arrays:
         assert arrays["heat"].shape == (told["images_drawn"], 32, 32)
         assert len(set(arrays["rows"].tolist())) == told["images_drawn"]

@@ -22,7 +22,7 @@ from stages.shared import images, shards
 from stages.shared.files import write_bytes
 from stages.shared.images import Picture
 from stages.shared.params import Ingest
-from stages.shared.rad import SHARD_NAME, OpenShards
+from stages.shared.rad import SHARD_NAME, OpenShards, shard_name
 
 FOLDER = Path(".dvc/tmp/ingest")
 CHANGES_WITHIN = 100_000_000  # ns: a file changed so shortly before may change again without its time of change showing it
@@ -97,7 +97,7 @@ class Decoded:
         if name := self._names.get(tuple(pixels)):
             return name
         content = shards.pack(self._images(pixels), self._compression)
-        name = shards.shard_name(content)
+        name = shard_name(content)
         write_bytes(self.folder / f"{name}.h5", content)
         self._names[tuple(pixels)] = name
         return name

@@ -225,9 +225,8 @@ def open_shard(path: Path, shape: tuple[int, int, int, int]) -> np.ndarray | Com
         If the file is missing, damaged, or holds something else.
     """
     with _whole_file(path):
-        with open(path, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest()[:32] != path.stem:
-                raise ValueError("its content is not what its name tells")
+        if shard_name(path.read_bytes()) != path.stem:
+            raise ValueError("its content is not what its name tells")
         with h5py.File(path, "r") as file:
             dataset = own_dataset(file, "images")
             if dataset is None or (dataset.dtype, dataset.shape) != (np.uint8, shape):
@@ -241,6 +240,11 @@ def open_shard(path: Path, shape: tuple[int, int, int, int]) -> np.ndarray | Com
         if offset is None:
             raise ValueError("its values are stored in another way")
         return np.memmap(path, np.uint8, "r", offset, shape).view(np.ndarray)
+
+
+def shard_name(content: bytes) -> str:
+    """A shard's name: the first half of its SHA-256, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def sealed(content: bytes) -> bytes:

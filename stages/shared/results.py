@@ -16,6 +16,7 @@ FIGURES = Path("metrics/ensemble.json")
 EXPORTED = Path("metrics/export.json")
 EXPLAINED = Path("metrics/explain.json")
 Share = Annotated[float, Field(ge=0, le=1)]
+Interval = Annotated[list[Share], Field(min_length=2, max_length=2)]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -71,6 +72,14 @@ class OfMember(Headlines):
     name: str
 
 
+class Intervals(TypedDict):
+    """The ends of figures' 95 % intervals."""
+
+    accuracy: Interval
+    balanced_accuracy: Interval
+    roc_auc: Interval
+
+
 class AtThreshold(TypedDict):
     """What the ensemble does where its probability of the second class counts from the threshold on."""
 
@@ -80,14 +89,14 @@ class AtThreshold(TypedDict):
 
 
 class Figures(Headlines):
-    """What metrics/ensemble.json tells; `recall` is by class, `interval` by figure."""
+    """What metrics/ensemble.json tells; `recall` is by class."""
 
     average_precision: Share
     f1: Share
     brier_score: FiniteFloat
     expected_calibration_error: Share
     recall: dict[str, Share]
-    interval: dict[str, Annotated[list[Share], Field(min_length=2, max_length=2)]]
+    interval: Intervals
     at_threshold: NotRequired[AtThreshold]
     test_images: Count
     best_member: OfMember
@@ -108,14 +117,20 @@ class Exported(TypedDict):
     novelty_warnings_of_test_images: Warned
 
 
+class InTumours(TypedDict):
+    """In what share of images the hottest point lies in the tumour; what share of all heat does, and of a random map's."""
+
+    images: Count
+    hottest_point: Share
+    heat: Share
+    random_map: Share
+
+
 class Explained(TypedDict):
-    """What metrics/explain.json tells; shares only where tumours are known."""
+    """What metrics/explain.json tells; `in_tumours` only where tumours are known."""
 
     images_drawn: Count
-    positives_with_known_tumour: Count
-    hottest_point_in_tumour: NotRequired[Share]
-    heat_in_tumour: NotRequired[Share]
-    random_map: NotRequired[Share]
+    in_tumours: NotRequired[InTumours]
 
 
 def read_vote(names: list[str], classes: list[str]) -> Vote:

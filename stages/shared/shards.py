@@ -69,11 +69,6 @@ def pack(images: np.ndarray, compression: str) -> bytes:
     return content.getvalue()
 
 
-def shard_name(content: bytes) -> str:
-    """A shard's name: the first half of its SHA-256, in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()[:32]
-
-
 def write_rad(
     path: Path, shards_from: Path, names: list[str], sizes: list[int], labels: list[int], size: int, classes: int
 ) -> None:
