@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from benchmarks.run import checkout
 
 ROOT = Path(__file__).parents[1]
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("searching", derandomize=False)  # pytest --hypothesis-profile searching
+settings.load_profile("repeatable")
 SMALL = {
     "members": 3,
     "ingest.size": 32,
