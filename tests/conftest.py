@@ -1,5 +1,6 @@
 """A small copy of the project, in which the tests run the real DVC and train real networks."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -124,11 +125,20 @@ def fresh(sources, tmp_path) -> Project:
 
 @pytest.fixture(scope="session")
 def small(sources, tmp_path_factory) -> Project:
-    """A clone in which the pipeline has run with small settings, committed. Tests copy it."""
-    project = sources.copy(tmp_path_factory.mktemp("small"))
-    project.experiment(**SMALL)
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-q", "-m", "Small run")
+    """A clone in which the pipeline has run with small settings, committed. Tests copy it; all their processes share it."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent / "small" if "PYTEST_XDIST_WORKER" in os.environ else own / "small"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / "done").exists():
+            return Project(folder / "project")
+        shutil.rmtree(folder / "project", ignore_errors=True)
+        project = sources.copy(folder)
+        project.experiment(**SMALL)
+        project.run("git", "add", "-A")
+        project.run("git", "commit", "-q", "-m", "Small run")
+        (folder / "done").touch()
     return project
 
 

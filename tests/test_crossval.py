@@ -8,7 +8,7 @@ import numpy as np
 from conftest import SMALL, Project
 from PIL import Image
 
-OWN = {"members": 2, "split.folds": 3, "data.source": "data/raw"}
+OWN = {"members": 2, "split.folds": 2, "data.source": "data/raw"}
 OVERRIDES = [part for key, value in OWN.items() for part in ("-S", f"{key}={value}")]
 
 
@@ -20,8 +20,8 @@ def test_every_image_is_tested_once_and_folds_that_are_done_are_not_run_again(do
     done.run("git", "add", "data/raw.dvc", "data/.gitignore")
     done.run("git", "commit", "-q", "-m", "Own images")
     former = experiments(done)
-    done.run(*command, "--folds", "0,2")
-    assert json.loads(done.read("metrics/crossval.json"))["folds_run"] == 2
+    done.run(*command, "--folds", "1")
+    assert json.loads(done.read("metrics/crossval.json"))["folds_run"] == 1
     output = done.run(*command)
     assert output.count("Running stage 'evaluate'") == 1  # of the fold that was missing
     summary = json.loads(done.read("metrics/crossval.json"))

@@ -1,7 +1,6 @@
 """The commands that people type, against the real DVC and the real TensorFlow on a small copy of the project."""
 
 import csv
-import hashlib
 import json
 import re
 
@@ -139,20 +138,14 @@ def test_out_of_bag_images_are_strangers_to_their_member(done):
         assert not set(split["test"]) & set(split["training"])
 
 
-def test_two_fresh_clones_end_with_equal_bytes_whatever_jobs(sources, small, tmp_path):
-    locks = []
-    for jobs in (1, 3):
-        (tmp_path / str(jobs)).mkdir()
-        clone = sources.copy(tmp_path / str(jobs))
-        (clone.path / "params.yaml").write_text(small.read("params.yaml"))
-        clone.edit(fan_out__jobs=jobs)
-        output = clone.run("dvc", "repro")
-        assert f"{jobs} at a time" in output
-        locks.append(hashlib.sha256((clone.path / "dvc.lock").read_bytes()).hexdigest())
-        assert "up to date" in clone.run("dvc", "status")
-        changed = clone.run("git", "status", "--porcelain").splitlines()
-        assert not [line for line in changed if line.startswith("??")]
-    assert locks[0] == locks[1]
+def test_a_fresh_clone_ends_with_equal_bytes_whatever_jobs(fresh, small):
+    (fresh.path / "params.yaml").write_text(small.read("params.yaml"))
+    fresh.edit(fan_out__jobs=1)
+    assert "1 at a time" in fresh.run("dvc", "repro")
+    assert fresh.read("dvc.lock") == small.read("dvc.lock")
+    assert "up to date" in fresh.run("dvc", "status")
+    changed = fresh.run("git", "status", "--porcelain").splitlines()
+    assert not [line for line in changed if line.startswith("??")]
 
 
 def test_no_output_holds_a_path_of_this_machine(done):

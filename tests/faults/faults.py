@@ -1,6 +1,7 @@
 """Faults done to the real pipeline, and whether it comes through: each ends with plain `dvc repro` and the same bytes."""
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -13,13 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import yaml
 
+from benchmarks.local_cluster import wait_for
 from benchmarks.run import checkout
 from tests.conftest import SMALL, Project
 
 OUTPUTS = ("data", "models", "metrics", "plots", "dvc.lock")
 SOURCES = ("dvc.yaml", "README.md", ".gitignore")  # that lie among the outputs
 CACHE = ".dvc/cache/files/md5"
+RUNS = ".dvc/cache/runs"
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 INJECTED = """
 import multiprocessing.process as processes
@@ -88,17 +92,45 @@ class Undisturbed:
         return self
 
     def at(self, stage: str, folder: Path) -> Project:
-        """A copy of the project as it was before a stage."""
+        """A copy of the project as it was before a stage.
+
+        What the stages after it and after the training gave is in its run cache, from which DVC takes it if what they read is
+        the same.
+        """
+        project = self._before(stage).copy(folder)
+        stages = list(self.seconds)
+        self._make_known(project, stages[max(stages.index(stage) + 1, stages.index("weigh")) :])
+        return project
+
+    def _before(self, stage: str) -> Project:
         stages = list(self.seconds)
         if stage not in self.before:
             place = stages.index(stage)
             if place == 0:
                 self.before[stage] = self.before["(start)"]
             else:
-                project = self.at(stages[place - 1], self.folder / f"before-{place}")
+                project = self._before(stages[place - 1]).copy(self.folder / f"before-{place}")
                 project.run("dvc", "repro", "--single-item", stages[place - 1])
                 self.before[stage] = project
-        return self.before[stage].copy(folder)
+        return self.before[stage]
+
+    def _make_known(self, project: Project, stages: list[str]) -> None:
+        lock = yaml.safe_load(self.whole.read("dvc.lock"))["stages"]
+        commands = {lock[stage]["cmd"] for stage in stages}
+        for run in (self.whole.path / RUNS).glob("*/*/*"):
+            entry = yaml.safe_load(run.read_text())
+            if entry["cmd"] in commands:
+                files = [run, *(file for out in entry["outs"] for file in self._objects(out["md5"]))]
+                for file in files:
+                    target = project.path / file.relative_to(self.whole.path)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(file, target)
+
+    def _objects(self, md5: str) -> Iterator[Path]:
+        file = self.whole.path / CACHE / md5[:2] / md5[2:]
+        yield file
+        for entry in json.loads(file.read_text()) if md5.endswith(".dir") else []:
+            yield from self._objects(entry["md5"])
 
 
 def start(project: Project) -> subprocess.Popen:
@@ -165,15 +197,6 @@ def processes_of(project: Project, command: str = "") -> dict[int, str]:
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue
     return found
-
-
-def wait_for(condition: Callable, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return bool(condition())
 
 
 @contextmanager
