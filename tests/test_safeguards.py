@@ -5,12 +5,14 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from dvc.utils.serialize import load_yaml
+from dvc.utils.serialize import dumps_yaml, load_yaml, modify_yaml
 
 from tests.faults.faults import wait_for
 
+ROOT = Path(__file__).parents[1]
 LOCK_FILE = """
 from pathlib import Path
 from dvc.utils.serialize import modify_yaml
@@ -67,3 +69,25 @@ def test_a_folder_is_added_without_what_can_not_be_read_and_that_is_told(fresh):
         "latin-": "its name is not UTF",
     }.items():
         assert any(name in line and reason in line for line in output.splitlines())
+
+
+def test_the_lock_file_is_the_one_that_dvc_writes_whoever_changes_it(tmp_path):
+    text = (ROOT / "dvc.lock").read_text()
+    file = tmp_path / "dvc.lock"
+    file.write_text(text)
+    for number, name in enumerate(["no", "größe: 1", "1e-6", "[x", "weigh"]):
+        entry = {
+            "cmd": name,
+            "params": {"params.yaml": {name: {"none": None, "small": 1e-6, "list": [1, None], "long": "word " * 40}}},
+        }
+        with modify_yaml(str(file)) as lock:
+            lock["stages"].update({name: entry})
+        content = load_yaml(file)
+        assert content["stages"][name] == entry
+        assert file.read_text() == dumps_yaml(content)
+        assert len(content["stages"]) == len(load_yaml(ROOT / "dvc.lock")["stages"]) + min(number, 3) + 1
+        del content["stages"]["no"]  # by another process
+        file.write_text(dumps_yaml(content | {"stages": {"no": {"cmd": "by hand"}} | content["stages"]}))
+        with modify_yaml(str(file)) as lock:
+            assert lock["stages"]["no"] == {"cmd": "by hand"}
+    assert (ROOT / "dvc.lock").read_text() == dumps_yaml(load_yaml(ROOT / "dvc.lock"))
