@@ -7,7 +7,7 @@ export PYTHONNOUSERSITE := 1
 LOCKED := environment/locked.txt
 INSTALL = python -m pip install --quiet --constraint $(LOCKED) --requirement
 
-.PHONY: repro test faults lint docs bench crossval app locked audit
+.PHONY: repro test faults cluster-test lint docs bench crossval app locked audit
 
 repro: $(ENV)/ready
 	dvc repro
@@ -17,6 +17,9 @@ test: $(ENV)/ready-dev
 
 faults: $(ENV)/ready-dev
 	python -m tests.faults
+
+cluster-test: $(ENV)/ready-dev
+	python -m pytest --numprocesses 0 tests/cluster_hosts.py
 
 crossval: $(ENV)/ready
 	python -m crossval $(ARGUMENTS)
@@ -54,7 +57,7 @@ $(ENV)/ready: requirements.txt $(wildcard environment/*)
 	cp environment/dvc_safeguards.* $$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 	touch $@
 
-$(ENV)/ready-dev: $(ENV)/ready requirements-dev.txt app/requirements.txt
+$(ENV)/ready-dev: $(ENV)/ready requirements-dev.txt requirements-cluster.txt app/requirements.txt
 	$(INSTALL) requirements-dev.txt
 	touch $@
 

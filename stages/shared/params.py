@@ -179,6 +179,12 @@ class Member(Recipe):
 
 
 class FanOut(Section):
+    engine: Literal["local", "dask"] = Field(
+        description="where members train: in processes of this machine, or on a Dask cluster; the result is the same"
+    )
+    scheduler: Annotated[str, Field(min_length=1)] | None = Field(
+        description="with engine: dask, the scheduler's address; null: the scheduler-address of Dask's own configuration"
+    )
     jobs: Count | Literal["auto"] = Field(description="members trained at a time; auto: what cores, GPUs and memory allow")
     members_per_gpu: Count = Field(description="members that share a GPU at a time")
 

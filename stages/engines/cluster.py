@@ -1,0 +1,204 @@
+"""Trains members on the workers of a Dask cluster. Dask decides who trains what; DVC's remote carries what goes in and comes out.
+
+Each worker gets the project's files, pulls the RAD and its member's sample from the remote, trains as `dvc repro` does, and
+pushes the result with its entry of the run cache. From there this machine takes it, whoever trained it and whenever.
+"""
+
+import functools
+import io
+import logging
+import operator
+import queue
+import subprocess
+import tarfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+
+from stages.engines import dvc_repo
+from stages.engines.runs import LOG_EVERY_S, Display, Run
+from stages.shared.errors import UserError
+from stages.shared.params import Params
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+
+def train_members(names: list[str], params: Params) -> list[Run]:
+    """Train these members, unless the remote has them already; return those that failed.
+
+    Raises
+    ------
+    UserError
+        If there is no remote, or no scheduler, or a worker has other versions; or if one of them is lost meanwhile.
+    """
+    settings = dvc_repo.settings()
+    with connected(params.fan_out.scheduler) as client:
+        had = dvc_repo.pull_results(names)
+        names = [name for name in names if name not in had]
+        if not names:
+            print("the remote had all members that were missing")
+            return []
+        expected = check_workers(client, params)
+        dvc_repo.push_inputs()
+        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        print(
+            f"{len(names)} of {params.members} members to train on {workers} workers; dashboard: {client.dashboard_link}",
+            flush=True,
+        )
+        runs = {name: Run(name) for name in names}
+        try:
+            follow(client, runs, params, settings, expected)
+        finally:
+            done = [run.name for run in runs.values() if run.ended and run.failure is None]
+            found = dvc_repo.pull_results(done)
+        for name in done:
+            if name not in found:
+                runs[name].end("the remote has no result of it")
+    return [run for run in runs.values() if run.failure is not None]
+
+
+@contextmanager
+def connected(scheduler: str | None) -> Iterator["Client"]:
+    """A client of the cluster; what it is still waiting for at the end is given up."""
+    try:
+        import dask
+        from distributed import Client
+    except ImportError:
+        raise UserError("fan_out.engine is dask, which needs packages: pip install -r requirements-cluster.txt") from None
+    from stages.engines import worker
+
+    address = scheduler or dask.config.get("scheduler-address", None)
+    if not address:
+        raise UserError(
+            "fan_out.scheduler is null and Dask's configuration has no scheduler-address; expected an address,"
+            " such as tcp://10.0.0.1:8786"
+        )
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(worker)
+    logging.disable(logging.CRITICAL)  # what is lost is told in a line of ours, where Dask logs tracebacks
+    try:
+        client = Client(address, name="fan-out")
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"fan_out.scheduler: no scheduler answers at {address} ({error}); start it: dask scheduler") from None
+    try:
+        yield client
+    finally:
+        client.close(timeout=5)
+        logging.disable(logging.NOTSET)
+
+
+def check_workers(client: "Client", params: Params) -> dict[str, str]:
+    """Refuse a cluster with a worker whose versions are not the driver's; return these. Waits for a first worker."""
+    from stages.engines import worker
+
+    packages = sorted({"dask", "distributed", *(Requirement(line).name for line in requirements())})
+    expected = worker.versions(packages)
+    told = 0.0
+    while not (found := client.run(worker.about, packages)):
+        if time.monotonic() - told > LOG_EVERY_S:
+            told = time.monotonic()
+            print(f"no worker has joined {client.scheduler.address} yet; waiting", flush=True)
+        time.sleep(1)
+    for one in found.values():
+        if wrong := worker.unlike(expected, one["versions"]):
+            raise UserError(f"worker {one['name']} {wrong}; install the same on both: pip install -r requirements-cluster.txt")
+    for address, one in client.scheduler_info(n_workers=-1)["workers"].items():
+        if address in found and one["nthreads"] * params.train.threads > found[address]["cores"]:
+            fitting = max(1, found[address]["cores"] // params.train.threads)
+            print(
+                f"worker {found[address]['name']} would train {one['nthreads']} members at a time, of"
+                f" {params.train.threads} threads each, on {found[address]['cores']} cores; start it with --nthreads {fitting}",
+                flush=True,
+            )
+    return expected
+
+
+def requirements() -> list[str]:
+    lines = (line.partition("#")[0].strip() for line in Path("requirements.txt").read_text("utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def follow(client: "Client", runs: dict[str, Run], params: Params, settings: dict, expected: dict[str, str]) -> None:
+    """Hand the members to the cluster and show how far they are, until all have ended."""
+    import cloudpickle
+    from distributed import wait
+
+    from stages.engines import worker
+
+    topic, events = f"fan-out-{uuid.uuid4()}", queue.SimpleQueue()
+    client.subscribe_topic(topic, lambda event: events.put(event[1]))
+    work = functools.partial(worker.train, files=snapshot(params), remote=settings, topic=topic, expected=expected)
+    work = client.submit(cloudpickle.loads, cloudpickle.dumps(work), key=topic)  # workers hand it to each other
+    wait(work)
+    client.replicate([work])
+    gpus = any(one["resources"].get("GPU") for one in client.scheduler_info(n_workers=-1)["workers"].values())
+    resources = {"GPU": params.train.replicas / params.fan_out.members_per_gpu} if gpus else {}
+    futures = {name: client.submit(operator.call, work, name, key=f"{name}-{topic}", resources=resources) for name in runs}
+    with Display([*runs.values()]) as display:
+        while futures:
+            listen(events, runs)
+            for name in [name for name, future in futures.items() if future.done()]:
+                listen(events, runs)
+                runs[name].end(failure_of(futures.pop(name), client))
+                display.ended(runs[name])
+            display.update()
+
+
+def listen(events: queue.SimpleQueue, runs: dict[str, Run], within_s: float = 0.2) -> None:
+    """Write what workers tell into the members' logs."""
+    try:
+        while True:
+            event = events.get(timeout=within_s)
+            run, within_s = runs[event["member"]], 0.001
+            if not event["text"]:
+                run.begin(event["where"])
+            with open(run.log, "a", encoding="utf-8") as log:
+                log.write(event["text"])
+            run.look()
+    except queue.Empty:
+        return
+
+
+def failure_of(future: "Future", client: "Client") -> str | None:
+    """What went wrong, if something did.
+
+    Raises
+    ------
+    UserError
+        If the scheduler is gone.
+    """
+    from distributed import KilledWorker
+
+    if future.status == "finished":
+        return future.result()
+    if future.status == "error":
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            return f"{error.allowed_failures + 1} workers died while they trained it, the last at {error.last_worker.address}"
+        return f"{type(error).__name__}: {error}"
+    raise UserError(
+        f"the scheduler at {client.scheduler.address} is gone; members that were done are kept;"
+        " start it again, and run `dvc repro` for the rest"
+    )
+
+
+def snapshot(params: Params) -> bytes:
+    """The files that Git tracks, as they are now, and the file of the first weights, in a compressed tar archive."""
+    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True).stdout.decode(errors="surrogateescape").split("\0")
+    if "stages/train.py" not in listed:
+        raise UserError(
+            "workers get the files that Git tracks, and it tracks no stages/train.py here; run `git add -A` in a clone"
+        )
+    paths = {path for path in [*listed, params.network.weights_file, "dvc.lock"] if path and Path(path).is_file()}
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz", compresslevel=6) as archive:
+        for path in sorted(paths):
+            archive.add(path)
+    return content.getvalue()
