@@ -37,8 +37,8 @@ class Cluster:
         found = re.findall(r"Scheduler at: +(tcp://\S+)", self.log("scheduler"))
         return found[-1] if found else ""
 
-    def worker(self, name: str, **environment: str) -> None:
-        """Start a worker; returns when it has joined."""
+    def worker(self, name: str, *options: str, **environment: str) -> None:
+        """Start a worker, with further options of `dask worker`; returns when it has joined."""
         scratch = str(self.folder / name / "scratch")
         self.start(
             name,
@@ -51,6 +51,7 @@ class Cluster:
             "--local-directory",
             scratch,
             "--no-dashboard",
+            *options,
             **environment,
         )
         assert wait_for(lambda: "Registered to:" in self.log(name), 30), self.log(name)

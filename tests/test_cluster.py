@@ -15,14 +15,22 @@ from conftest import SMALL, Project
 from benchmarks.local_cluster import Cluster, wait_for
 from tests.faults.faults import can_mount
 
+GPU = ("--resources", "GPU=1")  # that is not there: what matters is that members ask for it
 LONG = SMALL | {"train.epochs": 400}
+
+
+OLDER = """
+import distributed.versions as versions
+told = versions.get_system_info
+versions.get_system_info = lambda: told() | {"python": "2.7.18.final.0"}
+"""
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     for name in ("a", "b"):
-        cluster.worker(name)
+        cluster.worker(name, *GPU)
     yield cluster
     cluster.end()
 
@@ -82,7 +90,7 @@ def test_a_worker_that_is_killed_is_replaced_and_a_driver_that_is_killed_leaves_
     output, _ = driver.communicate(timeout=240)
     assert driver.returncode == 0, output
     assert set(re.findall(r"(member-\d\d): epoch 30 of 30, .* done in \d+ s, a", output)) >= {"member-01"}
-    cluster.worker("b")
+    cluster.worker("b", *GPU)
     assert cluster.is_clean()
 
 
@@ -121,10 +129,14 @@ def test_a_worker_with_other_versions_or_without_disk_is_told_by_name(sampled, c
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: keras\nVersion: 0.0.1\n")
     cluster.worker("other", PYTHONPATH=str(other.parent))
-    try:
-        told(project, cluster, "worker other has keras 0.0.1, the driver 3.")
-    finally:
-        cluster.kill("other")
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older/sitecustomize.py").write_text(OLDER)
+    for path, words in ((other.parent, "worker other has keras 0.0.1, the driver 3."), (tmp_path / "older", "has Python 2.7.18")):
+        cluster.worker("other", PYTHONPATH=str(path))
+        try:
+            told(project, cluster, words)
+        finally:
+            cluster.kill("other")
     with small_disk(cluster.folder / "crowded/scratch", "1m"):
         cluster.worker("crowded")
         cluster.kill("a")
@@ -133,8 +145,8 @@ def test_a_worker_with_other_versions_or_without_disk_is_told_by_name(sampled, c
             told(project, cluster, "No space left on device")
         finally:
             cluster.kill("crowded")
-            cluster.worker("a")
-            cluster.worker("b")
+            cluster.worker("a", *GPU)
+            cluster.worker("b", *GPU)
 
 
 def test_a_member_that_fails_is_told_and_the_others_are_kept(sampled, cluster, tmp_path):

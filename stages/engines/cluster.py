@@ -7,6 +7,7 @@ pushes the result with its entry of the run cache. From there this machine takes
 import functools
 import io
 import logging
+import math
 import operator
 import queue
 import subprocess
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from stages.engines import dvc_repo
-from stages.engines.runs import LOG_EVERY_S, Display, Run
+from stages.engines.runs import LOG_EVERY_S, Display, Run, member_memory
 from stages.shared.errors import UserError
 from stages.shared.params import Params
 
@@ -46,17 +47,13 @@ def train_members(names: list[str], params: Params) -> list[Run]:
             return []
         expected = check_workers(client, params)
         dvc_repo.push_inputs()
-        workers = len(client.scheduler_info(n_workers=-1)["workers"])
-        print(
-            f"{len(names)} of {params.members} members to train on {workers} workers; dashboard: {client.dashboard_link}",
-            flush=True,
-        )
+        workers = len(workers_of(client))
+        print(f"{len(names)} of {params.members} members to train on {workers} workers", end="; ")
+        print(f"dashboard: {client.dashboard_link}", flush=True)
         runs = {name: Run(name) for name in names}
-        try:
-            follow(client, runs, params, settings, expected)
-        finally:
-            done = [run.name for run in runs.values() if run.ended and run.failure is None]
-            found = dvc_repo.pull_results(done)
+        follow(client, runs, params, settings, expected)
+        done = [run.name for run in runs.values() if run.failure is None]
+        found = dvc_repo.pull_results(done)
         for name in done:
             if name not in found:
                 runs[name].end("the remote has no result of it")
@@ -98,26 +95,44 @@ def check_workers(client: "Client", params: Params) -> dict[str, str]:
     """Refuse a cluster with a worker whose versions are not the driver's; return these. Waits for a first worker."""
     from stages.engines import worker
 
+    wait_for_workers(client)
+    answers = client.get_versions()  # without code of ours, which another Python would not understand
+    python = answers["client"]["host"]["python"]
+    for address, answer in answers["workers"].items():
+        if answer["host"]["python"] != python:
+            raise UserError(
+                f"worker {address} has Python {answer['host']['python']}, the driver {python}; install the same on both"
+            )
     packages = sorted({"dask", "distributed", *(Requirement(line).name for line in requirements())})
     expected = worker.versions(packages)
+    found = client.run(worker.about, packages)
+    for one in found.values():
+        if wrong := worker.unlike(expected, one["versions"]):
+            raise UserError(f"worker {one['name']} {wrong}; install the same on both: pip install -r requirements-cluster.txt")
+    for address, one in workers_of(client).items():
+        cores, memory = found[address]["cores"] if address in found else one["nthreads"], one["memory_limit"] or math.inf
+        fitting = int(max(1, min(cores // params.train.threads, memory // member_memory(params))))
+        if one["nthreads"] > fitting:
+            print(
+                f"worker {one['name']} would train {one['nthreads']} members at a time, where it has room for {fitting}; start it"
+                f" with --nthreads {fitting}",
+                flush=True,
+            )
+    return expected
+
+
+def wait_for_workers(client: "Client") -> None:
     told = 0.0
-    while not (found := client.run(worker.about, packages)):
+    while not workers_of(client):
         if time.monotonic() - told > LOG_EVERY_S:
             told = time.monotonic()
             print(f"no worker has joined {client.scheduler.address} yet; waiting", flush=True)
         time.sleep(1)
-    for one in found.values():
-        if wrong := worker.unlike(expected, one["versions"]):
-            raise UserError(f"worker {one['name']} {wrong}; install the same on both: pip install -r requirements-cluster.txt")
-    for address, one in client.scheduler_info(n_workers=-1)["workers"].items():
-        if address in found and one["nthreads"] * params.train.threads > found[address]["cores"]:
-            fitting = max(1, found[address]["cores"] // params.train.threads)
-            print(
-                f"worker {found[address]['name']} would train {one['nthreads']} members at a time, of"
-                f" {params.train.threads} threads each, on {found[address]['cores']} cores; start it with --nthreads {fitting}",
-                flush=True,
-            )
-    return expected
+
+
+def workers_of(client: "Client") -> dict[str, dict]:
+    """What the scheduler knows of each worker, by its address."""
+    return client.scheduler_info(n_workers=-1)["workers"]
 
 
 def requirements() -> list[str]:
@@ -138,7 +153,7 @@ def follow(client: "Client", runs: dict[str, Run], params: Params, settings: dic
     work = client.submit(cloudpickle.loads, cloudpickle.dumps(work), key=topic)  # workers hand it to each other
     wait(work)
     client.replicate([work])
-    gpus = any(one["resources"].get("GPU") for one in client.scheduler_info(n_workers=-1)["workers"].values())
+    gpus = any(one["resources"].get("GPU") for one in workers_of(client).values())
     resources = {"GPU": params.train.replicas / params.fan_out.members_per_gpu} if gpus else {}
     futures = {name: client.submit(operator.call, work, name, key=f"{name}-{topic}", resources=resources) for name in runs}
     with Display([*runs.values()]) as display:
@@ -198,7 +213,7 @@ def snapshot(params: Params) -> bytes:
         )
     paths = {path for path in [*listed, params.network.weights_file, "dvc.lock"] if path and Path(path).is_file()}
     content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz", compresslevel=6) as archive:
+    with tarfile.open(fileobj=content, mode="w:gz", dereference=True) as archive:
         for path in sorted(paths):
             archive.add(path)
     return content.getvalue()

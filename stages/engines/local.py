@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
 from pathlib import Path
-from typing import IO, get_args
+from typing import IO
 
-from stages.engines.runs import LOGS, Display, Run
+from stages.engines.runs import LOGS, Display, Run, member_memory
 from stages.shared.errors import UserError
 from stages.shared.machine import (
-    APPLICATION_MEMORY,
-    MEMBER_MEMORY,
     Jobs,
     free_memory,
     gpu_slots,
@@ -22,7 +20,7 @@ from stages.shared.machine import (
     usable_cores,
     visible_gpus,
 )
-from stages.shared.params import Application, Params
+from stages.shared.params import Params
 from stages.shared.running import Watched, run_part, watch_me
 from stages.shared.scratch import scratch
 
@@ -41,8 +39,8 @@ def train_members(names: list[str], params: Params) -> list[Run]:
     processes = training_processes(bool(gpus))
     if params.network.weights != "none":
         check_first(processes, params.network.weights)
-    each = APPLICATION_MEMORY if params.network.name in get_args(Application) else MEMBER_MEMORY
-    jobs = number_of_jobs(params.fan_out.jobs, len(names), params.train.threads, usable_cores(), free_memory(), len(gpus), each)
+    each, free = member_memory(params), free_memory()
+    jobs = number_of_jobs(params.fan_out.jobs, len(names), params.train.threads, usable_cores(), free, len(gpus), each)
     print(f"{len(names)} of {params.members} members to train, {jobs.number} at a time (limit: {jobs.limit})", flush=True)
     return train_side_by_side([LocalRun(name) for name in names], jobs, gpus, processes)
 

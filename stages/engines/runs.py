@@ -3,17 +3,25 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from stages.shared.machine import APPLICATION_MEMORY, MEMBER_MEMORY
+from stages.shared.params import Application, Params
 from stages.shared.progress import parse_epoch_line
 
 LOGS = Path(".dvc/tmp/fan-out")
 LOG_EVERY_S = 15.0
 LAST_LINES = 15
+
+
+def member_memory(params: Params) -> int:
+    """Bytes that a member's process needs at most."""
+    return APPLICATION_MEMORY if params.network.name in get_args(Application) else MEMBER_MEMORY
 
 
 @dataclass
