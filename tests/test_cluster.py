@@ -131,12 +131,12 @@ def test_a_worker_with_other_versions_or_without_disk_is_told_by_name(sampled, c
     cluster.worker("other", PYTHONPATH=str(other.parent))
     (tmp_path / "older").mkdir()
     (tmp_path / "older/sitecustomize.py").write_text(OLDER)
-    for path, words in ((other.parent, "worker other has keras 0.0.1, the driver 3."), (tmp_path / "older", "has Python 2.7.18")):
-        cluster.worker("other", PYTHONPATH=str(path))
+    for name, words in (("other", "worker other has keras 0.0.1, the driver 3."), ("older", "has Python 2.7.18")):
+        cluster.worker(name, PYTHONPATH=str(tmp_path / name))
         try:
             told(project, cluster, words)
         finally:
-            cluster.kill("other")
+            cluster.kill(name)
     with small_disk(cluster.folder / "crowded/scratch", "1m"):
         cluster.worker("crowded")
         cluster.kill("a")

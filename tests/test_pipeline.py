@@ -281,10 +281,10 @@ def test_results_that_another_machine_committed_are_trained_once_where_they_diff
     (done.path / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
     for folder in (".dvc/cache", ".dvc/tmp", "models/members", "data"):
         done.run("git", "clean", "-fdxq", folder)
-    output = done.run("dvc", "repro")
+    output = done.run("dvc", "repro", "evaluate")
     assert "3 of 3 members to train" in output
     assert output.count("was trained beside the others") == 3
-    assert "up to date" in done.run("dvc", "status")
+    assert "up to date" in done.run("dvc", "status", "evaluate")
 
 
 def test_members_trained_before_an_interruption_are_not_trained_again(done):
