@@ -2,6 +2,7 @@
 
 - It writes dvc.lock and its list of running commands in place: killed meanwhile, or on a full disk, it leaves half a file that
   no later command reads. Here it writes whole files.
+- Copying a file onto a full disk, it leaves what it has copied, under a name of its own. Here it removes that.
 - It takes a file of its cache for whole because it is read-only, and restores it damaged. Here it looks at the content, unless
   the file is as it was when it last did (by inode, size and time of change, as it takes workspace files to be).
 - One file in a folder that it can't read (a link to nowhere, one without permission, a name that is not UTF-8) ends all its
@@ -141,6 +142,23 @@ def write_whole_locks(module):
     module._edit_rwlock = lambda folder, fs, hardlink: edit(folder, WholeFiles(fs), hardlink)
 
 
+def leave_no_half_copies(module):
+    import os
+    from contextlib import suppress
+
+    copy = module.copyfile
+
+    def copyfile(source, target, *arguments, **options):
+        try:
+            copy(source, target, *arguments, **options)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(target)
+            raise
+
+    module.copyfile = copyfile
+
+
 def check_contents(module):
     cache = module.LocalHashFileDB
     cache.check = super(cache, cache).check
@@ -203,6 +221,7 @@ CHANGES = {
     "dvc.utils.serialize._common": write_whole_yaml,
     "dvc.utils.serialize._yaml": write_lock_file_fast,
     "dvc.rwlock": write_whole_locks,
+    "dvc_objects.fs.local": leave_no_half_copies,
     "dvc_data.hashfile.db.local": check_contents,
     "dvc_data.hashfile.build": leave_out_unreadable,
     "diskcache.core": unpickle_plain_values_only,

@@ -5,15 +5,12 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from conftest import SMALL, Project
 
 from benchmarks.local_cluster import Cluster, wait_for
-from tests.faults.faults import can_mount
+from tests.faults.faults import small_disk
 
 GPU = ("--resources", "GPU=1")  # that is not there: what matters is that members ask for it
 LONG = SMALL | {"train.epochs": 400}
@@ -174,15 +171,3 @@ def test_a_scheduler_that_is_lost_is_told_and_workers_stop(sampled, tmp_path):
         assert cluster.is_clean(30)
     finally:
         cluster.end()
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    if not can_mount():
-        pytest.skip("no disk can be mounted here")
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)

@@ -8,13 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
+from dvc.fs import localfs
 from dvc.utils.serialize import dumps_yaml, load_yaml, modify_yaml
 
-from tests.faults.faults import wait_for
+from benchmarks.local_cluster import wait_for
+from tests.faults.faults import small_disk
 
 ROOT = Path(__file__).parents[1]
 LOCK_FILE = """
 from pathlib import Path
+from dvc.fs import localfs
 from dvc.utils.serialize import modify_yaml
 Path("ready").touch()
 while True:
@@ -91,3 +94,11 @@ def test_the_lock_file_is_the_one_that_dvc_writes_whoever_changes_it(tmp_path):
         with modify_yaml(str(file)) as lock:
             assert lock["stages"]["no"] == {"cmd": "by hand"}
     assert (ROOT / "dvc.lock").read_text() == dumps_yaml(load_yaml(ROOT / "dvc.lock"))
+
+
+def test_a_copy_onto_a_full_disk_leaves_nothing(tmp_path):
+    (tmp_path / "large").write_bytes(bytes(100_000))
+    with small_disk(tmp_path / "disk", "16k"):
+        with pytest.raises(OSError, match="No space left"):
+            localfs.put_file(str(tmp_path / "large"), str(tmp_path / "disk/large"))
+        assert not [*(tmp_path / "disk").iterdir()]

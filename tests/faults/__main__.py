@@ -1,6 +1,6 @@
 """Tries every fault, and writes docs/reliability.md: what was tried, what was survived.
 
-make faults           (or some kinds, which writes nothing: python -m tests.faults "disk full" member)
+make faults           (or some kinds, whose rows are replaced: python -m tests.faults "disk full" member)
 """
 
 import sys
@@ -18,7 +18,8 @@ TEXT = """# Faults tried on the pipeline
 `make faults` does these to the real pipeline, with small settings (48 images, 3 members, 2 epochs), and writes this page. After
 each fault, plain `dvc repro` has to end well, `dvc status` to be clean, every file of DVC's cache to hold what its name says,
 and every file of `data`, `models`, `metrics`, `plots` and `dvc.lock` to have the bytes of a run without faults. `make test` tries
-a few of each.
+a few of each. (What the stages after the fault and after the training gave is in DVC's run cache, from which it is taken where
+what they read is the same.) Each row is from the last run of its kind.
 
 | fault | where | tried | survived | lost |
 | --- | --- | ---: | ---: | ---: |
@@ -41,12 +42,16 @@ def main() -> None:
         files = len(cached_in(undisturbed.whole)), len(workspace_files(undisturbed))
         all_faults = faults([*undisturbed.seconds], *files)
         wanted = [fault for fault in all_faults if not sys.argv[1:] or any(word in fault.what for word in sys.argv[1:])]
-        rows = [try_out(fault, undisturbed, Path(folder) / str(place), losses) for place, fault in enumerate(wanted)]
+        rows = {f.what: try_out(f, undisturbed, Path(folder) / str(place), losses) for place, f in enumerate(wanted)}
     if sys.argv[1:]:
-        print(*rows, sep="\n")
-        sys.exit(bool(losses))
+        lines = PAGE.read_text("utf-8").splitlines()
+        losses += [
+            line[2:] for line in lines if line.startswith("- ") and not line.startswith(tuple(f"- {what}: " for what in rows))
+        ]
+        former = {line.split(" | ")[0][2:]: line for line in lines if line.startswith("| ")}
+        rows = {fault.what: rows.get(fault.what) or former[fault.what] for fault in all_faults}
     told = "None was lost." if not losses else "Lost:\n\n" + "\n".join(f"- {loss}" for loss in losses)
-    write_bytes(PAGE, TEXT.format(rows="\n".join(rows), lost=told).encode())
+    write_bytes(PAGE, TEXT.format(rows="\n".join(rows.values()), lost=told).encode())
     print(f"{PAGE} written after {time.monotonic() - began:.0f} s; {len(losses)} lost")
     sys.exit(bool(losses))
 
