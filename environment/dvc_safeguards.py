@@ -2,7 +2,8 @@
 
 - It writes dvc.lock and its list of running commands in place: killed meanwhile, or on a full disk, it leaves half a file that
   no later command reads. Here it writes whole files.
-- Copying a file onto a full disk, it leaves what it has copied, under a name of its own. Here it removes that.
+- Copying a file onto a full disk, it leaves what it has copied, under a name of its own, and tells of links to
+  the cache. Here it removes that, and says that the disk is full.
 - It takes a file of its cache for whole because it is read-only, and restores it damaged. Here it looks at the content, unless
   the file is as it was when it last did (by inode, size and time of change, as it takes workspace files to be).
 - One file in a folder that it can't read (a link to nowhere, one without permission, a name that is not UTF-8) ends all its
@@ -159,6 +160,22 @@ def leave_no_half_copies(module):
     module.copyfile = copyfile
 
 
+def tell_of_full_disk(module):
+    import errno
+
+    call = module.Link.__call__
+
+    def link(self, *arguments, **options):
+        try:
+            return call(self, *arguments, **options)
+        except module.LinkError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
+                raise error.__cause__ from None
+            raise
+
+    module.Link.__call__ = link
+
+
 def check_contents(module):
     cache = module.LocalHashFileDB
     cache.check = super(cache, cache).check
@@ -222,6 +239,7 @@ CHANGES = {
     "dvc.utils.serialize._yaml": write_lock_file_fast,
     "dvc.rwlock": write_whole_locks,
     "dvc_objects.fs.local": leave_no_half_copies,
+    "dvc_data.hashfile.checkout": tell_of_full_disk,
     "dvc_data.hashfile.db.local": check_contents,
     "dvc_data.hashfile.build": leave_out_unreadable,
     "diskcache.core": unpickle_plain_values_only,

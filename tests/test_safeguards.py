@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -102,3 +103,14 @@ def test_a_copy_onto_a_full_disk_leaves_nothing(tmp_path):
         with pytest.raises(OSError, match="No space left"):
             localfs.put_file(str(tmp_path / "large"), str(tmp_path / "disk/large"))
         assert not [*(tmp_path / "disk").iterdir()]
+
+
+def test_a_full_disk_is_told_when_a_stage_is_restored(done, tmp_path):
+    with small_disk(tmp_path / "disk", "40m"):
+        project = done.copy(tmp_path / "disk")
+        (project.path / "models/ensemble.keras").unlink()
+        with open(tmp_path / "disk/filler", "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(tmp_path / "disk").free - 96 * 1024)
+        told = project.run("dvc", "repro", "--single-item", "export", ok=False)
+        assert "No space left on device" in told
+        assert not [*(project.path / "models").glob(".*.tmp")]
