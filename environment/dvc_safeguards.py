@@ -150,11 +150,13 @@ def leave_no_half_copies(module):
     copy = module.copyfile
 
     def copyfile(source, target, *arguments, **options):
+        new = not os.path.lexists(target)
         try:
             copy(source, target, *arguments, **options)
         except BaseException:
-            with suppress(OSError):
-                os.unlink(target)
+            if new:
+                with suppress(OSError):
+                    os.unlink(target)
             raise
 
     module.copyfile = copyfile

@@ -103,6 +103,9 @@ def test_a_copy_onto_a_full_disk_leaves_nothing(tmp_path):
         with pytest.raises(OSError, match="No space left"):
             localfs.put_file(str(tmp_path / "large"), str(tmp_path / "disk/large"))
         assert not [*(tmp_path / "disk").iterdir()]
+    with pytest.raises(FileNotFoundError):
+        localfs.get_file(str(tmp_path / "missing"), str(tmp_path / "large"))
+    assert (tmp_path / "large").stat().st_size == 100_000
 
 
 def test_a_full_disk_is_told_when_a_stage_is_restored(done, tmp_path):
