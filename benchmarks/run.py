@@ -32,7 +32,7 @@ RESULTS = ROOT / "benchmarks/RESULTS.md"
 MEMBERS, EPOCHS, BATCH_SIZE, SIZE = 6, 20, 16, 128
 PLAIN = {  # the training that every contestant can do
     "members": MEMBERS,
-    "ingest.size": SIZE,
+    "ingest.image_size": SIZE,
     "ingest.crop": "false",
     "network.name": "residual",
     "train.epochs": EPOCHS,

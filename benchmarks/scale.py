@@ -24,7 +24,7 @@ from benchmarks.run import ROOT, checkout, compose, dvc, python, tell, timed
 from stages.shared.machine import usable_cores
 
 RESULTS = ROOT / "benchmarks/SCALE.md"
-SETTINGS = {"ingest.size": 32, "phantom.classes.no": 24, "phantom.classes.yes": 24}
+SETTINGS = {"ingest.image_size": 32, "phantom.classes.no": 24, "phantom.classes.yes": 24}
 MANY, FEW, WORKERS = 12, 4, ("a", "b")
 SHORT, LONG = 2, 42  # epochs
 MEMBER_S, BANDWIDTH = 600.0, 100e6  # of what is simulated: a member's training, seconds; the remote's bytes per second

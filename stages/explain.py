@@ -94,7 +94,7 @@ def tumour(image: dict, params: Params) -> np.ndarray | None:
     if hashlib.sha256(png).hexdigest() != image["sha256"]:
         return None
     grey, mask = Image.fromarray(drawn.image), Image.fromarray(drawn.tumour.astype(np.uint8) * 255)
-    return frame(mask, head_box(grey) if params.ingest.crop else None, params.ingest.size) > 127
+    return frame(mask, head_box(grey) if params.ingest.crop else None, params.ingest.image_size) > 127
 
 
 def write_arrays(path: str, **arrays: np.ndarray) -> None:

@@ -57,7 +57,7 @@ def main() -> None:
     hashes = sorted(metadata["images"][row]["sha256"] for row in split["training"])
     about = {
         "classes": metadata["classes"],
-        "size": params.ingest.size,
+        "size": params.ingest.image_size,
         "crop": params.ingest.crop,
         "preprocessing": PREPROCESSING,
         "weights": weights,

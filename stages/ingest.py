@@ -47,7 +47,7 @@ def main() -> None:
                 names.append(decoded.shard(pixels))
                 sizes.append(len(pixels))
         labels = [classes.index(name) for name, _ in rows]
-        write_rad(IMAGES, decoded.folder, names, sizes, labels, params.ingest.size, len(classes))
+        write_rad(IMAGES, decoded.folder, names, sizes, labels, params.ingest.image_size, len(classes))
         decoded.keep({*identities.values()}, names)
     images = [{"path": path, "class": name, **told(facts[path])} for name, path in rows]
     write_json(METADATA, {"classes": classes, "images": images, "rejected": rejected})
@@ -133,7 +133,7 @@ def look_at(
     facts = {path: known for path, file in identities.items() if (known := decoded.known(file))}
     new = [path for path in identities if path not in facts]
     unusable = {}
-    pictures = decode_all((source / path for path in new), settings.size, settings.crop, usable_cores())
+    pictures = decode_all((source / path for path in new), settings.image_size, settings.crop, usable_cores())
     for path, (_, picture) in zip(new, progress(pictures, len(new), "reading images"), strict=True):
         if isinstance(picture, ImageError):
             unusable[path] = str(picture)

@@ -282,7 +282,7 @@ def model_card(
         "scheme": params.bootstrap.scheme,
         "weighed": params.weigh.scheme,
         "calibrated": ", calibrated on out-of-bag votes (temperature, class biases)" if params.weigh.calibrate else "",
-        "size": params.ingest.size,
+        "size": params.ingest.image_size,
         "source": params.data.source,
         "whose": "synthetic slices, drawn by the pipeline" if params.data.source == "data/phantom" else "the user's images",
         "images": len(metadata["images"]),

@@ -21,7 +21,7 @@ settings.register_profile("searching", derandomize=False)  # pytest --hypothesis
 settings.load_profile("repeatable")
 SMALL = {
     "members": 3,
-    "ingest.size": 32,
+    "ingest.image_size": 32,
     "train.epochs": 2,
     "phantom.classes.no": 24,
     "phantom.classes.yes": 24,

@@ -77,7 +77,7 @@ def project(fresh) -> Project:
     """A project whose source holds four pictures in each of two classes; nothing has run."""
     for start, name in enumerate(("no", "yes")):
         put(fresh, {f"{name}/{index}.png": picture(100 + 10 * start + index) for index in range(4)})
-    fresh.edit(data__source="data/raw", ingest__size=32)
+    fresh.edit(data__source="data/raw", ingest__image_size=32)
     return fresh
 
 

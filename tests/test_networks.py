@@ -230,7 +230,7 @@ def test_weights_that_can_not_be_had_are_told_in_one_line(tmp_path, monkeypatch)
             start_from(model, "vgg16", str(tmp_path / name), freeze=True)
     with pytest.raises(UserError, match=r"top.weights.h5 holds no weights of mobilenet-v2 without its top"):
         start_from(build("mobilenet-v2", 32, 2, 0.0, 0.0, 0.0), "mobilenet-v2", str(tmp_path / "top.weights.h5"), freeze=True)
-    with pytest.raises(UserError, match=r"ingest\.size 16"):
+    with pytest.raises(UserError, match=r"ingest\.image_size 16"):
         build("vgg16", 16, 2, 0.0, 0.0, 0.0)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))

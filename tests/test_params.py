@@ -56,7 +56,7 @@ def test_ensembles_of_two_seeds_share_no_member_seed():
         ({"seed": -1}, "seed is -1"),
         ({"seed": None}, "seed is None"),
         ({"data__source": ""}, "data.source is ''"),
-        ({"ingest__size": 8}, "ingest.size is 8"),
+        ({"ingest__image_size": 8}, "ingest.image_size is 8"),
         ({"split__folds": 1}, "split.folds is 1"),
         ({"bootstrap__fraction": 0}, "bootstrap.fraction is 0"),
         ({"train__epochs": "many"}, "train.epochs is 'many'"),

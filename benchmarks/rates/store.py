@@ -95,7 +95,7 @@ def measure(add: Callable[..., None]) -> dict[str, float]:
 
 def store_with(compression: str) -> None:
     Path("images").mkdir(exist_ok=True)
-    wanted = {"data.source": "images", "ingest.size": SIDE, "ingest.crop": "false", "ingest.compression": compression}
+    wanted = {"data.source": "images", "ingest.image_size": SIDE, "ingest.crop": "false", "ingest.compression": compression}
     compose(Path.cwd(), wanted)
 
 

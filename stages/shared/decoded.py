@@ -61,9 +61,9 @@ class Decoded:
 
     def __init__(self, settings: Ingest, folder: Path = FOLDER):
         self.folder = folder
-        self._compression, self._shape = settings.compression, (settings.size, settings.size, 1)
+        self._compression, self._shape = settings.compression, (settings.image_size, settings.image_size, 1)
         modules = b"".join(Path(module.__file__).read_bytes() for module in (images, shards))
-        told = f"{settings.size} {settings.crop} {settings.compression} Pillow {PIL.__version__} {h5py.version.info}"
+        told = f"{settings.image_size} {settings.crop} {settings.compression} Pillow {PIL.__version__} {h5py.version.info}"
         self._fingerprint = hashlib.sha256(modules + told.encode()).hexdigest()
         self._shards: dict[str, list[str]] = {}  # by name: hashes of the pixels of their images
         self._files: dict[str, Facts] = {}  # by identity

@@ -81,7 +81,7 @@ def application_base(name: str, size: int, weights: str | None) -> keras.Model:
     try:
         return getattr(module, network)(include_top=False, weights=weights, input_shape=(size, size, 3), name="base")
     except ValueError as error:
-        raise UserError(f"network.name {name} with ingest.size {size}: {error}") from None
+        raise UserError(f"network.name {name} with ingest.image_size {size}: {error}") from None
 
 
 def start_from(model: keras.Model, name: str, weights: str, freeze: bool) -> None:

@@ -56,7 +56,7 @@ class Phantom(Section):
 class Ingest(Section):
     compression: Literal["none", "gzip"] = Field(description="of the stored images: gzip takes less room and more time to read")
     crop: bool = Field(description="cut each picture to the head before it is resized")
-    size: Annotated[int, Field(ge=16, le=1024)] = Field(description="height and width of a stored image, pixels")
+    image_size: Annotated[int, Field(ge=16, le=1024)] = Field(description="height and width of a stored image, pixels")
     strict: bool = Field(description="a file that can't be used is an error; else it is left out and told")
 
 
