@@ -49,12 +49,14 @@ audit: $(ENV)/ready
 	$(ENV)/audit/bin/pip install --quiet pip-audit
 	$(ENV)/audit/bin/pip-audit --no-deps --disable-pip --requirement $(LOCKED)
 
+# DVC starts stages as `python`, which .venv/bin/dvc must find where the environment is not activated.
 $(ENV)/ready: requirements.txt $(wildcard environment/*)
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: TensorFlow needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.13")'
 	$(PYTHON) -m venv $(ENV)
 	$(INSTALL) requirements.txt
 	python -c 'import pathlib, vl_convert; pathlib.Path("$(ENV)/vega.js").write_text(vl_convert.javascript_bundle(), "utf-8")'
 	cp environment/dvc_safeguards.* $$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	printf '%s\n' '#!/bin/sh' 'PATH="$$(dirname "$$(readlink -f "$$0")"):$$PATH"' 'export PATH' 'exec python -P -m dvc "$$@"' >$(ENV)/bin/dvc
 	touch $@
 
 $(ENV)/ready-dev: $(ENV)/ready requirements-dev.txt requirements-cluster.txt app/requirements.txt

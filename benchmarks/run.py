@@ -253,9 +253,10 @@ def compose(project: Path, wanted: dict) -> None:
 
 def cpu_alone(project: Path, member: str) -> float:
     """CPU seconds of a member's training with the machine to itself; without the import of TensorFlow, which members share."""
-    code = "import sys, time; from pathlib import Path; from stages.shared.training import train_member\n"
-    code += "start = time.process_time(); train_member(sys.argv[1], Path(sys.argv[2])); print(time.process_time() - start)"
-    return float(python(project, "-c", code, member, tempfile.mkdtemp(dir=project)).splitlines()[-1])
+    code = "import shutil, time; from stages.shared.scratch import scratch; from stages.shared.training import train_member\n"
+    code += f"folder, start = scratch({member!r}), time.process_time(); train_member({member!r}, folder)\n"
+    code += "print(time.process_time() - start); shutil.rmtree(folder)"
+    return float(python(project, "-c", code).splitlines()[-1])
 
 
 def dvc(project: Path, *arguments: str) -> str:

@@ -11,7 +11,7 @@ import sys
 
 from stages.shared.errors import UserError
 from stages.shared.running import run_stage
-from stages.shared.scratch import is_trained, put_in_place, scratch
+from stages.shared.scratch import is_trained, outdated, put_in_place, scratch
 
 
 def main() -> None:
@@ -21,7 +21,12 @@ def main() -> None:
     folder = scratch(name)
     if is_trained(folder):
         print(f"{name} was trained beside the others")
+    elif names := outdated():
+        raise UserError(
+            f"an input changed after fan-out trained {', '.join(names)}; run `dvc repro` again, which trains members in parallel"
+        )
     else:
+        print(f"{name} is trained alone: fan-out has not trained it", flush=True)
         from stages.shared.training import train_member  # TensorFlow takes seconds to import
 
         train_member(name, folder)

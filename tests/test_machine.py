@@ -1,8 +1,12 @@
 """How many members train at a time, and on which GPUs, is decided from what the machine has."""
 
+import os
+import re
+
 import pytest
 
-from stages.shared.machine import MEMBER_MEMORY, free_memory, gpu_slots, number_of_jobs, usable_cores, visible_gpus
+from stages.shared import machine
+from stages.shared.machine import MEMBER_MEMORY, free_memory, gpu_slots, listed_gpus, number_of_jobs, usable_cores, visible_gpus
 
 
 @pytest.mark.parametrize(
@@ -58,8 +62,28 @@ def test_gpus_limit_the_members_at_a_time_and_cores_do_not():
     assert (jobs.number, jobs.limit) == (4, "GPUs")
 
 
-def test_gpus_are_those_that_the_user_lets_be_seen(monkeypatch):
+def test_visible_gpus_are_those_that_tensorflow_can_use(monkeypatch, capsys):
+    monkeypatch.setattr(machine, "tensorflow_gpus", lambda names: len({*names.split(",")} & {"2", "3", "7"}))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert visible_gpus() == ["2", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert visible_gpus() == []
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,4,7")
+    assert visible_gpus() == ["2", "7"]
+    assert "TensorFlow can use 2 of 3 GPU(s) here" in capsys.readouterr().out
+
+
+def test_driver_without_tensorflows_libraries_is_reported(monkeypatch, tmp_path, capsys):
+    """A real question to TensorFlow: the driver lists two GPUs, of which it finds none."""
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho 0\necho 1\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert listed_gpus() == ["0", "1"]
+    assert visible_gpus() == []
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("TensorFlow can use 0 of 2 GPU(s) here")
+    assert re.search(r"pip install 'tensorflow\[and-cuda\]==2\.[0-9.]+'", lines[0])

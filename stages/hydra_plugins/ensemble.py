@@ -4,16 +4,23 @@ A mistake ends the command with one line before DVC has changed anything. It lea
 wrap any other error in several lines of its own.
 """
 
+import argparse
+import difflib
+import json
+import os
 import sys
 from pathlib import Path
 
+import psutil
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))
 
 from stages.shared.errors import UserError
-from stages.shared.params import Inputs, check, derive_ensemble
+from stages.shared.inputs import first_difference
+from stages.shared.params import PATH, Inputs, check, derive_ensemble, read_params
 
 
 def ensemble(_root_: DictConfig) -> DictConfig:
@@ -41,4 +48,66 @@ def check_weights(file: str) -> None:
         raise UserError(f"network.weights: {file!r} is not there; expected none, imagenet or the path of a weights file")
 
 
+def check_before_composition() -> None:
+    """Check what Hydra would report in lines of its own, or not at all."""
+    try:
+        check_no_other_command()
+        params = read_params(ROOT / PATH)
+        check_numbers(params)
+        for text in overrides(sys.argv):
+            check_override(text, params)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def check_no_other_command() -> None:
+    """Refuse to change params.yaml under a stage that is running in this workspace."""
+    try:
+        locks = json.loads((ROOT / ".dvc/tmp/rwlock").read_bytes())
+        writers, readers = locks.get("write", {}).values(), locks.get("read", {}).values()
+        holders = {holder["pid"]: holder["cmd"] for holder in [*writers, *(holder for group in readers for holder in group)]}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        return  # missing or damaged: DVC reports it
+    for pid, command in holders.items():
+        if pid != os.getpid() and psutil.pid_exists(pid):
+            raise UserError(
+                f"another command is running in this workspace (PID {pid}: {command}); params.yaml is left as it is:"
+                " wait until it has ended"
+            )
+
+
+def check_numbers(params: dict) -> None:
+    """Refuse a number that `dvc repro` and `dvc exp run` would read differently, such as 010."""
+    composed = OmegaConf.to_container(OmegaConf.load(ROOT / PATH))
+    if composed != params:
+        name = first_difference("", params, composed).removeprefix(".")
+        raise UserError(
+            f"{PATH}: {name} has two meanings in YAML; expected text in quotes, or a decimal number such as 10 or 0.5"
+        )
+
+
+def overrides(arguments: list[str]) -> list[str]:
+    """The overrides of params.yaml on DVC's command line."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-S", "--set-param", action="append", default=[])
+    known, _ = parser.parse_known_args(arguments)
+    return [text.removeprefix(f"{PATH}:") for text in known.set_param]
+
+
+def check_override(text: str, params: dict) -> None:
+    """Refuse an override of a derived parameter, or of one that params.yaml lacks."""
+    override = OverridesParser.create().parse_override(text)
+    names = override.key_or_group.split(".")
+    if names[0] == "ensemble":
+        raise UserError(f"{text}: `ensemble` is derived; set recipes, seed, members or network.weights instead")
+    block = {} if override.is_add() or override.is_force_add() else params
+    for place, name in enumerate(names if block else []):
+        if not isinstance(block, dict) or name not in block:
+            near = difflib.get_close_matches(name, block, n=1) if isinstance(block, dict) else []
+            hint = f"; did you mean {'.'.join([*names[:place], *near])}?" if near else ""
+            raise UserError(f"{PATH}: {'.'.join(names[: place + 1])} is unknown{hint}")
+        block = block[name]
+
+
+check_before_composition()
 OmegaConf.register_new_resolver("ensemble", ensemble, replace=True)

@@ -2,13 +2,16 @@
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 
 MEMBER_MEMORY = 2**30  # bytes that a member's process needs at most with a network of the project's own, at 128 pixels
 APPLICATION_MEMORY = 2**32  # and with one of Keras Applications
+DRIVER_TIMEOUT_S = 300
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -54,16 +57,46 @@ def gpu_slots(gpus: list[str], replicas: int, members_per_gpu: int) -> list[str]
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, by their names in CUDA_VISIBLE_DEVICES; TensorFlow is not asked, since it is slow."""
+    """List the GPUs that TensorFlow can use here, by their names in CUDA_VISIBLE_DEVICES.
+
+    It is asked only where there may be some, since its import takes seconds. Prints a line where it can't use what the
+    driver has.
+    """
+    listed = listed_gpus()
+    count = tensorflow_gpus(",".join(listed)) if listed else 0
+    if count == len(listed):
+        return listed
+    usable = [name for name in listed if tensorflow_gpus(name)] if count else []
+    print(
+        f"TensorFlow can use {len(usable)} of {len(listed)} GPU(s) here; to use all, install its CUDA libraries:"
+        f" pip install 'tensorflow[and-cuda]=={version('tensorflow')}'",
+        flush=True,
+    )
+    return usable
+
+
+def listed_gpus() -> list[str]:
+    """List the GPUs that CUDA_VISIBLE_DEVICES names or, where it is not set, those of the driver."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         names = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
         return [name.strip() for name in names if name.strip() not in ("", "-1")]
     try:
         command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=DRIVER_TIMEOUT_S)
+    except OSError:
+        return []
+    except subprocess.TimeoutExpired:
+        print(f"nvidia-smi has not answered for {DRIVER_TIMEOUT_S} s; members train on the CPU", flush=True)
         return []
     return answer.stdout.split() if answer.returncode == 0 else []
+
+
+def tensorflow_gpus(names: str) -> int:
+    """Count the GPUs that TensorFlow finds, in a process of its own, among these values of CUDA_VISIBLE_DEVICES."""
+    code = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": names}
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    return int(answer.stdout.split()[-1]) if answer.returncode == 0 else 0
 
 
 def number_of_jobs(

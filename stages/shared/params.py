@@ -4,6 +4,7 @@
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
 
@@ -14,6 +15,7 @@ from stages.shared.errors import UserError
 
 PATH = Path("params.yaml")
 NO_WEIGHTS_FILE = "data/weights/README.md"
+UNHASHED_KEYS = ("size", "nfiles")  # DVC's run cache takes runs that differ in keys of these names for one
 Model = TypeVar("Model", bound="Section")
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -243,6 +245,13 @@ class Inputs(Section):
     export: Export
     explain: Explain
 
+    @model_validator(mode="after")
+    def _recipes_are_hashed(self):
+        for name in self.recipes:
+            if name in UNHASHED_KEYS:
+                raise ValueError(f"recipes.{name}: expected another name, since DVC's run cache passes over keys named {name!r}")
+        return self
+
 
 class Params(Inputs):
     """The whole of params.yaml."""
@@ -250,6 +259,53 @@ class Params(Inputs):
     ensemble: dict[str, Member] = Field(
         description="derived from `members`, `recipes`, `seed` and `network.weights` by `dvc exp run`; not to be edited"
     )
+
+
+REPLACED_TAGS = [f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")]
+
+
+class Loader(yaml.SafeLoader):
+    """Reads numbers as DVC does, by YAML 1.2: PyYAML takes 2e-3 for text, and 010 for 8.
+
+    Booleans stay those of YAML 1.1 (yes, no, on, off), as `dvc exp run` reads them; dates are text.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012, as PyYAML declares it
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in REPLACED_TAGS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        digits = node.value.replace("_", "")
+        return int(digits, 0 if re.match("[-+]?0[box]", digits) else 10)
+
+
+INTEGER = re.compile("[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)$")
+FLOAT = re.compile(
+    r"[-+]?(?:(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))$|\.(?:nan|NaN|NAN)$"
+)
+Loader.add_implicit_resolver("tag:yaml.org,2002:int", INTEGER, list("-+0123456789"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_integer)
+
+
+def read_params(path: Path = PATH) -> dict:
+    """Read params.yaml, unchecked.
+
+    Raises
+    ------
+    UserError
+        If it is missing, is no YAML, or is no mapping.
+    """
+    try:
+        content = yaml.load(path.read_text("utf-8"), Loader)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run this from the project's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {type(content).__name__}; expected a mapping of parameters")
+    return content
 
 
 def load_params() -> Params:
@@ -261,21 +317,15 @@ def load_params() -> Params:
         If a parameter is missing, unknown, of a wrong type or out of range, or if the `ensemble` block does not fit the
         others because params.yaml was edited by hand and `dvc repro` does not compose it.
     """
-    try:
-        content = yaml.safe_load(PATH.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{PATH} is missing; run this from the project's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{PATH} is not valid YAML: {error}") from None
-    params = check(content, Params)
+    params = check(read_params(), Params)
     expected = derive_ensemble(params)
     if {key: member.model_dump() for key, member in params.ensemble.items()} != expected:
         raise UserError(
             f"{PATH}: the derived block `ensemble` ({len(params.ensemble)} members) does not fit members: {params.members},"
             " recipes, seed and network.weights, as happens when they are edited by hand; run `dvc exp run` once, which derives"
-            " it anew"
+            " it again"
         )
-    return params
+    return params.model_copy(update={"ensemble": {name: params.ensemble[name] for name in expected}})  # DVC heeds no order
 
 
 def check(content: object, model: type[Model]) -> Model:
@@ -287,6 +337,7 @@ def check(content: object, model: type[Model]) -> Model:
         Naming the first parameters that are wrong, what they are, and what was expected.
     """
     try:
+        _check_keys(content, "")
         return model.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{PATH}: " + "; ".join(_tell(problem, model) for problem in error.errors()[:5])) from None
@@ -320,11 +371,26 @@ def member_seed(seed: int, index: int) -> int:
     return 1000 * seed + index
 
 
+def _check_keys(content: object, prefix: str) -> None:
+    """Refuse a key that YAML takes for something else than text."""
+    for key, value in content.items() if isinstance(content, dict) else []:
+        if isinstance(key, bool):
+            words = "yes, on and true" if key else "no, off and false"
+            quoted = "'yes'" if key else "'no'"
+            raise UserError(
+                f"{PATH}: {prefix}{str(key).lower()} is a boolean, as YAML reads {words} without quotes; expected a name:"
+                f" quote it, such as {quoted}:"
+            )
+        if not isinstance(key, str):
+            raise UserError(f"{PATH}: {prefix}{key} is not text; expected a name: quote it, as '{key}':")
+        _check_keys(value, f"{prefix}{key}.")
+
+
 def _tell(problem: dict, model: type[Section]) -> str:
     """One of pydantic's problems in one sentence."""
     where = [str(part) for part in problem["loc"] if not str(part).startswith(("literal", "constrained", "function"))]
     where = [part if part.isprintable() else repr(part) for part in where]
-    where = [part for part in where if part not in ("int", "float", "none")]
+    where = [part for part in where if part not in ("int", "float", "none", "[key]")]
     name = ".".join(where) or "the file"
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(where[-1], _keys_at(model, where[:-1]), n=1)

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from stages.shared.errors import UserError
+from stages.shared.inputs import Inputs
 
 TIMINGS = Path(".dvc/tmp/timings.jsonl")  # not tracked, and no stage reads it
 Watched = list[tuple[int, float]]  # processes, as (pid, start time)
@@ -21,10 +22,25 @@ Watched = list[tuple[int, float]]  # processes, as (pid, start time)
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's `main`, and exit with status 1 and one line on standard error if it raises `UserError`.
 
-    The stage ends by itself when the DVC process that started it is gone (killed, say): nothing would use its work.
+    It also exits so if an input of the stage changed meanwhile, since DVC would record it as if the stage had read it. The
+    stage ends by itself when the DVC process that started it is gone (killed, say): nothing would use its work.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    _run(main, os.environ.get("DVC_STAGE", sys.modules["__main__"].__spec__.name), _parents())
+    stage = os.environ.get("DVC_STAGE")
+
+    def checked() -> None:
+        if not stage:  # typed by hand: nothing is recorded
+            main()
+            return
+        inputs = Inputs(stage)
+        try:
+            main()
+        except UserError:
+            inputs.check()
+            raise
+        inputs.check()
+
+    _run(checked, stage or sys.modules["__main__"].__spec__.name, _parents())
 
 
 def run_part(main: Callable[[], None], name: str, log: Path, watched: Watched) -> None:

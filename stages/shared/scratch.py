@@ -6,10 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
-import yaml
-
 from stages.shared.errors import UserError
 from stages.shared.files import write_bytes
+from stages.shared.inputs import dependencies
+from stages.shared.params import read_params
 
 MODELS = Path("models/members")
 METRICS = Path("metrics/members")
@@ -26,22 +26,26 @@ def scratch(name: str) -> Path:
     UserError
         If there is no such member, or a dependency is missing.
     """
-    stage, params = _read("dvc.yaml")["stages"]["train"]["do"], _read("params.yaml")
-    if name not in params.get("ensemble", {}):
-        raise UserError(f"no member {name!r} in params.yaml; expected one of {', '.join(params.get('ensemble', {}))}")
-    member = params["ensemble"][name]
-    paths = (dep.replace("${key}", name).replace("${item.weights_file}", member["weights_file"]) for dep in stage["deps"])
-    inputs = {path: _hash(Path(path)) for path in paths}
-    for key in (param.replace("${key}", name) for param in stage["params"]):
-        section, _, of_member = key.partition(".")
-        inputs[key] = params[section][of_member] if of_member else params[section]
+    params = read_params()
+    members = params.get("ensemble") or {}
+    if name not in members:
+        raise UserError(f"no member {name!r} in params.yaml; expected one of {', '.join(members)}")
+    paths, values = dependencies(f"train@{name}", params)
+    inputs = {str(path): _hash(path) for path in paths} | values
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     return SCRATCH / f"{name}-{digest[:32]}"
 
 
 def is_trained(folder: Path) -> bool:
-    """Whether the training in this scratch folder came to its end: metrics are written last."""
-    return (folder / "metrics.json").is_file()
+    """Whether the training for this scratch folder has ended."""
+    return folder.is_dir()
+
+
+def outdated() -> list[str]:
+    """The members of which a scratch folder holds a training that is of other inputs than today's."""
+    trained = {path: path.name.rpartition("-")[0] for path in sorted(SCRATCH.glob("*")) if path.suffix != ".part"}
+    members = read_params().get("ensemble") or {}
+    return [name for path, name in trained.items() if name not in members or scratch(name) != path]
 
 
 def put_in_place(folder: Path, name: str) -> None:
@@ -49,12 +53,7 @@ def put_in_place(folder: Path, name: str) -> None:
     write_bytes(METRICS / f"{name}.json", (folder / "metrics.json").read_bytes())
     shutil.rmtree(MODELS / name, ignore_errors=True)
     shutil.copytree(folder, MODELS / name, ignore=shutil.ignore_patterns("metrics.json"))
-    shutil.rmtree(folder)
-
-
-@functools.cache
-def _read(path: str) -> dict:
-    return yaml.safe_load(Path(path).read_text("utf-8"))
+    shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.part")))  # half of it is no trained member
 
 
 @functools.cache

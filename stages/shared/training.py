@@ -2,6 +2,7 @@
 
 import stages.shared.start_tensorflow  # noqa: F401, isort: skip
 
+import shutil
 from pathlib import Path
 
 import keras
@@ -11,13 +12,15 @@ from stages.shared.batches import PREDICTED_AT_ONCE, training_batches, validatio
 from stages.shared.devices import set_up
 from stages.shared.errors import UserError
 from stages.shared.files import write_bytes, write_json
+from stages.shared.inputs import Inputs
 from stages.shared.members import write_predictions
 from stages.shared.metrics import log_loss
 from stages.shared.models import save_model
 from stages.shared.networks import averaged, build, start_from, training_normalization
-from stages.shared.params import Member, Train, load_params
+from stages.shared.params import Member, Params, Train, load_params
 from stages.shared.progress import epoch_line
 from stages.shared.rad import RadReader, read_metadata, read_sample, read_split
+from stages.shared.scratch import scratch
 
 WARM_UP_EPOCHS = 3
 COLUMNS = {  # of history.csv, and Keras's names of them
@@ -30,21 +33,34 @@ COLUMNS = {  # of history.csv, and Keras's names of them
 
 
 def train_member(name: str, folder: Path) -> None:
-    """Train a member and write what it gave.
+    """Train a member into its scratch folder, which is there only once the training has ended and is of its inputs.
 
     Parameters
     ----------
     name : str
         Such as "member-00", a key of the parameter `ensemble`.
     folder : Path
-        Where `model.keras`, `history.csv`, class probabilities (`out_of_bag.csv`, `test.csv`) and `metrics.json` are written.
+        As `scratch` names it. `model.keras`, `history.csv`, class probabilities (`out_of_bag.csv`, `test.csv`) and
+        `metrics.json` are written there.
 
     Raises
     ------
     UserError
-        If an input is missing or wrong, or if the training diverged.
+        If an input is missing or wrong, if one has changed since the folder was named or while the member trains, or if the
+        training diverges.
     """
-    params = load_params()
+    inputs, params = Inputs(f"train@{name}"), load_params()
+    if scratch(name) != folder:  # later edits of parameters do not matter: those that were read name the folder
+        raise UserError(f"an input of {name} changed before it was trained; run `dvc repro` again")
+    unfinished = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    fit_and_write(name, params, unfinished)
+    inputs.check_files()
+    unfinished.rename(folder)
+
+
+def fit_and_write(name: str, params: Params, folder: Path) -> None:
+    """Train a member and write its model, history, predictions and metrics into a folder."""
     member, classes = params.ensemble[name], read_metadata()["classes"]
 
     devices = set_up(params.train.threads, member.seed, params.train.precision, params.train.replicas)

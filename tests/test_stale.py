@@ -1,0 +1,291 @@
+"""DVC takes no two different runs for one, and records no run whose inputs changed meanwhile."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dvc.stage.cache
+import pytest
+import yaml
+from conftest import Project, ran
+
+from stages.shared.errors import UserError
+from stages.shared.params import UNHASHED_KEYS, Inputs, Params, check, derive_ensemble, load_params, read_params
+
+ROOT = Path(__file__).parents[1]
+STAGES = {
+    **yaml.safe_load((ROOT / "data/dvc.yaml").read_text())["stages"],
+    **yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"],
+}
+
+
+def unhashed_keys() -> set[str]:
+    """The keys that DVC leaves out of its run-cache key, as DVC itself names them."""
+    excluded = []
+    original = dvc.stage.cache.dict_sha256
+    dvc.stage.cache.dict_sha256 = lambda content, exclude=(): excluded.extend(exclude)
+    try:
+        dvc.stage.cache._get_cache_hash({})
+    finally:
+        dvc.stage.cache.dict_sha256 = original
+    return set(excluded)
+
+
+def keys(content: object) -> set[str]:
+    if isinstance(content, dict):
+        return set(content).union(*map(keys, content.values()))
+    return set().union(*map(keys, content)) if isinstance(content, list) else set()
+
+
+def leaves(content: dict, prefix: str = "") -> dict[str, object]:
+    found = {}
+    for key, value in content.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def with_value(content: dict, name: str, value: object) -> dict:
+    changed = json.loads(json.dumps(content))
+    *sections, last = name.split(".")
+    block = changed
+    for section in sections:
+        block = block[section]
+    block[last] = value
+    return changed
+
+
+def test_no_parameter_has_a_name_that_dvc_leaves_out():
+    names = unhashed_keys()
+    assert names == set(UNHASHED_KEYS)
+    for file in ("params.yaml", "dvc.yaml", "data/dvc.yaml"):
+        assert not keys(yaml.safe_load((ROOT / file).read_text())) & names
+    for model in [Params, *Params.model_fields.values()]:
+        fields = getattr(getattr(model, "annotation", model), "model_fields", {})
+        assert not set(fields) & names
+
+
+@pytest.mark.parametrize("name", sorted(unhashed_keys()))
+def test_a_recipe_of_a_name_that_dvc_leaves_out_is_refused(name):
+    params = read_params(ROOT / "params.yaml")
+    params["recipes"] = {name: params["recipes"]["base"]}
+    params.pop("ensemble")
+    with pytest.raises(UserError, match=f"recipes.{name}: expected another name"):
+        check(params, Inputs)
+
+
+def test_values_that_dvc_takes_for_equal_are_one_value_or_refused():
+    """DVC compares parameters as Python does, where 1, 1.0 and true are equal, and heeds no order of keys."""
+    params = read_params(ROOT / "params.yaml")
+    params.pop("ensemble")
+    before = check(params, Inputs)
+    compared = 0
+    for name, value in leaves(params).items():
+        for other in (True, False, int, float):
+            equal = other if isinstance(other, bool) else other(value) if isinstance(value, int | float) else None
+            if equal is None or equal != value or type(equal) is type(value):
+                continue
+            compared += 1
+            try:
+                after = check(with_value(params, name, equal), Inputs)
+            except UserError:
+                continue
+            assert repr(after.model_dump()) == repr(before.model_dump()), name
+    assert compared > 30
+
+
+def test_order_of_keys_changes_nothing(tmp_path, monkeypatch):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    orders = []
+    for order in (list, lambda block: list(reversed(block))):
+        params["ensemble"] = {name: params["ensemble"][name] for name in order(sorted(params["ensemble"]))}
+        Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        orders.append(list(load_params().ensemble))
+    assert orders[0] == orders[1] == sorted(orders[0])
+
+
+def test_order_of_recipes_is_in_the_members_parameters():
+    params = read_params(ROOT / "params.yaml")
+    params.pop("ensemble")
+    swapped = {**params, "recipes": dict(reversed(params["recipes"].items()))}
+    assert derive_ensemble(check(params, Inputs)) != derive_ensemble(check(swapped, Inputs))
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "phantom"])
+def test_stage_declares_the_parameters_that_it_reads(stage):
+    """What it does not declare in dvc.yaml could change without the stage running again."""
+    declared = STAGES[stage].get("do", STAGES[stage]).get("params", [])
+    declared = [name.replace("ensemble.${key}", "ensemble") for name in declared]
+    text = (ROOT / f"stages/{stage.replace('-', '_')}.py").read_text()
+    if stage == "train":
+        text += (ROOT / "stages/shared/training.py").read_text()
+    names = set(re.findall(rf"\bparams\.((?:{'|'.join(Params.model_fields)})(?:\.[a-z_]+)?)", text))
+    names -= {"fan_out.engine"}  # where members train decides no result
+    assert names
+    for name in names:
+        assert name in declared or name.partition(".")[0] in declared, f"{stage} reads {name}"
+
+
+def test_another_image_size_gives_another_store_and_comes_back_from_the_cache(done):
+    """`size`, as the parameter was called once, is not in the key of DVC's run cache: sizes 32, 48 and 32 gave one store."""
+    first = done.read("dvc.lock")
+    assert ran(done.experiment("split", **{"ingest.image_size": 48}))[0] == "ingest"
+    metadata = done.run("python", "-c", "from stages.shared.rad import RadReader; print(RadReader().shape)")
+    assert metadata.splitlines()[-1].endswith("48, 48, 1)")
+    assert "Stage 'ingest' is cached" in done.experiment("split", **{"ingest.image_size": 32})
+    assert yaml.safe_load(done.read("dvc.lock"))["stages"]["ingest"] == yaml.safe_load(first)["stages"]["ingest"]
+
+
+def meddle(project: Project, stage: str, change: str) -> None:
+    """Let a stage's command end with a change of an input, as if somebody made it while the stage ran."""
+    script = f"import {stage}\nfrom stages.shared.running import run_stage\n"
+    script += f"def main():\n    {stage}.main()\n    {change}\nrun_stage(main)\n"
+    (project.path / "meddle.py").write_text(script)
+    text = project.read("dvc.yaml")
+    (project.path / "dvc.yaml").write_text(text.replace(f"cmd: python -m {stage}\n", "cmd: python -m meddle\n"))
+    assert "python -m meddle" in project.read("dvc.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "reported"),
+    [
+        (
+            "import shutil; shutil.copy('data/raw/yes/a.png', 'data/raw/yes/b.png')",
+            "'data/raw/yes/b.png' changed while ingest ran",
+        ),
+        ("import os; os.remove('data/raw/yes/a.png')", "'data/raw/yes/a.png' changed while ingest ran"),
+        ("import os; os.utime('data/raw/no/a.png')", "'data/raw/no/a.png' changed while ingest ran"),
+        (
+            "import pathlib; p = pathlib.Path('params.yaml'); p.write_text(p.read_text().replace('crop: true', 'crop: false'))",
+            "params.yaml: ingest.crop changed while ingest ran",
+        ),
+        ("import pathlib; pathlib.Path('params.yaml').write_text('a: [')", "params.yaml changed while ingest ran"),
+    ],
+)
+def test_an_input_that_changes_while_a_stage_runs_is_reported_and_nothing_is_recorded(fresh, change, reported):
+    for number, name in enumerate(("no", "yes")):
+        (fresh.path / "data/raw" / name).mkdir(parents=True)
+        for index, file in enumerate("acd"):
+            source = "import sys, numpy; from PIL import Image; Image.fromarray(numpy.random.default_rng([int(sys.argv[1]), 7])"
+            source += ".integers(0, 256, (40, 40), 'u1')).save(sys.argv[2])"
+            fresh.run("python", "-c", source, str(10 * number + index), f"data/raw/{name}/{file}.png")
+    fresh.edit(data__source="data/raw")
+    before = yaml.safe_load(fresh.read("dvc.lock"))["stages"]["ingest"]
+    meddle(fresh, "stages.ingest", change)
+    output = fresh.run("dvc", "repro", "ingest", ok=False)
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert reported in errors[0]
+    assert "run `dvc repro` again" in errors[0]
+    assert "Traceback" not in output
+    assert yaml.safe_load(fresh.read("dvc.lock"))["stages"]["ingest"] == before
+
+
+def test_other_files_and_parameters_may_change_while_a_stage_runs(done):
+    change = "import pathlib; p = pathlib.Path('params.yaml'); p.write_text(p.read_text().replace('jobs: auto', 'jobs: 1'));"
+    change += " pathlib.Path('README.md').write_text('changed'); pathlib.Path('data/phantom/.DS_Store').write_text('x')"
+    meddle(done, "stages.ingest", change)
+    done.run("dvc", "repro", "ingest")
+    assert "jobs: 1" in done.read("params.yaml")
+
+
+def test_an_edit_while_members_train_ends_fan_out_and_the_next_run_trains_in_parallel(done):
+    done.edit(train__label_smoothing=0.1)
+    edit = "import pathlib; p = pathlib.Path('params.yaml');"
+    edit += " p.write_text(p.read_text().replace('label_smoothing: 0.1', 'label_smoothing: 0.2'))"
+    meddle(done, "stages.fan_out", edit)
+    output = done.run("dvc", "repro", "evaluate", ok=False)
+    assert [line for line in output.splitlines() if line.startswith("error: ")] == [
+        "error: params.yaml: train.label_smoothing changed while fan-out ran; nothing is recorded: run `dvc repro` again"
+    ]
+    assert not [stage for stage in ran(output) if stage.startswith("train@")]
+    done.run("git", "checkout", "dvc.yaml")
+    again = done.run("dvc", "repro", "evaluate")
+    assert "3 of 3 members to train" in again
+    assert again.count("was trained beside the others") == 3
+    assert "up to date" in done.run("dvc", "status", "evaluate")
+
+
+def test_an_edit_between_fan_out_and_a_member_is_reported_before_anything_trains_alone(done):
+    done.edit(train__label_smoothing=0.1)
+    done.run("dvc", "repro", "fan-out")
+    done.edit(train__label_smoothing=0.2)
+    output = done.run("dvc", "repro", "--single-item", "train@member-01", ok=False)
+    assert "an input changed after fan-out trained member-00, member-01, member-02; run `dvc repro` again" in output
+    assert "3 of 3 members to train" in done.run("dvc", "repro", "fan-out")
+
+
+def test_a_member_is_not_trained_into_a_folder_of_other_parameters(done):
+    """Parameters that change after the folder was named and before the member reads them must not end in that folder."""
+    done.edit(train__label_smoothing=0.1)
+    code = "from stages.shared.scratch import scratch; print(scratch('member-00'))"
+    folder = done.run("python", "-c", code).splitlines()[-1]
+    done.edit(train__label_smoothing=0.2)
+    code = "import sys; from pathlib import Path; from stages.shared.training import train_member\n"
+    code += "from stages.shared.errors import UserError\n"
+    code += "try: train_member('member-00', Path(sys.argv[1]))\nexcept UserError as error: print(error)"
+    assert "an input of member-00 changed before it was trained" in done.run("python", "-c", code, folder)
+    assert not (done.path / folder).exists()
+
+
+def test_a_second_experiment_in_the_workspace_leaves_params_of_the_first(done):
+    """DVC refuses it only after it has written params.yaml."""
+    wait = "import time, pathlib; pathlib.Path('started').touch()\n"
+    wait += "    while not pathlib.Path('go').exists(): time.sleep(0.1)"
+    meddle(done, "stages.split", wait)
+    done.run("git", "add", "-A")
+    first = done.start("dvc", "exp", "run", "split", "-S", "split.fold=1")
+    while not (done.path / "started").exists():
+        assert first.poll() is None
+        time.sleep(0.1)
+    before = done.read("params.yaml")
+    output = done.run("dvc", "exp", "run", "split", "-S", "split.fold=2", ok=False)
+    (done.path / "go").touch()
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "another command is running in this workspace" in errors[0]
+    assert done.read("params.yaml") == before
+    assert first.wait() == 0
+    assert yaml.safe_load(done.read("dvc.lock"))["stages"]["split"]["params"]["params.yaml"]["split"]["fold"] == 1
+
+
+def test_environment_of_tensorflow_and_keras_changes_no_byte(done, tmp_path):
+    """DVC does not know of them."""
+    (tmp_path / "keras").mkdir()
+    settings = {"floatx": "float64", "image_data_format": "channels_first", "backend": "jax", "epsilon": 0.1}
+    (tmp_path / "keras/keras.json").write_text(json.dumps(settings))
+    (done.path / "matplotlibrc").write_text("savefig.dpi: 50\nfont.size: 20\naxes.grid: True\n")
+    variables = {
+        "KERAS_HOME": tmp_path / "keras",
+        "KERAS_BACKEND": "jax",
+        "TF_ENABLE_ONEDNN_OPTS": 0,
+        "TF_USE_LEGACY_KERAS": 1,
+        "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
+        "DNNL_MAX_CPU_ISA": "SSE41",
+        "MPLBACKEND": "svg",
+        "OMP_NUM_THREADS": 1,
+        "PYTHONHASHSEED": 3,
+        "LC_ALL": "C",
+    }
+    before = done.read("dvc.lock")
+    shutil.rmtree(done.path / ".dvc/cache/runs")
+    (done.path / "data/fan-out.json").unlink()
+    environment = [f"{name}={value}" for name, value in variables.items()]
+    output = done.run("env", *environment, "dvc", "repro", "--force", "--downstream", "train@member-00")
+    assert {"train@member-00", "evaluate", "export", "explain", "report"} <= set(ran(output))
+    assert done.read("dvc.lock") == before
+
+
+def test_stages_start_without_activation(fresh):
+    """`.venv/bin/dvc repro`, as editors and schedulers start it: no `python` of the environment is on the path."""
+    dvc_script = shutil.which("dvc", path=Path(sys.executable).parent)
+    environment = {**fresh.environment, "PATH": "/usr/bin:/bin"}
+    result = subprocess.run(
+        [dvc_script, "repro", "split"], cwd=fresh.path, env=environment, text=True, capture_output=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "ingest" in ran(result.stdout)
