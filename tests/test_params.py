@@ -1,18 +1,20 @@
 """params.yaml: its checks, the derived block, and the page that documents it."""
 
 import copy
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
 from conftest import ROOT
+from dvc.utils.serialize import load_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from docs.make_parameters import markdown_table
 from stages.shared.errors import UserError
 from stages.shared.networks import APPLICATIONS, NETWORKS
-from stages.shared.params import Application, Own, Params, check, derive_ensemble, load_params
+from stages.shared.params import Application, Own, Params, check, derive_ensemble, load_params, read_params
 
 CONTENT = yaml.safe_load((ROOT / "params.yaml").read_text())
 
@@ -78,6 +80,51 @@ def test_wrong_values_are_told_by_name(values, told):
         check(changed(**values), Params)
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("2e-3", 0.002),
+        ("2E-3", 0.002),
+        ("+2.0e-3", 0.002),
+        (".002", 0.002),
+        ("1e1", 10.0),
+        ("1", 1),
+        ("0x10", 16),
+        ("0o10", 8),
+        ("0b11", 3),
+        ("010", 10),
+        ("1_000", 1000),
+    ],
+)
+def test_numbers_in_any_notation_are_numbers_as_dvc_reads_them(tmp_path, monkeypatch, written, value):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "params.yaml").read_text().replace("clip_norm: 1.0", f"clip_norm: {written}")
+    Path("params.yaml").write_text(text)
+    clip_norm = load_params().train.clip_norm
+    assert clip_norm == value
+    assert load_yaml("params.yaml")["train"]["clip_norm"] == value  # DVC's reading, which it records
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reported"),
+    [
+        ("'no': 98", "no: 98", "phantom.classes.false is a boolean, as YAML reads no, off and false without quotes"),
+        ("'yes': 155", "yes: 155", "phantom.classes.true is a boolean, as YAML reads yes, on and true without quotes"),
+        ("  strong:", "  1:", "recipes.1 is not text; expected a name: quote it, as '1':"),
+        ("seed: 0", "seed: 1:30", "seed is '1:30'; expected a valid integer"),
+        ("crop: true", "crop: [", "params.yaml is not valid YAML"),
+    ],
+)
+def test_what_yaml_takes_for_something_else_is_reported_with_what_to_type(tmp_path, before, after, reported):
+    text = (ROOT / "params.yaml").read_text()
+    assert before in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(before, after, 1))
+    with pytest.raises(UserError) as error:
+        check(read_params(path), Params)
+    assert reported in str(error.value)
 
 
 def keys_of(block: dict, above: tuple = ()) -> list[tuple]:

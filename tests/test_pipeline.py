@@ -12,6 +12,8 @@ import yaml
 from conftest import SMALL, ran, skipped
 from PIL import Image
 
+from stages.engines import local
+from stages.shared.machine import Jobs
 from stages.shared.models import load_model
 from stages.shared.networks import application_base
 from stages.shared.params import load_params
@@ -230,6 +232,12 @@ def test_own_images_by_dvc_import_from_a_git_repository(fresh, tmp_path):
         ("network.name=resnet9000", "network.name is 'resnet9000'; expected 'residual', 'residual-sides', 'residual-deep'"),
         ("weigh.scheme=best", "weigh.scheme is 'best'; expected 'uniform'"),
         ("+recipes.base.droput=0.5", "recipes.base.droput is unknown; did you mean dropout?"),
+        ("ingest.croop=false", "ingest.croop is unknown; did you mean ingest.crop?"),
+        ("membrs=9", "membrs is unknown; did you mean members?"),
+        ("recipes.bsae.l2=0.1", "recipes.bsae is unknown; did you mean recipes.base?"),
+        ("members.count=9", "members.count is unknown"),
+        ("~recipes.lihgt", "recipes.lihgt is unknown; did you mean recipes.light?"),
+        ("ensemble.member-00.l2=0.1", "`ensemble` is derived; set recipes, seed, members or network.weights instead"),
         ("recipes.base.dropout=1.5", "recipes.base.dropout is 1.5; expected a number less than 1"),
         ("split.fold=5", "fold is 5; expected 0 to 4"),
         ("data.source=data/nowhere", "data.source: 'data/nowhere' is not there; expected a folder of class folders"),
@@ -245,6 +253,26 @@ def test_wrong_parameters_get_one_line_and_change_nothing(done, setting, told):
     assert not ran(output)
     assert done.read("params.yaml") == before
     assert done.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reported"),
+    [
+        ("'no':", "no:", "phantom.classes.false is a boolean"),
+        ("seed: 0", "seed: 010", "seed has two meanings in YAML"),
+    ],
+)
+def test_params_that_yaml_reads_otherwise_get_one_line_from_both_commands(done, before, after, reported):
+    text = done.read("params.yaml")
+    (done.path / "params.yaml").write_text(text.replace(before, after, 1))
+    output = done.run("dvc", "exp", "run", ok=False)
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert reported in errors[0]
+    if "boolean" in reported:
+        output = done.run("dvc", "repro", "split", ok=False)
+        assert reported in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize(
@@ -299,7 +327,7 @@ def test_members_trained_before_an_interruption_are_not_trained_again(done):
     assert not list((done.path / ".dvc/tmp/members").iterdir())
 
 
-def test_members_that_get_a_gpu_each_end_with_the_bytes_of_the_others(done, tmp_path):
+def test_members_that_get_a_gpu_each_end_with_the_bytes_of_the_others(done, monkeypatch):
     """Where there are GPUs, members start as processes of their own kind. Those named here do not exist: the CPU computes."""
     lock = yaml.safe_load(done.read("dvc.lock"))["stages"]
     for path in [
@@ -309,8 +337,12 @@ def test_members_that_get_a_gpu_each_end_with_the_bytes_of_the_others(done, tmp_
     ]:
         done.run("rm", "-r", str(path))
     (done.path / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {**lock, "train@member-01": {"cmd": "none"}}}))
-    output = done.run("env", "CUDA_VISIBLE_DEVICES=0,1", "dvc", "repro")
-    assert "1 of 3 members to train, 1 at a time (limit: members to train)" in output
+    monkeypatch.chdir(done.path)
+    failed = local.train_side_by_side(
+        [local.LocalRun("member-01")], Jobs(1, "GPUs", 1), ["0", "1"], local.training_processes(True)
+    )
+    assert not failed
+    assert "all 3 members are trained already" in done.run("dvc", "repro")
     assert yaml.safe_load(done.read("dvc.lock"))["stages"] == lock
 
 
