@@ -11,10 +11,12 @@ from pathlib import Path
 
 import psutil
 
+LIMIT_S = 3600  # ends what hangs; nothing that works comes near it, on whatever machine
 
-def wait_for(condition: Callable, seconds: float) -> bool:
-    """Whether the condition comes to hold within so many seconds."""
-    end = time.monotonic() + seconds
+
+def wait_for(condition: Callable) -> bool:
+    """Wait until the condition holds; return whether it came to hold before a limit that only what hangs reaches."""
+    end = time.monotonic() + LIMIT_S
     while time.monotonic() < end:
         if condition():
             return True
@@ -31,7 +33,7 @@ class Cluster:
         self.remote.mkdir(parents=True)
         self.processes: dict[str, subprocess.Popen] = {}
         self.start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        assert wait_for(self.address, 30), self.log("scheduler")
+        assert wait_for(self.address), self.log("scheduler")
 
     def address(self) -> str:
         found = re.findall(r"Scheduler at: +(tcp://\S+)", self.log("scheduler"))
@@ -54,7 +56,7 @@ class Cluster:
             *options,
             **environment,
         )
-        assert wait_for(lambda: "Registered to:" in self.log(name), 30), self.log(name)
+        assert wait_for(lambda: "Registered to:" in self.log(name)), self.log(name)
 
     def start(self, name: str, *command: str, **environment: str) -> None:
         home = self.folder / name
@@ -96,9 +98,9 @@ class Cluster:
     def scratch_folders(self) -> list[Path]:
         return [*self.folder.glob("*/scratch/dask-scratch-space/*/member-*")]
 
-    def is_clean(self, seconds: float = 10) -> bool:
+    def is_clean(self) -> bool:
         """No process and no folder of a member is left on any worker."""
-        return wait_for(lambda: not self.training() and not self.scratch_folders(), seconds)
+        return wait_for(lambda: not self.training() and not self.scratch_folders())
 
     def end(self) -> None:
         for name in [*self.processes]:

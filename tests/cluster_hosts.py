@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import SMALL, Project
 
-from benchmarks.local_cluster import wait_for
+from benchmarks.local_cluster import LIMIT_S, wait_for
 
 ADDRESSES = {"driver": "10.77.0.1", "one": "10.77.0.2", "two": "10.77.0.3"}
 SCHEDULER = f"tcp://{ADDRESSES['driver']}:8786"
@@ -111,7 +111,7 @@ class Hosts:
         options = ["--name", name, "--nthreads", "1", "--local-directory", "/mnt/scratch", "--no-dashboard"]
         self.serve(name, "worker.log", sys.executable, "-m", "dask", "worker", SCHEDULER, *options)
         log = self.folder / name / "worker.log"
-        assert wait_for(lambda: "Registered to:" in log.read_text(), 60), log.read_text()
+        assert wait_for(lambda: "Registered to:" in log.read_text()), log.read_text()
 
     def processes(self, name: str, words: str = "") -> list[int]:
         found = []
@@ -187,15 +187,15 @@ def test_the_end_is_that_of_a_local_run_whatever_happens_to_a_worker(project, ho
     project.edit(fan_out__engine="dask", fan_out__scheduler=SCHEDULER, train__epochs=60 if fault == "link cut" else 61)
     expected = trained_here(project, tmp_path)
     driver = hosts.start("driver", "sh", "-c", "cd project && dvc repro weigh", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert wait_for(lambda: hosts.processes("two", "stages.train"), 120)
+    assert wait_for(lambda: hosts.processes("two", "stages.train"))
     hosts.link("two", "down") if fault == "link cut" else hosts.kill("two")
-    output, _ = driver.communicate(timeout=400)
+    output, _ = driver.communicate(timeout=LIMIT_S)
     assert driver.returncode == 0, output
     assert "6 of 6 members to train on 2 workers" in output
     assert len(re.findall(r"member-0\d: .*done in \d+ s, one", output)) >= 4, output
     assert results(project) == expected
     assert hosts.is_clean("one")
-    assert wait_for(lambda: not hosts.processes("two", "stages."), 60 if fault == "link cut" else 5)
+    assert wait_for(lambda: not hosts.processes("two", "stages."))
     hosts.kill("two")
     hosts.link("two", "up")
     hosts.worker("two")

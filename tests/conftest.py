@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+from benchmarks.local_cluster import LIMIT_S
 from benchmarks.run import checkout
 
 ROOT = Path(__file__).parents[1]
-settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("searching", derandomize=False)  # pytest --hypothesis-profile searching
+ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("repeatable", derandomize=True, **ANY_SPEED)
+settings.register_profile("searching", derandomize=False, **ANY_SPEED)  # pytest --hypothesis-profile searching
 settings.load_profile("repeatable")
 SMALL = {
     "members": 3,
@@ -29,19 +31,30 @@ SMALL = {
 }
 
 
+class Output(str):
+    """What a command printed: standard output, then standard error; and each alone, for what is parsed or compared."""
+
+    stdout: str
+    stderr: str
+
+    def __new__(cls, stdout: str, stderr: str):
+        output = super().__new__(cls, stdout + stderr)
+        output.stdout, output.stderr = stdout, stderr
+        return output
+
+
 @dataclass
 class Project:
     """A checkout of the project with a home of its own."""
 
     path: Path
 
-    def run(self, *command: str, ok: bool = True) -> str:
-        """Run a command there; return what it printed, both streams."""
-        done = subprocess.run(
-            command, cwd=self.path, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300
-        )
-        assert (done.returncode == 0) == ok, f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}"
-        return done.stdout
+    def run(self, *command: str, ok: bool = True) -> Output:
+        """Run a command there, and check that it ends well, or that it does not; return what it printed."""
+        done = subprocess.run(command, cwd=self.path, env=self.environment, text=True, capture_output=True, timeout=LIMIT_S)
+        output = Output(done.stdout, done.stderr)
+        assert (done.returncode == 0) == ok, f"{' '.join(command)} exited with {done.returncode}:\n{output}"
+        return output
 
     def start(self, *command: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen:
         """Start a command there as a terminal does: in a session of its own, and heeding Ctrl-C even if the tests do not."""
@@ -65,7 +78,7 @@ class Project:
         home = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
         return {**kept, **home, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
 
-    def experiment(self, *targets: str, **overrides) -> str:
+    def experiment(self, *targets: str, **overrides) -> Output:
         """Run the pipeline, or no further than the targets, with other parameters."""
         return self.run("dvc", "exp", "run", *targets, *self.settings(overrides))
 

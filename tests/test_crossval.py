@@ -40,15 +40,15 @@ def test_every_image_is_tested_once_and_folds_that_are_done_are_not_run_again(do
     # Pooled by hand from what DVC shows of the experiments.
     right = []
     for commit in experiments(done) - former:
-        shown = done.run("git", "ls-tree", "--name-only", commit, "plots/data/predictions.csv")
+        shown = done.run("git", "ls-tree", "--name-only", commit, "plots/data/predictions.csv").stdout
         if shown and len(right) < summary["images"]:
-            rows = csv.DictReader(done.run("git", "show", f"{commit}:plots/data/predictions.csv").splitlines())
+            rows = csv.DictReader(done.run("git", "show", f"{commit}:plots/data/predictions.csv").stdout.splitlines())
             right += [row["class"] == row["predicted"] for row in rows]
     assert summary["ensemble"]["accuracy"] == np.mean(right)
 
 
 def experiments(project: Project) -> set[str]:
-    return set(project.run("git", "for-each-ref", "--format=%(objectname)", "refs/exps").split())
+    return set(project.run("git", "for-each-ref", "--format=%(objectname)", "refs/exps").stdout.split())
 
 
 def test_mistaken_options_get_one_line(fresh):

@@ -110,8 +110,8 @@ def with_code(path: Path) -> None:
 def test_a_damaged_file_is_named_in_one_line(done, stage, name, damage, told):
     damage(done.path / name)
     output = done.run("python", "-m", *f"stages.{stage}".split(), ok=False)
-    assert told in output.splitlines()[-1]
-    assert output.splitlines()[-1].startswith("error: ")
+    assert told in output.stderr.splitlines()[-1]
+    assert output.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in output
 
 

@@ -5,12 +5,13 @@ import os
 import shutil
 import signal
 import socket
-import time
 from contextlib import contextmanager
 from urllib.request import urlopen
 
 import psutil
 import pytest
+
+from benchmarks.local_cluster import LIMIT_S, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
@@ -22,8 +23,9 @@ def browser(width=1200, height=1000):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=1000 * LIMIT_S)
         page = chromium.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(1000 * LIMIT_S)
         requests, complaints = [], []
         page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -65,7 +67,7 @@ def test_the_app_tells_of_uploaded_images_and_examples(small, tmp_path):
     server = small.start("python", "-m", "app", "--port", str(port))
     try:
         address = f"http://127.0.0.1:{port}"
-        wait_for(address, server)
+        assert wait_for(lambda: answers(address, server))
         with browser() as (page, requests, complaints):
             page.goto(address)
             page.wait_for_selector("#examples img")
@@ -85,14 +87,13 @@ def test_the_app_tells_of_uploaded_images_and_examples(small, tmp_path):
         assert {one.laddr.ip for one in listening} == {"127.0.0.1"}
     finally:
         os.killpg(server.pid, signal.SIGINT)
-        assert server.wait(20) in (0, 130, -signal.SIGINT)
+        assert server.wait(LIMIT_S) in (0, 130, -signal.SIGINT)
 
 
-def wait_for(address, server):
-    for _ in range(120):
-        try:
-            return urlopen(address).close()
-        except OSError:
-            assert server.poll() is None
-            time.sleep(0.5)
-    raise TimeoutError(address)
+def answers(address, server):
+    assert server.poll() is None
+    try:
+        urlopen(address).close()
+    except OSError:
+        return False
+    return True

@@ -42,7 +42,7 @@ def test_second_repro_runs_nothing_and_leaves_a_clean_tree(done):
     assert not ran(output)
     assert skipped(output) == ALL
     assert "up to date" in done.run("dvc", "status")
-    assert done.run("git", "status", "--porcelain") == ""
+    assert done.run("git", "status", "--porcelain").stdout == ""
     done.edit(fan_out__jobs=1)
     assert not ran(done.run("dvc", "repro"))
 
@@ -146,7 +146,7 @@ def test_a_fresh_clone_ends_with_equal_bytes_whatever_jobs(fresh, small):
     assert "1 at a time" in fresh.run("dvc", "repro")
     assert fresh.read("dvc.lock") == small.read("dvc.lock")
     assert "up to date" in fresh.run("dvc", "status")
-    changed = fresh.run("git", "status", "--porcelain").splitlines()
+    changed = fresh.run("git", "status", "--porcelain").stdout.splitlines()
     assert not [line for line in changed if line.startswith("??")]
 
 
@@ -252,7 +252,7 @@ def test_wrong_parameters_get_one_line_and_change_nothing(done, setting, told):
     assert "Traceback" not in output
     assert not ran(output)
     assert done.read("params.yaml") == before
-    assert done.run("git", "status", "--porcelain") == ""
+    assert done.run("git", "status", "--porcelain").stdout == ""
 
 
 @pytest.mark.parametrize(

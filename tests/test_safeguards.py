@@ -49,7 +49,7 @@ def test_dvc_killed_while_it_writes_leaves_a_whole_file(tmp_path, code, file, re
     for attempt in range(8):
         (tmp_path / "ready").unlink(missing_ok=True)
         writer = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
-        assert wait_for(lambda: (tmp_path / "ready").exists() and (tmp_path / file).exists(), 30)
+        assert wait_for(lambda: (tmp_path / "ready").exists() and (tmp_path / file).exists())
         time.sleep(random.Random(attempt).uniform(0, 0.3))
         writer.kill()
         writer.wait()

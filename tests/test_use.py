@@ -81,17 +81,18 @@ def test_exported_twice_it_is_the_same_bytes(done):
 def test_predictions_for_files_folders_patterns_and_lists_are_those_of_evaluate(done):
     told = {line["path"]: float(line["probability of yes"]) for line in table(done, "plots/data/predictions.csv")}
     paths = [f"data/phantom/{path}" for path in told]
-    by_file = done.run("python", "-m", "predict", "--csv", *paths)
+    by_file = done.run("python", "-m", "predict", "--csv", *paths).stdout
     lines = list(csv.DictReader(io.StringIO(by_file)))
     assert [line["file"] for line in lines] == paths
     for line, expected in zip(lines, told.values(), strict=True):
         assert float(line["probability of yes"]) == pytest.approx(expected, abs=1e-5)
         assert 0 <= float(line["mutual_information"]) <= float(line["entropy"]) + 1e-6 <= np.log(2) + 1e-5
     (done.path / "list.txt").write_text("\n".join(paths))
-    assert done.run("sh", "-c", "python -m predict --csv - < list.txt") == by_file
-    folder = done.run("python", "-m", "predict", "--json", "data/phantom/yes", "data/phantom/n*/no-00*.png").splitlines()
-    assert len(folder) == 24 + 10
-    assert json.loads(folder[0])["file"] == "data/phantom/yes/yes-000.png"
+    assert done.run("sh", "-c", "python -m predict --csv - < list.txt").stdout == by_file
+    folder = done.run("python", "-m", "predict", "--json", "data/phantom/yes", "data/phantom/n*/no-00*.png")
+    lines = folder.stdout.splitlines()
+    assert len(lines) == 24 + 10
+    assert json.loads(lines[0])["file"] == "data/phantom/yes/yes-000.png"
     shown = done.run("python", "-m", "predict", paths[0])
     assert paths[0] in shown
     assert f"{told[paths[0].removeprefix('data/phantom/')]:.3f}" in shown
@@ -112,7 +113,7 @@ def test_pictures_of_something_else_are_told(done):
     noise = np.random.default_rng(0).integers(0, 256, (200, 200), np.uint8)
     Image.fromarray(noise).save(done.path / "noise.png")
     assert "unlike the training images" in done.run("python", "-m", "predict", "noise.png")
-    assert json.loads(done.run("python", "-m", "predict", "--json", "noise.png"))["unlike_training_images"] is True
+    assert json.loads(done.run("python", "-m", "predict", "--json", "noise.png").stdout)["unlike_training_images"] is True
 
 
 def test_labelled_folders_give_the_figures_of_evaluate(done):
@@ -122,7 +123,7 @@ def test_labelled_folders_give_the_figures_of_evaluate(done):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((done.path / "data/phantom" / line["path"]).read_bytes())
     told = done.run("python", "-m", "predict", "--labels", "hospital")
-    figures, expected = json.loads(told[told.index("{") :]), json.loads(done.read("metrics/ensemble.json"))
+    figures, expected = json.loads(told.stdout[told.stdout.index("{") :]), json.loads(done.read("metrics/ensemble.json"))
     for name in ("accuracy", "balanced_accuracy", "roc_auc", "log_loss", "f1", "expected_calibration_error"):
         assert figures[name] == pytest.approx(expected[name], abs=1e-4)
     assert figures["learned_from"] == 0
@@ -154,8 +155,8 @@ def test_models_that_are_no_exported_ensemble_are_refused(done):
         ("missing.keras", "is missing"),
     ):
         told = done.run("python", "-m", "predict", "--model", name, "data/phantom/no", ok=False)
-        assert told.startswith(f"error: {name}")
-        assert reason in told
+        assert told.stderr.startswith(f"error: {name}")
+        assert reason in told.stderr
     path = done.path / "models/ensemble.keras"
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}

@@ -6,11 +6,12 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from conftest import Project
+
+from benchmarks.local_cluster import LIMIT_S, wait_for
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,14 +52,11 @@ def test_command_works_as_written(project, command):
         return starts(project, typed)
     project.run("bash", "-c", typed)
     if command.startswith("dvc queue start"):
-        for _ in range(200):
-            status = project.run("dvc", "queue", "status")
-            if not re.search(r"Running|Queued", status):
-                break
-            time.sleep(1)
+        assert wait_for(lambda: not re.search(r"Running|Queued", project.run("dvc", "queue", "status")))
+        status = project.run("dvc", "queue", "status")
         assert status.count("Success") == 2, status
         table = project.run("dvc", "exp", "show", "--csv")
-        assert {"3", "5"} <= {row["members"] for row in csv.DictReader(table.splitlines())}
+        assert {"3", "5"} <= {row["members"] for row in csv.DictReader(table.stdout.splitlines())}
 
 
 def starts(project: Project, command: str) -> None:
@@ -66,7 +64,7 @@ def starts(project: Project, command: str) -> None:
     server = project.start("bash", "-c", command, stdout=subprocess.PIPE)
     assert any("http://127.0.0.1:" in line for line in server.stdout)
     os.killpg(server.pid, signal.SIGINT)
-    server.communicate(timeout=20)
+    server.communicate(timeout=LIMIT_S)
 
 
 def test_commands_that_are_not_run_are_still_shown():
