@@ -9,14 +9,32 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-import psutil
+from typing import NamedTuple
 
 from stages.shared.errors import UserError
 from stages.shared.inputs import Inputs
 
 TIMINGS = Path(".dvc/tmp/timings.jsonl")  # not tracked, and no stage reads it
-Watched = list[tuple[int, float]]  # processes, as (pid, start time)
+Watched = list[tuple[int, int]]  # processes, as (pid, start time)
+
+
+class ProcessStat(NamedTuple):
+    """What the system reports of a process.
+
+    Attributes
+    ----------
+    state : bytes
+        One letter; Z is a zombie: it has ended, and nobody has asked for its status yet.
+    parent : int
+        The process that started it.
+    start : int
+        When it started, in clock ticks since boot. With its number it identifies a process, and it stays the same when the
+        clock is set, where a time since the epoch, which psutil.Process.create_time gives, moves with the clock.
+    """
+
+    state: bytes
+    parent: int
+    start: int
 
 
 def run_stage(main: Callable[[], None]) -> None:
@@ -66,8 +84,7 @@ def run_part(main: Callable[[], None], name: str, log: Path, watched: Watched) -
 
 def watch_me() -> Watched:
     """What a process that this one starts must watch: this one, and what it watches itself."""
-    own = psutil.Process()
-    return [(own.pid, own.create_time()), *_parents()]
+    return [(os.getpid(), _process_stat(os.getpid()).start), *_parents()]
 
 
 def _run(main: Callable[[], None], name: str, watched: Watched) -> None:
@@ -89,11 +106,12 @@ def _run(main: Callable[[], None], name: str, watched: Watched) -> None:
 def _record_time(name: str) -> None:
     """Append wall time and CPU time, in seconds, with the start, and the peak of resident memory, in MiB, to a log."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = psutil.Process().create_time()
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    wall = since_boot - _process_stat(os.getpid()).start / os.sysconf("SC_CLK_TCK")
     line = {
         "stage": name,
-        "start": round(start, 3),
-        "wall": round(time.time() - start, 3),
+        "start": round(time.time() - wall, 3),
+        "wall": round(wall, 3),
         "cpu": round(time.process_time(), 3),
         "children_cpu": round(children.ru_utime + children.ru_stime, 3),
         "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -107,10 +125,12 @@ def _parents() -> Watched:
     """The processes that a stage depends on: its shell, and DVC. Above DVC is the user's own shell, which may end before it."""
     watched = []
     command = f"-m {sys.modules['__main__'].__spec__.name}"
-    for parent in psutil.Process().parents() if "DVC_STAGE" in os.environ else []:
-        watched.append((parent.pid, parent.create_time()))
-        if command not in " ".join(parent.cmdline()):
+    pid = os.getppid() if "DVC_STAGE" in os.environ else 0
+    while stat := _process_stat(pid):
+        watched.append((pid, stat.start))
+        if command not in _command_line(pid):
             break
+        pid = stat.parent
     return watched
 
 
@@ -120,9 +140,23 @@ def _end_with(watched: Watched) -> None:
     os._exit(1)
 
 
-def _is_alive(pid: int, start: float) -> bool:
+def _is_alive(pid: int, start: int) -> bool:
+    stat = _process_stat(pid)
+    return stat is not None and stat.start == start and stat.state != b"Z"
+
+
+def _process_stat(pid: int) -> ProcessStat | None:
+    """Read what the system reports of a process; None if there is no such process."""
     try:
-        process = psutil.Process(pid)
-        return process.create_time() == start and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        content = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    state, parent, *others = content.rpartition(b")")[2].split()  # its name, in parentheses, may hold anything
+    return ProcessStat(state, int(parent), int(others[17]))
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
