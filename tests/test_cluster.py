@@ -9,11 +9,14 @@ import subprocess
 import pytest
 from conftest import SMALL, Project
 
-from benchmarks.local_cluster import Cluster, wait_for
+from benchmarks.local_cluster import LIMIT_S, Cluster, wait_for
+from stages.engines.cluster import snapshot
+from stages.shared.errors import UserError
+from stages.shared.params import load_params
 from tests.faults.faults import small_disk
 
 GPU = ("--resources", "GPU=1")  # that is not there: what matters is that members ask for it
-LONG = SMALL | {"train.epochs": 400}
+ENDLESS = SMALL | {"train.epochs": 100_000}  # so a member that is gone was ended
 
 
 OLDER = """
@@ -38,7 +41,7 @@ def sampled(sources, cluster, tmp_path_factory) -> Project:
     project = sources.copy(tmp_path_factory.mktemp("sampled"))
     project.run("dvc", "remote", "add", "-d", "lab", str(cluster.remote))
     project.run("git", "commit", "-q", "-a", "-m", "Remote")
-    project.experiment("bootstrap-sample", **LONG)
+    project.experiment("bootstrap-sample", **ENDLESS)
     project.edit(fan_out__engine="dask", fan_out__scheduler=cluster.address())
     return project
 
@@ -75,17 +78,17 @@ def test_a_worker_that_is_killed_is_replaced_and_a_driver_that_is_stopped_leaves
     project = sampled.copy(tmp_path)
     for how in (signal.SIGINT, signal.SIGKILL):
         driver = project.start("dvc", "repro", "fan-out", stdout=subprocess.PIPE)
-        assert wait_for(lambda: cluster.training("a") and cluster.training("b"), 60)
+        assert wait_for(lambda: cluster.training("a") and cluster.training("b"))
         os.killpg(driver.pid, how)
-        driver.communicate(timeout=10)
+        driver.communicate(timeout=LIMIT_S)
         assert cluster.is_clean()
 
     project.edit(train__epochs=30)
     driver = project.start("dvc", "repro", "weigh", stdout=subprocess.PIPE)
-    assert wait_for(lambda: cluster.training("a") and cluster.training("b"), 60)
+    assert wait_for(lambda: cluster.training("a") and cluster.training("b"))
     cluster.kill("b")
-    assert wait_for(lambda: not cluster.training("b"), 5)
-    output, _ = driver.communicate(timeout=240)
+    assert wait_for(lambda: not cluster.training("b"))
+    output, _ = driver.communicate(timeout=LIMIT_S)
     assert driver.returncode == 0, output
     assert set(re.findall(r"(member-\d\d): epoch 30 of 30, .* done in \d+ s, a", output)) >= {"member-01"}
     cluster.worker("b", *GPU)
@@ -98,6 +101,24 @@ def told(project: Project, cluster: Cluster, words: str) -> None:
     assert "Traceback" not in output, output
     assert [line for line in output.splitlines() if line.startswith("error: ") and words in line], output
     assert cluster.is_clean()
+
+
+def test_workers_get_the_files_of_the_project_and_no_others(fresh, monkeypatch):
+    """Names that are not UTF-8, too; contents as they are now."""
+    monkeypatch.chdir(fresh.path)
+    params = load_params()
+    tracked = fresh.run("git", "ls-files", "-z").stdout.split("\0")[:-1]
+    (fresh.path / "README.md").write_text("edited")
+    with open(b"data/latin-\xe9.txt", "wb") as file:
+        file.write(b"named in Latin-1")
+    fresh.run("git", "add", "--force", "data")
+    files = snapshot(params)
+    assert {*files} == {*tracked, "data/latin-\udce9.txt"}
+    assert files["README.md"] == b"edited"
+    for weights in ("/root/base.h5", "../base.h5", "data/../../base.h5"):
+        network = params.network.model_copy(update={"weights": weights})
+        with pytest.raises(UserError, match=r"base\.h5' is outside of the project"):
+            snapshot(params.model_copy(update={"network": network}))
 
 
 def test_a_cluster_that_is_not_there_is_told(sampled, cluster, tmp_path, monkeypatch):
@@ -163,11 +184,11 @@ def test_a_scheduler_that_is_lost_is_told_and_workers_stop(sampled, tmp_path):
         project = sampled.copy(tmp_path)
         project.edit(fan_out__scheduler=cluster.address())
         driver = project.start("sh", "-c", "dvc repro fan-out 2>&1", stdout=subprocess.PIPE)
-        assert wait_for(cluster.training, 60)
+        assert wait_for(cluster.training)
         cluster.kill("scheduler")
-        output, _ = driver.communicate(timeout=60)
+        output, _ = driver.communicate(timeout=LIMIT_S)
         assert re.search(r"^error: the scheduler at tcp://\S+ is gone", output, re.MULTILINE), output
         assert "Traceback" not in output
-        assert cluster.is_clean(30)
+        assert cluster.is_clean()
     finally:
         cluster.end()

@@ -5,17 +5,16 @@ pushes the result with its entry of the run cache. From there this machine takes
 """
 
 import functools
-import io
 import logging
 import math
 import operator
+import os
 import queue
 import subprocess
-import tarfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +86,8 @@ def connected(scheduler: str | None) -> Iterator["Client"]:
     try:
         yield client
     finally:
-        client.close(timeout=5)
+        with suppress(TimeoutError):  # the scheduler drops a client that is gone, too
+            client.close(timeout=60)
         logging.disable(logging.NOTSET)
 
 
@@ -204,16 +204,29 @@ def failure_of(future: "Future", client: "Client") -> str | None:
     )
 
 
-def snapshot(params: Params) -> bytes:
-    """The files that Git tracks, as they are now, and the file of the first weights, in a compressed tar archive."""
+def snapshot(params: Params) -> dict[str, bytes]:
+    """Read the files that Git tracks, as they are now, and the file of the first weights.
+
+    Returns
+    -------
+    dict of str to bytes
+        Contents by relative path, none of which leads out of the project: a worker writes them as they are.
+
+    Raises
+    ------
+    UserError
+        If Git does not track the project, or the weights are outside of it.
+    """
     listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True).stdout.decode(errors="surrogateescape").split("\0")
     if "stages/train.py" not in listed:
         raise UserError(
             "workers get the files that Git tracks, and it tracks no stages/train.py here; run `git add -A` in a clone"
         )
-    paths = {path for path in [*listed, params.network.weights_file, "dvc.lock"] if path and Path(path).is_file()}
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz", dereference=True) as archive:
-        for path in sorted(paths):
-            archive.add(path)
-    return content.getvalue()
+    weights = Path(os.path.normpath(params.network.weights_file))
+    if weights.is_absolute() or ".." in weights.parts:
+        raise UserError(
+            f"network.weights: '{weights}' is outside of the project, whose files are all that workers get;"
+            " expected a file inside, such as data/weights/NAME.h5"
+        )
+    paths = [path for path in [*listed, str(weights), "dvc.lock"] if path and Path(path).is_file()]
+    return {path: Path(path).read_bytes() for path in sorted(paths)}

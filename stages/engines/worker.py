@@ -3,13 +3,11 @@
 The driver sends this module's functions to the workers, which have no checkout; so it imports nothing of the project.
 """
 
-import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -44,15 +42,15 @@ def unlike(expected: dict[str, str], found: dict[str, str]) -> str | None:
     return "has " + "; ".join(wrong) if wrong else None
 
 
-def train(name: str, files: bytes, remote: dict, topic: str, expected: dict[str, str]) -> str | None:
+def train(name: str, files: dict[str, bytes], remote: dict, topic: str, expected: dict[str, str]) -> str | None:
     """Train a member in a scratch clone, which is removed however this ends.
 
     Parameters
     ----------
     name : str
         Of the member.
-    files : bytes
-        The project's files, a compressed tar archive.
+    files : dict of str to bytes
+        The project's files by their relative paths.
     remote : dict
         The DVC remote's settings.
     topic : str
@@ -72,8 +70,9 @@ def train(name: str, files: bytes, remote: dict, topic: str, expected: dict[str,
     try:
         with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=worker.local_directory) as folder:
             clone = Path(folder)
-            with tarfile.open(fileobj=io.BytesIO(files), mode="r:gz") as archive:
-                archive.extractall(clone, filter="data")
+            for path, content in files.items():
+                (clone / path).parent.mkdir(parents=True, exist_ok=True)
+                (clone / path).write_bytes(content)
             set_up(clone, remote)
             return train_in(clone, worker, name, topic)
     except OSError as error:
