@@ -25,7 +25,7 @@ from sklearn.metrics import confusion_matrix
 from stages.shared import metrics, pictures
 from stages.shared.errors import UserError
 from stages.shared.files import write_bytes, write_json
-from stages.shared.params import load_params
+from stages.shared.params import load_params, normalize_path
 from stages.shared.voting import ENSEMBLE
 
 CODE = ("stages", "dvc.yaml")
@@ -65,7 +65,6 @@ def main() -> None:
     wanted = [(seed, fold) for seed in seeds for fold in folds]
     done = finished(params)
     if any(one not in done for one in wanted):
-        check_committed()
         for seed in seeds:
             if missing := [str(fold) for one, fold in wanted if one == seed and (seed, fold) not in done]:
                 overrides = [f"seed={seed}", f"split.fold={','.join(missing)}", *options.set_param]
@@ -86,14 +85,6 @@ def main() -> None:
         spread = summary["folds"][name]
         of_folds = f"folds {spread[0]:.3f} ± {spread[1]:.3f}"
         print(f"{name.replace('_', ' ')}: {figure:.3f} (95 % interval {low:.3f} to {high:.3f}), {of_folds}")
-
-
-def check_committed() -> None:
-    """What DVC's queue runs in its own folders has the data that Git knows of, and no other."""
-    new = command("git", "diff", "--name-only", "--diff-filter=A", "HEAD", "--", "*.dvc").split("\n")
-    new += command("git", "ls-files", "--others", "--exclude-standard", "--", "*.dvc").split("\n")
-    if new := [path for path in new if path]:
-        raise UserError(f"{new[0]} is not committed, so that queued experiments would lack its data; git add and git commit it")
 
 
 def numbers(text: str | None, option: str) -> list[int]:
@@ -136,7 +127,10 @@ def composed(overrides: list[str]) -> dict:
         path.write_text(Path("params.yaml").read_text("utf-8"), "utf-8")
         if overrides:
             apply_overrides(path, overrides)
-        return load_yaml(path)
+        params = load_yaml(path)
+    params["data"]["source"] = normalize_path(params["data"]["source"])
+    params["network"]["weights"] = normalize_path(params["network"]["weights"])
+    return params
 
 
 def comparable(params: dict) -> dict:
@@ -242,7 +236,7 @@ def command(*words: str) -> str:
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode != 0:
         reason = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise UserError(f"`{' '.join(words[:4])}` failed: {reason[-1] if reason else done.returncode}")
+        raise UserError(f"`{' '.join(words[:4])}` failed: {reason[-1].removeprefix('error: ') if reason else done.returncode}")
     return done.stdout
 
 

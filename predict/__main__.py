@@ -29,12 +29,13 @@ from PIL import Image
 from predict.prediction import BATCH, Prediction, overlays, predictions
 from stages.shared import metrics
 from stages.shared.errors import UserError
-from stages.shared.files import is_hidden, write_bytes
+from stages.shared.files import write_bytes
 from stages.shared.images import ImageError, Picture, decode_all
 from stages.shared.machine import usable_cores
 from stages.shared.models import KNOWN_BY, load_ensemble
 from stages.shared.progress import progress
 from stages.shared.sampling import near_duplicate_groups
+from stages.shared.sources import composed, is_hidden
 
 BINS, RESAMPLES, NEAR_DUPLICATE_BITS = 10, 2000, 20  # of the figures with --labels; the pipeline's defaults
 MAGNIFIED = 3  # overlays, against the images as the network sees them
@@ -93,9 +94,10 @@ def find_files(paths: Iterable[str]) -> Iterator[Path]:
 
 def label_of(path: Path, classes: list[str]) -> int:
     """The class whose folder the file lies in, at any depth."""
-    for folder in reversed(path.absolute().parts[:-1]):
-        if folder in classes:
-            return classes.index(folder)
+    labels = {composed(name): label for label, name in enumerate(classes)}
+    for folder in map(composed, reversed(path.absolute().parts[:-1])):
+        if folder in labels:
+            return labels[folder]
     raise UserError(f"{path} lies in no folder of a class; expected folders named {', '.join(classes)} with --labels")
 
 

@@ -2,7 +2,7 @@
 
     dvc repro explain
 
-Reads   models/ensemble.keras, data/rad, data/split.json; params: data.source, phantom, ingest, explain
+Reads   models/ensemble.keras, data/rad, data/split.json; params: phantom, ingest, explain
 Writes  plots/explanations.png   images that were right, wrong and least certain, with heat maps
         models/explanations.npz  those maps: `heat` (float32, n×h×w, 0 to 1), `rows` of the RAD, `classes` asked about
         metrics/explain.json     for synthetic slices, whose tumours are known: how much of the heat lies in them

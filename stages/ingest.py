@@ -9,15 +9,13 @@ Writes  data/rad/image_data.h5   pixels and labels, by way of
         metrics/ingest.json      how many of each
 """
 
-import os
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 from stages.shared.decoded import Decoded, Facts, identity
 from stages.shared.errors import UserError
-from stages.shared.files import is_hidden, write_json
+from stages.shared.files import write_json
 from stages.shared.images import ImageError, decode_all
 from stages.shared.machine import usable_cores
 from stages.shared.params import Ingest, load_params
@@ -25,6 +23,7 @@ from stages.shared.progress import progress
 from stages.shared.rad import IMAGES, METADATA
 from stages.shared.running import run_stage
 from stages.shared.shards import cuts, write_rad
+from stages.shared.sources import find_files, stored_paths
 
 
 def main() -> None:
@@ -40,8 +39,9 @@ def main() -> None:
         counts = Counter(name for name, _ in rows)
         check(source, classes, counts, rejected, params.ingest.strict)
 
+        stored = stored_paths([path for _, path in files])
         names, sizes = [], []
-        for start, end in pairwise([*cuts([path for _, path in files]), len(files)]):
+        for start, end in pairwise([*cuts([stored[path] for _, path in files]), len(files)]):
             pixels = [facts[path].pixels for _, path in files[start:end] if path not in unusable]
             if pixels:
                 names.append(decoded.shard(pixels))
@@ -49,81 +49,13 @@ def main() -> None:
         labels = [classes.index(name) for name, _ in rows]
         write_rad(IMAGES, decoded.folder, names, sizes, labels, params.ingest.image_size, len(classes))
         decoded.keep({*identities.values()}, names)
-    images = [{"path": path, "class": name, **told(facts[path])} for name, path in rows]
+    images = [{"path": stored[path], "class": name, **told(facts[path])} for name, path in rows]
     write_json(METADATA, {"classes": classes, "images": images, "rejected": rejected})
     write_json(
         "metrics/ingest.json",
         {"images": len(rows), "rejected": len(rejected), "classes": {name: counts[name] for name in classes}},
     )
     print(f"{len(rows)} images of {len(classes)} classes, {len(rejected)} files left out")
-
-
-def find_files(source: Path) -> tuple[list[str], list[tuple[str, str]], list[dict]]:
-    """What is in the source. Hidden files are passed over.
-
-    Returns
-    -------
-    classes : list of str
-        The class folders' names, sorted.
-    files : list of (class, path)
-        Paths below the source, sorted by class and path.
-    rejected : list of dict
-        `path` and `reason` of what is not read: files beside the class folders; links that lead out of the source or to
-        folders, so that the images are those that the source itself holds; names that are no UTF-8, which DVC can't track.
-    """
-    if not source.is_dir():
-        raise UserError(f"data.source: {str(source)!r} is not a folder; expected a folder of class folders")
-    inside = source.resolve()
-    rejected = []
-
-    def walk(folder: str) -> Iterator[tuple[str, bool]]:
-        """Paths below the source, with whether they are folders."""
-        try:
-            entries = sorted(os.scandir(source / folder), key=lambda entry: entry.name)
-        except OSError as error:
-            raise UserError(f"{str(source / folder)!r} can't be listed ({error.strerror}); mend it or remove it") from None
-        for entry in entries:
-            path = f"{folder}/{entry.name}".removeprefix("/")
-            if is_hidden(entry.name):
-                continue
-            reason = None if is_utf8(entry.name) else "its name is not UTF-8; rename it"
-            if reason := reason or (entry.is_symlink() and wrong_link(entry, inside)):
-                rejected.append({"path": path, "reason": reason})
-            else:
-                yield path, entry.is_dir()
-
-    top = list(walk(""))
-    classes = [name for name, is_folder in top if is_folder]
-    if len(classes) < 2:
-        why = "".join(f" ({file['path']!r}: {file['reason']})" for file in rejected[:1])
-        raise UserError(
-            f"data.source: {str(source)!r} has {len(classes)} class folder(s); expected two or more, one for each class{why}"
-        )
-    rejected += [{"path": name, "reason": "not in a class folder"} for name, is_folder in top if not is_folder]
-    files = []
-    for name in classes:
-        folders, found = [name], []
-        while folders:
-            for path, is_folder in walk(folders.pop()):
-                (folders if is_folder else found).append(path)
-        files += [(name, path) for path in sorted(found)]
-    return classes, files, sorted(rejected, key=lambda file: file["path"])
-
-
-def is_utf8(name: str) -> bool:
-    """Whether a file's name, as Python tells it, is UTF-8 on the disk."""
-    return not any("\udc80" <= letter <= "\udcff" for letter in name)
-
-
-def wrong_link(entry: os.DirEntry, inside: Path) -> str | None:
-    """Why a symbolic link is not followed, if it is not."""
-    try:
-        target = Path(entry.path).resolve(strict=True)
-    except (OSError, RuntimeError):  # Python before 3.13 raises the latter for a loop
-        return "a symbolic link to nowhere"
-    if not target.is_relative_to(inside):
-        return "a symbolic link out of data.source"
-    return "a symbolic link to a folder" if target.is_dir() else None
 
 
 def look_at(

@@ -21,6 +21,7 @@ sys.path.append(str(ROOT))
 from stages.shared.errors import UserError
 from stages.shared.inputs import first_difference
 from stages.shared.params import PATH, Inputs, check, derive_ensemble, read_params
+from stages.shared.queued import check_reachable
 
 
 def ensemble(_root_: DictConfig) -> DictConfig:
@@ -31,8 +32,11 @@ def ensemble(_root_: DictConfig) -> DictConfig:
         inputs = check(OmegaConf.to_container(edited), Inputs)
         check_source(inputs.data.source)
         check_weights(inputs.network.weights_file)
+        check_reachable("data.source", inputs.data.source)
+        check_reachable("network.weights", inputs.network.weights_file)
     except UserError as error:
         sys.exit(f"error: {error}")
+    _root_.data.source, _root_.network.weights = inputs.data.source, inputs.network.weights  # each in its one spelling
     return OmegaConf.create(derive_ensemble(inputs))
 
 

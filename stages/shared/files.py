@@ -10,14 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from stages.shared.errors import UserError
 
-SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 Shape = TypeVar("Shape")
 ONE_LINE = json.JSONEncoder(allow_nan=False)
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a folder's listing passes over a file of this name."""
-    return name.startswith(".") or name.lower() in SYSTEM_FILES
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

@@ -4,12 +4,13 @@
 """
 
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.shared.errors import UserError
 
@@ -18,12 +19,20 @@ NO_WEIGHTS_FILE = "data/weights/README.md"
 UNHASHED_KEYS = ("size", "nfiles")  # DVC's run cache takes runs that differ in keys of these names for one
 Model = TypeVar("Model", bound="Section")
 
+
+def normalize_path(path: str) -> str:
+    """The one spelling of a path: no dots, no doubled slash and none at the end, relative if it is in the project."""
+    path = os.path.normpath(re.sub("/+", "/", path))
+    return os.path.relpath(path) if (Path.cwd() / path).is_relative_to(Path.cwd()) else path
+
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**20)]
 Count = Annotated[int, Field(ge=1)]
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(normalize_path)]
 
 
 class Section(BaseModel):
@@ -33,7 +42,7 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    source: Annotated[str, Field(min_length=1)] = Field(description="folder of class folders; a class is named as its folder")
+    source: FilePath = Field(description="folder of class folders; a class is named as its folder")
 
 
 class PhantomClasses(Section):
@@ -100,7 +109,7 @@ class Network(Section):
     name: Literal[Own, Application] = Field(
         description=f"the members' network: {', '.join(get_args(Own))}; of Keras Applications {', '.join(get_args(Application))}"
     )
-    weights: Annotated[str, Field(min_length=1)] = Field(
+    weights: FilePath = Field(
         description="what a network of Keras Applications starts from: none, imagenet (downloaded), or the path of a weights file"
     )
     freeze: bool = Field(description="if it starts from weights, they stay, and only the layers after it learn")
