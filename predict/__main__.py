@@ -35,7 +35,7 @@ from stages.shared.machine import usable_cores
 from stages.shared.models import KNOWN_BY, load_ensemble
 from stages.shared.progress import progress
 from stages.shared.sampling import near_duplicate_groups
-from stages.shared.sources import composed, is_hidden
+from stages.shared.sources import composed, is_hidden, is_system_name
 
 BINS, RESAMPLES, NEAR_DUPLICATE_BITS = 10, 2000, 20  # of the figures with --labels; the pipeline's defaults
 MAGNIFIED = 3  # overlays, against the images as the network sees them
@@ -78,16 +78,23 @@ def parse() -> argparse.Namespace:
 
 
 def find_files(paths: Iterable[str]) -> Iterator[Path]:
-    """The files that arguments stand for: themselves, all in a folder, all of a pattern, those listed on standard input."""
+    """The files that arguments stand for: themselves, all in a folder, all of a pattern, those listed on standard input.
+
+    Hidden and system files are passed over, but for hidden ones that are named.
+    """
     for path in paths:
+        if is_system_name(Path(path).name):  # a shell's pattern names those, too
+            continue
         if path == "-":
             yield from find_files(os.fsdecode(line) for line in sys.stdin.buffer.read().splitlines() if line not in (b"", b"-"))
         elif Path(path).is_dir():
             below = (file for file in Path(path).rglob("*") if not file.is_dir())
             yield from sorted(file for file in below if not any(map(is_hidden, file.relative_to(path).parts)))
         elif not Path(path).exists() and glob.has_magic(path):
-            found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207, Path.glob takes no absolute pattern
-            yield from find_files(found) if found else [Path(path)]
+            matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207, Path.glob takes no absolute pattern
+            named = Path(path).parts
+            shown = (match for match in matches if not any(is_hidden(part) for part in Path(match).parts if part not in named))
+            yield from find_files(shown) if matches else [Path(path)]
         else:
             yield Path(path)
 

@@ -18,9 +18,12 @@ def copied_paths(arguments: list[str]) -> list[str] | None:
     """The paths that `--copy-paths` names if these are the arguments of an experiment in a folder of its own, else None."""
     if not {"exp", "experiments"} & {*arguments}:
         return None
-    from dvc.cli import parse_args
+    from dvc.cli import DvcParserError, parse_args
 
-    options = parse_args(arguments)
+    try:
+        options = parse_args(arguments)
+    except DvcParserError:  # another program, which uses DVC as a library
+        return None
     elsewhere = getattr(options, "queue", False) or getattr(options, "tmp_dir", False)
     return (options.copy_paths or []) if elsewhere else None
 

@@ -37,7 +37,12 @@ SPLIT_PARTS = """
     学習 テスト 検証 학습 훈련 테스트 검증 تدريب اختبار
 """
 MAY_BE_A_CLASS = {"valid", "val", "dev"}  # a single one of these among the class folders
-# Sub-folders that all classes may hold: planes, sequences and sides; those of numbered patients hold digits
+# Names of classes, in letters alone
+CLASS_WORDS = """
+    yes no positive negative tumor tumour notumor notumour normal abnormal healthy control benign malignant cancer lesion
+    glioma meningioma pituitary metastasis si sí sano sana tumores normales
+"""
+# Sub-folders that all classes may hold: planes, sequences and sides; those of numbered patients have digits in their names
 WITHIN_CLASSES = """
     axial coronal sagittal transverse transversal ax cor sag flair dwi adc swi pd gre stir contrast plain
     left right l r male female m f axiales coronales sagitales izquierda derecha
@@ -96,23 +101,27 @@ def find_files(source: Path) -> tuple[list[str], list[tuple[str, str]], list[dic
 
     if remark := check_layout(source, folders, files):
         print(remark)
-    if len(folders[""]) < 2:
+    classes = sorted({composed(name) for name in folders[""]})
+    if len(classes) < 2:
         why = "".join(f" ({file['path']!r}: {file['reason']})" for file in rejected[:1])
         raise UserError(
-            f"data.source: {str(source)!r} has {len(folders[''])} class folder(s); expected two or more, one for each class{why}"
+            f"data.source: {str(source)!r} has {len(classes)} class folder(s); expected two or more, one for each class{why}"
         )
     rejected += [{"path": path, "reason": "not in a class folder"} for path in files[""]]
     in_classes = [path for folder in files if folder for path in files[folder]]
     listed = [(composed(path.partition("/")[0]), path) for path in in_classes]
     listed.sort(key=lambda file: (file[0], composed(file[1]), file[1]))
-    classes = sorted({composed(name) for name in folders[""]})
     return classes, listed, sorted(rejected, key=lambda file: file["path"])
 
 
 def is_hidden(name: str) -> bool:
     """Whether the listing of a folder passes over a file or folder of this name."""
-    name = name.lower()
-    return name.startswith(".") or name in SYSTEM_NAMES or SYSTEM_PATTERN.fullmatch(name) is not None
+    return name.startswith(".") or is_system_name(name)
+
+
+def is_system_name(name: str) -> bool:
+    """Whether a device, an operating system or a program left the file or folder of this name; no user made it."""
+    return name.lower() in SYSTEM_NAMES or SYSTEM_PATTERN.fullmatch(name.lower()) is not None
 
 
 def is_utf8(name: str) -> bool:
@@ -159,8 +168,9 @@ def check_layout(source: Path, folders: dict[str, list[str]], files: dict[str, l
 
     Class folders may be below the parts of a split (`Training`, `Testing`), below a folder of their own, or there twice. Folders
     in a class, such as patients, may be named as they like, but for the names of other classes. Where all top-level folders
-    hold folders of the same names, either may be the classes: names with digits (patients) and those of `WITHIN_CLASSES` are
-    taken as parts of the classes, any other is refused.
+    hold folders of the same names, either may be the classes: they are taken as parts of the classes if their names have
+    digits (patients) or are in `WITHIN_CLASSES`, or if the top-level folders, and not they, are in `CLASS_WORDS`; else it is
+    refused.
 
     Parameters
     ----------
@@ -194,7 +204,8 @@ def check_layout(source: Path, folders: dict[str, list[str]], files: dict[str, l
     keys = {key_of(path): path for path in classes}
     for path in sorted(folders):
         ancestor = next((one for one in classes if path.startswith(f"{one}/")), None)
-        if ancestor and key_of(path) != key_of(ancestor) and key_of(path) in keys:
+        is_number = ancestor and key_of(path).isdecimal() and key_of(ancestor).isdecimal()  # patient 2 of class 1
+        if ancestor and key_of(path) in keys and key_of(path) != key_of(ancestor) and not is_number:
             parent = path.rpartition("/")[0]
             again = {key_of(one) for one in folders[parent]} & {*keys}
             if {*keys} - {key_of(ancestor)} <= again:
@@ -211,9 +222,16 @@ def check_layout(source: Path, folders: dict[str, list[str]], files: dict[str, l
     count = Counter(key for path in inner for key in {key_of(one) for one in folders[path]})
     shared = sorted(key for key in count if count[key] > 1)
     remark = None
+    holders = [path for path in inner if sum(words_of(one) in CLASS_WORDS.split() for one in folders[path]) > 1]
+    if holders and not any(words_of(path) in CLASS_WORDS.split() for path in classes):
+        names = join_names(folders[holders[0]])
+        raise UserError(
+            f"data.source: {here}: {names} in {quoted(source, holders[0])} are named as classes, unlike {join_names(classes)};"
+            f" {choices(source, holders, folders, files)}"
+        )
     if len(shared) > 1 and not any(has_images(path, files) or not folders[path] for path in inner):
         names = join_names([next(one for path in inner for one in folders[path] if key_of(one) == key) for key in shared])
-        if not all(map(is_within_class, shared)):
+        if not are_within_classes(shared, [*keys]):
             raise UserError(
                 f"data.source: {here}: {join_names(classes)} hold folders of the same names, {names}, so that either may be the"
                 f" classes; for the inner ones, {choices(source, inner, folders, files)}; for the outer ones, give the inner"
@@ -230,28 +248,34 @@ def check_layout(source: Path, folders: dict[str, list[str]], files: dict[str, l
 
 def skip_single_folders(path: str, folders: dict[str, list[str]], files: dict[str, list[str]]) -> str:
     """The first folder at or below this one that holds images, or not exactly one folder."""
-    while len(folders[path]) == 1 and not has_images(path, files):
+    while len(folders[path]) == 1 and (not path or not has_images(path, files)):  # files directly in the source are no images
         path = folders[path][0]
     return path
 
 
 def has_images(path: str, files: dict[str, list[str]]) -> bool:
-    """Whether files directly in a folder may be images by their names, which tables and notes are not."""
-    kinds = (mimetypes.guess_type(name, strict=False)[0] or "image" for name in files[path])
+    """Whether files directly in a folder may be images by their names, which tables and notes (`README`) are not."""
+    names = [name_of(file) for file in files[path]]
+    kinds = [mimetypes.guess_type(name, strict=False)[0] or "image" for name in names if not re.fullmatch("[A-Z]+", name)]
     return any(kind.startswith("image") for kind in kinds)
 
 
 def is_split_part(name: str) -> bool:
     """Whether a folder is named as a part of a split, such as `Training`, `test_set` or `2_val images`."""
-    letters = "".join(re.findall(r"[^\W\d_]+", key_of(name)))
+    letters = words_of(name)
     filler = "(?:data|daten|datos|set|split|images?|imgs?|imágenes|folder)"
     return not {letters, re.sub(f"^{filler}+|{filler}+$", "", letters)}.isdisjoint(SPLIT_PARTS.split())
 
 
-def is_within_class(key: str) -> bool:
-    """Whether folders of this name in several classes are no classes themselves."""
-    is_numbered = len(key) > 1 and re.search(r"\d", key) is not None
-    return is_numbered or key in WITHIN_CLASSES.split() or is_split_part(key)
+def are_within_classes(inner: list[str], outer: list[str]) -> bool:
+    """Whether folders of these names, in several of the outer ones, are parts of classes rather than classes."""
+    classes = CLASS_WORDS.split()
+    if all(words_of(name) in classes for name in outer) and not any(words_of(name) in classes for name in inner):
+        return True
+    numbered = [name for name in inner if re.search(r"\d", name)]
+    if numbered and all(re.fullmatch(r"\d", name) for name in inner):  # labels such as 0 and 1, as likely as patients
+        return False
+    return all(name in numbered or name in WITHIN_CLASSES.split() or is_split_part(name) for name in inner)
 
 
 def choices(source: Path, parts: list[str], folders: dict[str, list[str]], files: dict[str, list[str]]) -> str:
@@ -291,11 +315,18 @@ def key_of(path: str) -> str:
     return composed(name_of(path)).casefold()
 
 
+def words_of(path: str) -> str:
+    """The letters of a folder's name."""
+    return "".join(re.findall(r"[^\W\d_]+", key_of(path)))
+
+
 def quoted(source: Path, path: str) -> str:
     return repr(str(source / path))
 
 
 def join_names(paths: list[str]) -> str:
     """The names of folders, the first few, for a message."""
-    names = [repr(name_of(path)) for path in paths[:6]] + ["…"] * (len(paths) > 6)
-    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
+    names = [repr(name_of(path)) for path in paths]
+    if len(names) > 6:
+        return ", ".join([*names[:6], "…"])
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

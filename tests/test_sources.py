@@ -1,0 +1,318 @@
+"""Which files of a source are images of which class: layouts of archives, files of other systems, links, names, spellings."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import unicodedata
+from pathlib import Path
+
+import h5py
+import pytest
+from conftest import Project, ran
+from test_ingest import ingest, picture, put
+
+from predict.__main__ import find_files as find_new_files
+from predict.__main__ import label_of
+from stages.shared.errors import UserError
+from stages.shared.params import Data
+from stages.shared.sources import find_files, is_split_part
+
+SHARED = Path(__file__).parents[1] / "../shared/data"
+SYSTEM = [
+    *("__MACOSX/._a.png", ".DS_Store", "._a.png", "Icon\r", ".Spotlight-V100/a.png", ".Trashes/a.png", ".fseventsd/a.png"),
+    *("Thumbs.db", "THUMBS.DB", "ehthumbs.db", "desktop.ini", "Desktop.ini", "$RECYCLE.BIN/a.png", "RECYCLER/a.png"),
+    *("System Volume Information/a.png", "FOUND.000/a.png", "lost+found/a.png", ".Trash-1000/files/a.png", ".directory"),
+    *("@eaDir/a.png/SYNOFILE_THUMB_M.jpg", "#recycle/a.png", "#snapshot/a.png", "@Recycle/a.png", ".@__thumb/a.png"),
+    *(".snapshot/a.png", "~snapshot/a.png", ".ipynb_checkpoints/a-checkpoint.png", ".dropbox", ".stversions/a.png"),
+    *("LOST.DIR/a.png", "a.png@SynoEAStream", "Picasa.ini", ".picasa.ini"),
+]
+
+
+def tree(folder: Path, *paths: str) -> Path:
+    """A folder with a small file at each path."""
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(picture(len(path)))
+    return folder
+
+
+def product(tops: str, names: str) -> list[str]:
+    """A path for each top-level folder and each folder in it."""
+    return [f"{top}/{name}/{index}.png" for top in tops.split() for name in names.split() for index in range(2)]
+
+
+MISPLACED = {
+    "split": (product("Training Testing", "no yes"), "'Testing' and 'Training', named as parts of a split", "Te"),
+    "three parts": (product("train val test", "a b c"), "'test', 'train' and 'val', named as parts of a split", "test"),
+    "words": (product("Train_set validation-images 2_test", "a b"), "named as parts of a split", "2_test"),
+    "languages": (product("entrenamiento 测试集", "a b"), "named as parts of a split", "entrenamiento"),
+    "tables": ([*product("train valid", "a b"), "train/_classes.csv", "valid/README"], "parts of a split", "train"),
+    "unequal": ([*product("train", "a b c"), *product("test", "a b")], "parts of a split", "train"),
+    "wrapped": (product("archive", "no yes"), "has 1 class folder, 'archive'; expected two or more", "archive"),
+    "wrapped, with notes": ([*product("archive", "a b"), "LICENSE"], "has 1 class folder, 'archive'", "archive"),
+    "wrapped twice": (product("archive/images", "no yes"), "has 1 class folder", "archive/images"),
+    "wrapped split": (product("archive/Training archive/Testing", "no yes"), "parts of a split", "archive/Testing"),
+    "twice": ([*product("set", "no yes"), "no/a.png", "yes/a.png"], "'no' and 'yes' twice, the second time in 'raw/set'", "set"),
+    "twice, deeper": ([*product("a/b", "no yes"), "no/a.png", "yes/a.png"], "twice, the second time in 'raw/a/b'", "a/b"),
+    "twice, wrapped": ([*product("a/set", "no yes"), "a/no/a.png", "a/yes/a.png"], "twice", "a/set"),
+    "odd name": (product("archive(1)", "no yes"), "has 1 class folder", "archive(1)"),
+    "collections": (product("here there", "no yes"), "'no' and 'yes' in 'raw/here' are named as classes", "here"),
+    "collections, deeper": (product("here/x there/y", "no yes"), "are named as classes", "here/x"),
+    "one collection": ([*product("set", "no yes"), "samples/1.png"], "are named as classes", "set"),
+    "no known name": (product("here there", "ab cd"), "hold folders of the same names, 'ab' and 'cd'", "here"),
+    "numbers": (product("fold1 fold2", "0 1"), "hold folders of the same names, '0' and '1'", "fold1"),
+}
+
+
+@pytest.mark.parametrize(("paths", "message", "source"), MISPLACED.values(), ids=MISPLACED)
+def test_misplaced_class_folders_are_one_line_with_what_to_type(tmp_path, monkeypatch, paths, message, source):
+    monkeypatch.chdir(tmp_path)
+    tree(tmp_path / "raw", *paths)
+    with pytest.raises(UserError) as raised:
+        find_files(Path("raw"))
+    line = str(raised.value)
+    assert message in line
+    assert "\n" not in line
+    typed = re.search(r"`dvc exp run -S '?data\.source=\"?(raw/[^'\"`]*)", line)[1]
+    assert typed.startswith(f"raw/{source}")
+    classes, files, _ = find_files(Path(typed))
+    assert len(classes) > 1
+    assert all(f"/{name}/" in f"/{path}" for name, path in files)
+    if join := re.search("`(mkdir .*)` with data.source=(.*?)(;|$)", line):  # no image is lost, whatever their names
+        assert os.system(join[1]) == 0
+        images = [path for path in paths if path.endswith(".png")]
+        classes, files, rejected = find_files(Path(join[2]))
+        assert (len(files), rejected) == (
+            len(images),
+            [{"path": file, "reason": "not in a class folder"} for file in tables(paths)],
+        )
+
+
+def tables(paths: list[str]) -> list[str]:
+    return sorted(Path(path).name for path in paths if not path.endswith(".png"))
+
+
+def test_folders_without_classes_beside_or_as_parts_of_a_split_are_refused(tmp_path):
+    for index, (paths, message) in enumerate(
+        [
+            (["no/1.png", "yes/1.png", "test/1.png"], "holds 'test', named as a part of a split, beside 'no' and 'yes'"),
+            (["no/1.png", "yes/1.png", "pred/1.png"], "holds 'pred', named as a part of a split"),
+            (["train/1.png", "test/1.png"], "named as parts of a split, and no class folders"),
+            (["no/1.png", "yes/1.png", "more/yes/1.png"], "more/yes' is in '.*more', but named as another class"),
+        ]
+    ):
+        with pytest.raises(UserError, match=message):
+            find_files(tree(tmp_path / str(index), *paths))
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        product("no yes", "patient1 patient2"),
+        product("no yes", "1 2"),
+        product("a b", " ".join(map(str, range(1, 15)))),
+        product("a b", "axial sagittal"),
+        product("no yes", "here there"),
+        product("no yes", "train test"),
+        product("no yes", "images"),
+        [*product("no", "smith jones"), *product("yes", "lee")],
+        ["no/a/b/c/1.png", "yes/1.png", "yes/d/2.png"],
+        ["no/no/1.png", "yes/yes/1.png"],
+        ["valid/1.png", "invalid/1.png"],
+        ["1/2/1.png", "1/3/1.png", "2/1/1.png", "3/1.png"],
+    ],
+)
+def test_folders_in_a_class_are_parts_of_it(tmp_path, paths):
+    classes, files, rejected = find_files(tree(tmp_path, *paths))
+    assert classes == sorted({path.split("/")[0] for path in paths})
+    assert sorted(files) == sorted((path.split("/")[0], path) for path in paths)
+    assert not rejected
+
+
+def test_names_of_parts_of_a_split():
+    for name in ("train", "Training", "TEST", "test_set", "TrainingSet", "train2017", "1-val images", "Validation", "prueba"):
+        assert is_split_part(name), name
+    for name in ("yes", "set", "data", "trained", "contest", "tested", "images", "validity", "no test"):
+        assert not is_split_part(name), name
+
+
+def test_real_collections_are_recognized():
+    if not SHARED.is_dir():
+        pytest.skip("the real images are not here")
+    with pytest.raises(UserError, match=r"'Testing' and 'Training', named as parts of a split.*data.source=.*/Training`"):
+        find_files(SHARED / "four_class")
+    classes, files, rejected = find_files(SHARED / "four_class/Training")
+    assert (classes, len(files), rejected) == (["glioma", "meningioma", "notumor", "pituitary"], 1624, [])
+    classes, files, rejected = find_files(SHARED / "brain_mri")
+    assert (classes, len(files), rejected) == (["no", "yes"], 253, [])
+
+
+def test_system_files_are_passed_over_everywhere(project, monkeypatch):
+    for folder in ("", "no/", "no/patient/"):
+        put(project, {f"{folder}{name}": picture(len(name)) for name in SYSTEM})
+    project.edit(ingest__strict=True)
+    output, stored, reasons = ingest(project)
+    assert stored == {f"{name}/{index}.png" for name in ("no", "yes") for index in range(4)}
+    assert not reasons
+    assert output.splitlines()[-1] == "8 images of 2 classes, 0 files left out"
+    monkeypatch.chdir(project.path / "data/raw")
+    images = sorted(Path(path) for path in stored)
+    by_shell = [str(path) for path in [*Path().glob("*"), *Path().glob("no/*")] if not path.name.startswith(".")]
+    for paths in (["."], ["no", "yes"], ["*"], ["*/*"], ["**"], [str(Path.cwd() / "*" / "*")]):
+        found = sorted({path.absolute().relative_to(Path.cwd()) for path in find_new_files(paths)})
+        assert found == images, paths
+    assert {*map(str, find_new_files(by_shell))} == stored
+
+
+@pytest.fixture
+def project(fresh) -> Project:
+    """A project whose source holds four pictures in each of two classes; nothing has run."""
+    for start, name in enumerate(("no", "yes")):
+        put(fresh, {f"{name}/{index}.png": picture(100 + 10 * start + index) for index in range(4)})
+    fresh.edit(data__source="data/raw", ingest__image_size=32)
+    return fresh
+
+
+@pytest.mark.parametrize("kind", ["reflink", "hardlink", "symlink", "copy"])
+@pytest.mark.parametrize("cache", [None, "../../shared cache"])
+def test_each_link_type_of_dvc_gives_the_same_store(project, kind, cache):
+    if cache:
+        project.run("dvc", "config", "--local", "cache.dir", cache)  # relative to .dvc
+    project.run("dvc", "config", "--local", "cache.type", f"{kind},copy")
+    project.run("dvc", "add", "data/raw")
+    shutil.rmtree(project.path / "data/raw")
+    project.run("dvc", "checkout", "data/raw.dvc")
+    assert (project.path / "data/raw/no/0.png").is_symlink() == (kind == "symlink")
+    outside = project.path.parent / "outside.png"
+    outside.write_bytes(picture(9))
+    shutil.copy(outside, project.path / ".dvc/cache/outside.png")
+    for name, target in {"out.png": outside, "cache.png": project.path / ".dvc/cache/outside.png"}.items():
+        (project.path / "data/raw/yes" / name).symlink_to(target)
+    _, stored, reasons = ingest(project, command=("dvc", "repro", "ingest"))
+    assert stored == {f"{name}/{index}.png" for name in ("no", "yes") for index in range(4)}
+    assert reasons == dict.fromkeys(("yes/cache.png", "yes/out.png"), "a symbolic link out of data.source")
+
+
+def damaged(cache: Path) -> list[str]:
+    """The objects of a cache that don't hold what their names say."""
+    objects = [path for path in (cache / "files/md5").rglob("*") if path.is_file() and path.suffix != ".dir"]
+    assert objects
+    return [str(path) for path in objects if hashlib.md5(path.read_bytes()).hexdigest() != path.parent.name + path.name]
+
+
+def test_nothing_writes_through_links_into_a_shared_cache(fresh, tmp_path):
+    cache = tmp_path / "cache"
+    for key, value in {"cache.type": "symlink", "cache.dir": str(cache)}.items():
+        fresh.run("dvc", "config", "--local", key, value)
+    small = {"members": 2, "ingest.image_size": 32, "train.epochs": 2, "phantom.classes.no": 24, "evaluate.resamples": 100}
+    fresh.experiment(**small, **{"phantom.classes.yes": 24})
+    assert (fresh.path / "data/phantom/no/no-000.png").is_symlink()
+    assert (fresh.path / "models/ensemble.keras").is_symlink()
+    assert json.loads(fresh.read("metrics/ingest.json"))["images"] == 48
+    fresh.experiment(**{"phantom.classes.yes": 25, "weigh.scheme": "auc"})
+    assert json.loads(fresh.read("metrics/ingest.json"))["images"] == 49
+    assert not damaged(cache)
+    assert "up to date" in fresh.run("dvc", "status")
+    for stage in ("ingest", "train member-00", "export", "explain", "report"):  # by hand, DVC removes nothing before
+        fresh.run("python", "-m", *f"stages.{stage}".split())
+    assert not damaged(cache)
+    with h5py.File(fresh.path / "data/rad/image_data.h5") as file:
+        assert file["images"][:].mean() > 10
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "après") for form in ("NFC", "NFD"))
+
+
+def test_a_name_in_composed_and_decomposed_unicode_is_one_name(project):
+    put(project, {f"{COMPOSED}/a.png": picture(1), f"{COMPOSED}/b.png": picture(2), f"avant/{COMPOSED}.png": picture(3)})
+    _, stored, _ = ingest(project)
+    expected = {path: (project.path / path).read_bytes() for path in ("data/rad/metadata.json", "metrics/ingest.json")}
+    assert {f"{COMPOSED}/a.png", f"avant/{COMPOSED}.png"} <= stored
+    raw = project.path / "data/raw"
+    (raw / COMPOSED).rename(raw / DECOMPOSED)
+    (raw / f"avant/{COMPOSED}.png").rename(raw / f"avant/{DECOMPOSED}.png")
+    ingest(project)  # the same files from a Mac
+    assert {path: (project.path / path).read_bytes() for path in expected} == expected
+    put(project, {f"{COMPOSED}/a.png": picture(4), f"{COMPOSED}/c.png": picture(5)})
+    _, stored, _ = ingest(project)  # both forms, as one class
+    metadata = json.loads(project.read("data/rad/metadata.json"))
+    assert metadata["classes"] == ["après", "avant", "no", "yes"]
+    assert sum(image["class"] == COMPOSED for image in metadata["images"]) == 4
+    assert {f"{COMPOSED}/a.png", f"{DECOMPOSED}/a.png", f"{COMPOSED}/b.png", f"{COMPOSED}/c.png"} <= stored
+    for name in ("no", "yes", "avant"):
+        shutil.rmtree(raw / name)
+    output, _, _ = ingest(project, ok=False)
+    assert "has 1 class folder(s); expected two or more" in output
+
+
+def test_labels_are_the_same_in_both_forms_of_unicode():
+    for classes in ([COMPOSED, "no"], [DECOMPOSED, "no"]):
+        for folder in (COMPOSED, DECOMPOSED):
+            assert label_of(Path(f"/x/{folder}/deeper/1.png"), classes) == 0
+
+
+@pytest.mark.parametrize("spelling", ["data/phantom/", "./data/phantom", "data//phantom", "data/./phantom//", "{}/data/phantom/"])
+def test_spellings_of_a_source_are_one(spelling, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert Data(source=spelling.format(tmp_path)).source == "data/phantom"
+
+
+def test_other_paths_stay_what_they_are(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for path, expected in {"../raw/": "../raw", "/data//raw/": "/data/raw", "//data": "/data", "a b": "a b"}.items():
+        assert Data(source=path).source == expected
+
+
+def test_another_spelling_of_the_source_runs_nothing(done):
+    lock, params = done.read("dvc.lock"), done.read("params.yaml")
+    assert not ran(done.experiment(**{"data.source": "./data//phantom/"}))
+    assert (done.read("dvc.lock"), done.read("params.yaml")) == (lock, params)
+    card, page = done.read("docs/model-card.md"), done.read("plots/report.html")
+    assert "synthetic slices, drawn by the pipeline" in card
+    done.edit(data__source="./data/phantom/")
+    assert {*ran(done.run("dvc", "repro"))} <= {"ingest", "report"}
+    assert (done.read("docs/model-card.md"), done.read("plots/report.html")) == (card, page)
+
+
+def queue(project: Project, source: str, *options: str, ok: bool = False) -> str:
+    """What queueing an experiment on a source prints; it is one line, and nothing is queued, if that fails."""
+    output = project.run("dvc", "exp", "run", "--queue", "ingest", "-S", f"data.source={source}", *options, ok=ok)
+    if not ok:
+        assert [line for line in output.splitlines() if line.strip()] == [output.strip()], output
+        assert output.startswith("error: ")
+        assert "No experiment tasks in the queue" in project.run("dvc", "queue", "status")
+    return output
+
+
+def test_an_experiment_in_a_folder_of_its_own_is_refused_if_it_would_lack_its_files(project):
+    shutil.copytree(project.path / "data/raw", project.path.parent / "images")
+    (project.path / "data/link").symlink_to(project.path.parent / "images")
+    project.run("git", "commit", "-qam", "Parameters")
+    absolute = project.path.parent / "images"
+    assert "relative path out of the project" in (line := queue(project, "../images"))
+    assert line.strip().endswith(f"give the absolute path: {absolute}")
+    assert "'data/link' is a symbolic link" in (line := queue(project, "data/link/", "-S", "split.fold=0,1"))
+    assert line.strip().endswith(f"give the path that it leads to: {absolute}")
+    assert "data/raw/no/0.png' is neither in DVC nor in Git" in queue(project, "data/raw")
+    output = project.run("dvc", "exp", "run", "--temp", "ingest", ok=False)
+    assert "run `dvc add data/raw` and `git add data/raw.dvc`" in output
+    assert not ran(output)
+    for typed in ("ingest --temp --copy-paths data/raw", f"ingest --temp -S data.source={absolute}"):
+        assert "8 images" in project.run("dvc", "exp", "run", *typed.split())
+    project.run("dvc", "add", "data/raw")
+    assert "data/raw.dvc, which" in (line := queue(project, "data/raw"))
+    assert line.strip().endswith("it is not in Git; run `git add data/raw.dvc`")
+    project.run("git", "add", "data/raw.dvc")
+    assert "8 images" in project.run("dvc", "exp", "run", "--temp", "ingest", "-S", "ingest.image_size=33")
+    queue(project, "./data/phantom/", ok=True)
+
+
+def test_images_that_git_knows_only_in_part_are_refused(project):
+    project.run("git", "add", "-f", "data/raw/no", "data/raw/yes/0.png")
+    project.run("git", "commit", "-qam", "Images")
+    (project.path / "data/raw/yes/.DS_Store").write_text("x")
+    assert "'data/raw/yes/1.png' is neither in DVC nor in Git" in queue(project, "data/raw")
+    project.run("git", "add", "-f", *(f"data/raw/yes/{index}.png" for index in range(4)))
+    queue(project, "data/raw", ok=True)
