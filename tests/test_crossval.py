@@ -16,7 +16,7 @@ def test_every_image_is_tested_once_and_folds_that_are_done_are_not_run_again(do
     shutil.copytree(done.path / "data/phantom", done.path / "data/raw")
     done.run("dvc", "add", "data/raw")
     command = ("python", "-m", "crossval", *OVERRIDES)
-    assert "data/raw.dvc is not committed" in done.run(*command, ok=False)
+    assert "it is not in Git; run `git add data/raw.dvc`" in done.run(*command, ok=False)
     done.run("git", "add", "data/raw.dvc", "data/.gitignore")
     done.run("git", "commit", "-q", "-m", "Own images")
     former = experiments(done)

@@ -309,6 +309,16 @@ def test_an_experiment_in_a_folder_of_its_own_is_refused_if_it_would_lack_its_fi
     queue(project, "./data/phantom/", ok=True)
 
 
+def test_a_folder_in_one_that_dvc_tracks_is_a_source_before_it_is_there(project):
+    raw = project.path / "data/raw"
+    raw.rename(project.path / "set")
+    raw.mkdir()
+    (project.path / "set").rename(raw / "set")
+    project.run("dvc", "add", "data/raw")
+    shutil.rmtree(raw)
+    assert "8 images" in project.experiment("ingest", **{"data.source": "data/raw/set/"})
+
+
 def test_images_that_git_knows_only_in_part_are_refused(project):
     project.run("git", "add", "-f", "data/raw/no", "data/raw/yes/0.png")
     project.run("git", "commit", "-qam", "Images")

@@ -42,7 +42,8 @@ def ensemble(_root_: DictConfig) -> DictConfig:
 
 def check_source(source: str) -> None:
     """The images are there, or DVC knows how to get them."""
-    if source != "data/phantom" and not (ROOT / source).is_dir() and not (ROOT / f"{source}.dvc").is_file():
+    tracked = any((ROOT / f"{folder}.dvc").is_file() for folder in (Path(source), *Path(source).parents))
+    if source != "data/phantom" and not (ROOT / source).is_dir() and not tracked:
         raise UserError(f"data.source: {source!r} is not there; expected a folder of class folders (README: Your own images)")
 
 
