@@ -140,7 +140,6 @@ def test_links_are_followed_only_to_files_of_the_source(project):
     (project.path.parent / "elsewhere/scan.png").write_bytes(picture(9))
     for name, target in {
         "inside.png": source / "yes/0.png",
-        "outside.png": project.path.parent / "elsewhere/scan.png",
         "folder": project.path.parent / "elsewhere",
         "loop.png": "loop.png",
         "gone.png": "nowhere.png",
@@ -154,8 +153,20 @@ def test_links_are_followed_only_to_files_of_the_source(project):
         "yes/folder": "a symbolic link out of data.source",
         "yes/gone.png": "a symbolic link to nowhere",
         "yes/loop.png": "a symbolic link to nowhere",
-        "yes/outside.png": "a symbolic link out of data.source",
     }
+
+
+def test_a_link_out_of_the_source_is_an_error_since_dvc_takes_it_for_the_file(project):
+    """Were it left out, the copy that replaces it would be too: DVC sees the same content, and skips the stage."""
+    (project.path.parent / "scan.png").write_bytes(picture(9))
+    link = project.path / "data/raw/yes/outside.png"
+    link.symlink_to(project.path.parent / "scan.png")
+    output, _, _ = ingest(project, ok=False, command=("dvc", "repro", "ingest"))
+    assert "error: 'data/raw/yes/outside.png' is a symbolic link out of data.source" in output
+    link.unlink()
+    link.write_bytes(picture(9))
+    _, stored, _ = ingest(project, command=("dvc", "repro", "ingest"))
+    assert "yes/outside.png" in stored
 
 
 @needs_permissions

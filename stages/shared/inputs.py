@@ -11,7 +11,6 @@ from pathlib import Path
 import yaml
 
 from stages.shared.errors import UserError
-from stages.shared.files import is_hidden
 from stages.shared.params import PATH, read_params
 
 DEFINITIONS = ("data/dvc.yaml", "dvc.yaml")
@@ -60,7 +59,7 @@ def dependencies(stage: str, params: dict) -> tuple[list[Path], dict[str, object
 class Inputs:
     """The state of a stage's inputs at one moment.
 
-    Files are compared by inode, size and time of modification, parameters by value. Hidden files do not count.
+    Files are compared by inode, size and time of modification, parameters by value. Dotfiles do not count.
 
     Parameters
     ----------
@@ -114,9 +113,9 @@ class Inputs:
             if not path.is_dir():
                 states[str(path)] = _state(path)
             for folder, folders, names in os.walk(path):
-                folders[:] = [name for name in folders if not is_hidden(name)]
+                folders[:] = [name for name in folders if not name.startswith(".")]
                 for name in names:
-                    if not is_hidden(name):
+                    if not name.startswith("."):
                         file = os.path.join(folder, name)  # noqa: PTH118, a Path for each of many files is slow
                         states[file] = _state(file)
         return states

@@ -25,6 +25,7 @@ SYSTEM_NAMES = {
     *("picasa.ini", "zbthumbnail.info", "pspbrwse.jbf"),
 }
 SYSTEM_PATTERN = re.compile(r"found\.\d{3}|:2e.*|.*@syno(eastream|resource)|~syncthing~.*\.tmp")
+OUTSIDE = "a symbolic link out of data.source"
 CACHE_OBJECT = re.compile(r"(files/md5/)?[0-9a-f]{2}/[0-9a-f]{30}")  # below DVC's cache folder; before DVC 3 without files/md5
 
 # Names of the parts of a split, in languages that data sets come in; digits and words such as "set" or "images" don't count.
@@ -66,7 +67,8 @@ def find_files(source: Path) -> tuple[list[str], list[tuple[str, str]], list[dic
     Raises
     ------
     UserError
-        If there are fewer than two class folders, a folder can't be listed, or the class folders are elsewhere in the source.
+        If there are fewer than two class folders, a folder can't be listed, the class folders are elsewhere in the source, or a
+        file is a link out of the source.
     """
     if not source.is_dir():
         raise UserError(f"data.source: {str(source)!r} is not a folder; expected a folder of class folders")
@@ -85,6 +87,11 @@ def find_files(source: Path) -> tuple[list[str], list[tuple[str, str]], list[dic
                 continue
             reason = None if is_utf8(entry.name) else "its name is not UTF-8; rename it"
             if reason := reason or (entry.is_symlink() and refused_link(entry, inside)):
+                if reason == OUTSIDE and entry.is_file():  # DVC would not notice if a copy took its place
+                    raise UserError(
+                        f"{str(source / path)!r} is {reason}, which DVC records as if it were the file; replace it by a copy of"
+                        " the file, or remove it"
+                    )
                 rejected.append({"path": path, "reason": reason})
             else:
                 yield path, entry.is_dir()
@@ -147,12 +154,12 @@ def refused_link(entry: os.DirEntry, inside: Path) -> str | None:
     except (OSError, RuntimeError):  # Python before 3.13 raises the latter for a loop
         return "a symbolic link to nowhere"
     if target.is_dir():
-        return "a symbolic link to a folder" if target.is_relative_to(inside) else "a symbolic link out of data.source"
+        return "a symbolic link to a folder" if target.is_relative_to(inside) else OUTSIDE
     if target.is_relative_to(inside):
         return None
     cache = dvc_cache()
     in_cache = target.is_relative_to(cache) and CACHE_OBJECT.fullmatch(target.relative_to(cache).as_posix())
-    return None if in_cache else "a symbolic link out of data.source"
+    return None if in_cache else OUTSIDE
 
 
 @functools.cache
