@@ -156,7 +156,7 @@ def test_system_files_are_passed_over_everywhere(project, monkeypatch):
     output, stored, reasons = ingest(project)
     assert stored == {f"{name}/{index}.png" for name in ("no", "yes") for index in range(4)}
     assert not reasons
-    assert output.splitlines()[-1] == "8 images of 2 classes, 0 files left out"
+    assert output.stdout.splitlines()[-1] == "8 images of 2 classes, 0 files left out"
     monkeypatch.chdir(project.path / "data/raw")
     images = sorted(Path(path) for path in stored)
     by_shell = [str(path) for path in [*Path().glob("*"), *Path().glob("no/*")] if not path.name.startswith(".")]

@@ -135,7 +135,7 @@ def test_another_image_size_gives_another_store_and_comes_back_from_the_cache(do
     first = done.read("dvc.lock")
     assert ran(done.experiment("split", **{"ingest.image_size": 48}))[0] == "ingest"
     metadata = done.run("python", "-c", "from stages.shared.rad import RadReader; print(RadReader().shape)")
-    assert metadata.splitlines()[-1].endswith("48, 48, 1)")
+    assert metadata.stdout.splitlines()[-1].endswith("48, 48, 1)")
     assert "Stage 'ingest' is cached" in done.experiment("split", **{"ingest.image_size": 32})
     assert yaml.safe_load(done.read("dvc.lock"))["stages"]["ingest"] == yaml.safe_load(first)["stages"]["ingest"]
 
@@ -223,7 +223,7 @@ def test_a_member_is_not_trained_into_a_folder_of_other_parameters(done):
     """Parameters that change after the folder was named and before the member reads them must not end in that folder."""
     done.edit(train__label_smoothing=0.1)
     code = "from stages.shared.scratch import scratch; print(scratch('member-00'))"
-    folder = done.run("python", "-c", code).splitlines()[-1]
+    folder = done.run("python", "-c", code).stdout.splitlines()[-1]
     done.edit(train__label_smoothing=0.2)
     code = "import sys; from pathlib import Path; from stages.shared.training import train_member\n"
     code += "from stages.shared.errors import UserError\n"
