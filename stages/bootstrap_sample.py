@@ -2,7 +2,7 @@
 
     dvc repro bootstrap-sample
 
-Reads   data/rad/metadata.json, data/split.json; params: seed, members, bootstrap
+Reads   data/rad/metadata.json, data/split.json; params: seed, members, bootstrap, recipes
 Writes  data/bootstrap/member-NN.json   rows of the RAD; an in-bag row may repeat
 """
 
@@ -23,13 +23,15 @@ def main() -> None:
     labels = np.array([classes.index(image["class"]) for image in metadata["images"]])[training]
     groups = np.array(split["groups"])[training]
 
-    scheme, fraction = params.bootstrap.scheme, params.bootstrap.fraction
+    scheme, seed = params.bootstrap.scheme, member_seed(params.seed, 0)
     for index in range(params.members):
-        in_bag, out_of_bag = draw_sample(scheme, labels, groups, classes, fraction, member_seed(params.seed, 0), index)
+        name = member_name(index)
+        fraction = params.ensemble[name].fraction
+        in_bag, out_of_bag = draw_sample(scheme, labels, groups, classes, fraction, seed, index)
         sample = {"in_bag": training[in_bag].tolist(), "out_of_bag": training[out_of_bag].tolist()}
-        write_json(f"data/bootstrap/{member_name(index)}.json", sample)
+        write_json(f"data/bootstrap/{name}.json", sample)
         drawn = len(np.unique(in_bag))
-        print(f"{member_name(index)}: {len(in_bag)} draws of {drawn} images, {len(out_of_bag)} images out of bag")
+        print(f"{name}: {len(in_bag)} draws of {drawn} images, {len(out_of_bag)} images out of bag")
 
 
 if __name__ == "__main__":

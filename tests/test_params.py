@@ -60,7 +60,19 @@ def test_ensembles_of_two_seeds_share_no_member_seed():
         ({"data__source": ""}, "data.source is ''"),
         ({"ingest__image_size": 8}, "ingest.image_size is 8"),
         ({"split__folds": 1}, "split.folds is 1"),
-        ({"bootstrap__fraction": 0}, "bootstrap.fraction is 0"),
+        ({"recipes__base__fraction": 0}, "recipes.base.fraction is 0"),
+        ({"recipes__light__fraction": 5.0}, "recipes.light.fraction is 5.0"),
+        ({"bootstrap__scheme": "subsample"}, "recipes.base.fraction is 1.0; expected below 1 with bootstrap.scheme: subsample"),
+        (
+            {"bootstrap__scheme": "subsample", "recipes__base__fraction": 0.8, "recipes__strong__fraction": 0.5},
+            "recipes.light.fraction is 1.0; expected below 1",
+        ),
+        (
+            {f"recipes__{name}__fraction": 0.8 for name in ("base", "light")}
+            | {"bootstrap__scheme": "committee", "recipes__strong__fraction": 0.5},
+            "recipes.strong.fraction is 0.5; expected 0.8, as in recipes.base, with bootstrap.scheme: committee",
+        ),
+        ({"network__name": "seed-cnn", "ingest__image_size": 45}, "ingest.image_size is 45; expected 46 or more with network.name"),
         ({"train__epochs": "many"}, "train.epochs is 'many'"),
         ({"train__clip_norm": -1.0}, "train.clip_norm is -1.0"),
         ({"train__clip_norm": float("nan")}, "train.clip_norm is nan"),

@@ -90,19 +90,11 @@ class Bootstrap(Section):
     scheme: Literal["bootstrap", "subsample", "committee"] = Field(
         description="bootstrap: draws with replacement; subsample: without; committee: members leave out a fold each in turn"
     )
-    fraction: Annotated[float, Field(gt=0, le=4)] = Field(
-        description="images drawn for a member, as a share of the training images; below 1 unless drawn with replacement"
-    )
-
-    @model_validator(mode="after")
-    def _leaves_some_out(self):
-        if self.scheme != "bootstrap" and self.fraction >= 1:
-            raise ValueError(f"fraction is {self.fraction}; expected below 1 with scheme: {self.scheme}")
-        return self
 
 
 Own = Literal["residual", "residual-sides", "residual-deep", "seed-cnn", "notebook-1", "notebook-2"]
-Application = Literal["vgg16", "resnet50", "densenet121", "mobilenet-v2", "efficientnet-b0"]
+Application = Literal["vgg16", "notebook-3", "resnet50", "densenet121", "mobilenet-v2", "efficientnet-b0"]
+SMALLEST_IMAGES = {"seed-cnn": 46, "notebook-1": 18, **dict.fromkeys(get_args(Application), 32)}  # pixels, of ingest.image_size
 
 
 class Network(Section):
@@ -176,11 +168,14 @@ class Train(Section):
 
 
 class Recipe(Section):
-    l1: NonNegative = Field(description="L1 penalty on convolution and dense kernels")
+    l1: NonNegative = Field(description="L1 penalty on convolution and dense kernels; seed-cnn: on dense kernels alone")
     l2: NonNegative = Field(description="L2 penalty on them")
-    dropout: Dropout = Field(description="dropout before the last layer")
+    dropout: Dropout = Field(description="dropout before the last layer; seed-cnn: after the first dense layer")
     learning_rate: Positive = Field(description="Adam's learning rate at the start")
     augment: Annotated[float, Field(ge=0, le=3)] = Field(description="augmentation strength: factor of `train.augment`")
+    fraction: Annotated[float, Field(gt=0, le=4)] = Field(
+        description="images drawn for a member, as a fraction of the training images; below 1 unless drawn with replacement"
+    )
 
 
 class Member(Recipe):
@@ -259,6 +254,31 @@ class Inputs(Section):
         for name in self.recipes:
             if name in UNHASHED_KEYS:
                 raise ValueError(f"recipes.{name}: expected another name, since DVC's run cache passes over keys named {name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _network_takes_the_images(self):
+        smallest = SMALLEST_IMAGES.get(self.network.name, 0)
+        if self.ingest.image_size < smallest:
+            raise ValueError(
+                f"ingest.image_size is {self.ingest.image_size}; expected {smallest} or more with network.name:"
+                f" {self.network.name}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _samples_leave_some_out(self):
+        scheme = self.bootstrap.scheme
+        (first, common), *_ = self.recipes.items()
+        for name, recipe in self.recipes.items():
+            where = f"recipes.{name}.fraction is {recipe.fraction}"
+            if scheme != "bootstrap" and recipe.fraction >= 1:
+                raise ValueError(f"{where}; expected below 1 with bootstrap.scheme: {scheme}")
+            if scheme == "committee" and recipe.fraction != common.fraction:
+                raise ValueError(
+                    f"{where}; expected {common.fraction}, as in recipes.{first}, with bootstrap.scheme: {scheme},"
+                    " whose members share out the same folds"
+                )
         return self
 
 
@@ -407,7 +427,7 @@ def _tell(problem: dict, model: type[Section]) -> str:
     if problem["type"] == "missing":
         return f"{name} is missing"
     if problem["type"] == "value_error":
-        return f"{name}: {problem['ctx']['error']}"
+        return f"{name}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
     expected = (
         problem["msg"].replace("Input should be ", "").replace("greater", "a number greater").replace("less", "a number less")
     )

@@ -115,7 +115,7 @@ def draw_sample(
         return bootstrap_sample(labels, groups, classes, fraction, seed + index, replace=scheme == "bootstrap")
     folds = max(2, round(1 / (1 - fraction)))
     turn, fold = divmod(index, folds)
-    left_out = stratified_group_folds(labels, groups, classes, folds, seed + turn * folds, "folds of bootstrap.fraction") == fold
+    left_out = stratified_group_folds(labels, groups, classes, folds, seed + turn * folds, "folds of recipes' fraction") == fold
     return np.flatnonzero(~left_out), np.flatnonzero(left_out)
 
 
@@ -164,5 +164,5 @@ def bootstrap_sample(
             return in_bag, out_of_bag
     raise UserError(
         f"class {missing[0]!r} has no out-of-bag image in any of {ATTEMPTS} draws (near duplicates of in-bag images"
-        " do not count); add images of it, or lower bootstrap.fraction"
+        " do not count); add images of it, or lower recipes' fraction"
     )
