@@ -247,7 +247,7 @@ def compose(project: Path, wanted: dict) -> None:
     """Set parameters, and derive the others from them, as `dvc exp run -S` does."""
     settings = [f"{key}={value}" for key, value in wanted.items()]
     code = "import sys; from pathlib import Path; from dvc.utils.hydra import compose_and_dump as compose\n"
-    code += "root = Path.cwd(); compose('params.yaml', str(root), None, 'stages/compose', str(root / 'stages'), sys.argv[1:])"
+    code += "root = Path.cwd(); compose('params.yaml', str(root / 'conf'), None, 'compose', str(root / 'conf'), sys.argv[1:])"
     python(project, "-c", code, *settings)
 
 

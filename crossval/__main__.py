@@ -119,18 +119,18 @@ def show(commit: str, path: str) -> dict:
 
 
 def composed(overrides: list[str]) -> dict:
-    """params.yaml as `dvc exp run -S` would make it of the overrides."""
-    from dvc.utils.hydra import apply_overrides
+    """params.yaml as `dvc exp run -S` would make it of the overrides, which may name a preset."""
+    from dvc.utils.hydra import compose_and_dump
+    from hydra.errors import HydraException
 
+    conf = str(Path("conf").resolve())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "params.yaml"
-        path.write_text(Path("params.yaml").read_text("utf-8"), "utf-8")
-        if overrides:
-            apply_overrides(path, overrides)
-        params = load_yaml(path)
-    params["data"]["source"] = normalize_path(params["data"]["source"])
-    params["network"]["weights"] = normalize_path(params["network"]["weights"])
-    return params
+        try:
+            compose_and_dump(path, conf, None, "compose", conf, overrides)
+        except HydraException as error:
+            raise UserError(f"--set-param: {str(error).splitlines()[0]}") from None
+        return load_yaml(path)
 
 
 def comparable(params: dict) -> dict:

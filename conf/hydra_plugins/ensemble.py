@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 import psutil
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +24,13 @@ from stages.shared.errors import UserError
 from stages.shared.inputs import first_difference
 from stages.shared.params import PATH, Inputs, check, derive_ensemble, read_params
 from stages.shared.queued import check_reachable
+
+
+class ProjectRoot(SearchPathPlugin):
+    """Lets compose.yaml include params.yaml, which is in the project's root."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append("project", f"file://{ROOT}")
 
 
 def ensemble(_root_: DictConfig) -> DictConfig:
@@ -105,6 +114,11 @@ def check_override(text: str, params: dict) -> None:
     names = override.key_or_group.split(".")
     if names[0] == "ensemble":
         raise UserError(f"{text}: `ensemble` is derived; set recipes, seed, members or network.weights instead")
+    if (presets := ROOT / "conf" / override.key_or_group).is_dir():
+        known = sorted(path.stem for path in presets.glob("*.yaml"))
+        if override.value() not in [*known, None]:
+            raise UserError(f"{override.key_or_group} is {override.value()!r}; expected one of {', '.join(known)}")
+        return
     block = {} if override.is_add() or override.is_force_add() else params
     for place, name in enumerate(names if block else []):
         if not isinstance(block, dict) or name not in block:
