@@ -50,9 +50,9 @@ def build(
     classes : int
         Number of classes, 2 or more.
     l1, l2 : float
-        Penalties on the kernels of convolutions and dense layers.
+        Penalties on the kernels of convolutions and dense layers; of "seed-cnn", on those of dense layers alone.
     dropout : float
-        Share of the features dropped before the last layer, below 1.
+        Fraction of the features dropped before the last layer, below 1; of "seed-cnn", after the first dense layer.
     normalization : callable
         Makes the batch normalisation layers; the weights fit those of a network built with another.
 
@@ -73,7 +73,8 @@ def application(name, images, penalty, dropout, _):
     module, _ = APPLICATIONS[name]
     channels = module.preprocess_input(layers.Concatenate()([images] * 3))
     features = application_base(name, images.shape[1], None)(channels)
-    return layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(features))
+    pooling = layers.Flatten() if name == "notebook-3" else layers.GlobalAveragePooling2D()
+    return layers.Dropout(dropout)(pooling(features))
 
 
 def application_base(name: str, size: int, weights: str | None) -> keras.Model:
@@ -163,38 +164,45 @@ def averaged(model: keras.Model, views: str) -> keras.Model:
 
 
 def seed_cnn(images, penalty, dropout, _):
-    """The original system's: four convolutions with max pooling, then a dense layer, dropout beside each."""
-    x = layers.Rescaling(1 / 255)(images)
-    for filters in (32, 64, 128, 128):
-        x = layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_regularizer=penalty)(x)
-        x = layers.MaxPooling2D()(x)
-    x = layers.Dropout(dropout)(layers.Flatten()(x))
-    x = layers.Dense(128, "relu", kernel_regularizer=penalty)(x)
-    return layers.Dropout(dropout)(x)
+    """The original system's: four convolutions with max pooling, then two dense layers with dropout.
 
-
-def notebook_1(images, penalty, dropout, _):
-    """The first network of A. Bansal's notebook "Brain MRI Classification": one wide convolution, pooled twice.
+    Its members differ in one dropout rate, here that of the first dense layer; the second one's is fixed.
 
     References
     ----------
-    The notebook that the original project cites. It augments before it splits; here the split comes first.
+    https://github.com/A-PachecoT/brain-mri-classification
+    """
+    x = layers.Rescaling(1 / 255)(images)
+    for filters in (32, 64, 64, 128):
+        x = layers.MaxPooling2D()(layers.Conv2D(filters, 3, activation="relu")(x))
+    x = layers.Dense(128, "relu", kernel_regularizer=penalty)(layers.Flatten()(x))
+    x = layers.Dropout(dropout)(x)
+    x = layers.Dense(64, "relu", kernel_regularizer=penalty)(x)
+    return layers.Dropout(0.3)(x)
+
+
+def notebook_1(images, penalty, dropout, normalization):
+    """The first network of A. Bansal's notebook, which the original project cites: one wide convolution, pooled twice.
+
+    References
+    ----------
+    https://www.kaggle.com/code/anibansal/brain-mri-classification, which augments the images before it splits them; here
+    the split comes first.
     """
     x = layers.ZeroPadding2D(2)(layers.Rescaling(1 / 255)(images))
     x = layers.Conv2D(32, 7, kernel_regularizer=penalty)(x)
-    x = layers.ReLU()(layers.BatchNormalization()(x))
-    x = layers.MaxPooling2D(4, padding="same")(layers.MaxPooling2D(4, padding="same")(x))
-    x = layers.Dense(128, "relu", kernel_regularizer=penalty)(layers.Flatten()(x))
-    return layers.Dropout(dropout)(x)
+    x = layers.ReLU()(normalization()(x))
+    x = layers.MaxPooling2D(4)(layers.MaxPooling2D(4)(x))
+    return layers.Dropout(dropout)(layers.Flatten()(x))
 
 
 def notebook_2(images, penalty, dropout, _):
-    """The second network of that notebook: 9×9 convolutions with dropout between poolings."""
+    """The second network of that notebook: three 9×9 convolutions with dropout after each pooling, then a dense layer."""
     x = layers.Rescaling(1 / 255)(images)
-    for filters in (32, 64):
+    for filters, rate in ((16, 0.45), (16, 0.25), (36, 0.25)):
         x = layers.Conv2D(filters, 9, padding="same", activation="relu", kernel_regularizer=penalty)(x)
-        x = layers.Dropout(dropout)(layers.MaxPooling2D(4, padding="same")(x))
-    x = layers.Dense(128, "relu", kernel_regularizer=penalty)(layers.Flatten()(x))
+        x = layers.Dropout(rate)(layers.MaxPooling2D()(x))
+    x = layers.Dense(512, "relu", kernel_regularizer=penalty)(layers.Flatten()(x))
     return layers.Dropout(dropout)(x)
 
 
@@ -268,6 +276,7 @@ NETWORKS = {
 
 APPLICATIONS = {  # name: the module of Keras with its preprocessing, and what it calls the network
     "vgg16": (applications.vgg16, "VGG16"),
+    "notebook-3": (applications.vgg16, "VGG16"),  # the third network of that notebook: its features are flattened, not pooled
     "resnet50": (applications.resnet50, "ResNet50"),
     "densenet121": (applications.densenet, "DenseNet121"),
     "mobilenet-v2": (applications.mobilenet_v2, "MobileNetV2"),
