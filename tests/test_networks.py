@@ -12,8 +12,10 @@ from stages.shared.augmentation import augment, mix
 from stages.shared.errors import UserError
 from stages.shared.models import join, load_model, predictor, save_model
 from stages.shared.networks import APPLICATIONS, NETWORKS, application_base, averaged, build, start_from
+from stages.shared.params import SMALLEST_IMAGES
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
+LARGER_IMAGES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), np.uint8)  # of a size that each network takes
 NOTHING = {
     "flip": False,
     "rotation": 0.0,
@@ -28,17 +30,105 @@ NOTHING = {
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_give_probabilities_of_each_class(name, classes):
-    probabilities = build(name, 32, classes, 1e-6, 1e-4, 0.3).predict(IMAGES, verbose=0)
+    probabilities = build(name, 48, classes, 1e-6, 1e-4, 0.3).predict(LARGER_IMAGES, verbose=0)
     assert probabilities.shape == (4, classes)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_penalties_and_dropout_reach_the_network(name):
-    plain, strict = build(name, 32, 2, 0.0, 0.0, 0.0), build(name, 32, 2, 1e-3, 1e-3, 0.5)
+    plain, strict = build(name, 48, 2, 0.0, 0.0, 0.0), build(name, 48, 2, 1e-3, 1e-3, 0.5)
     assert not plain.losses
     assert sum(float(loss) for loss in strict.losses) > 0
     assert any(isinstance(layer, keras.layers.Dropout) and layer.rate == 0.5 for layer in strict.layers)
+
+
+SEED_NETWORKS = {  # name, size of the images, the recipe's dropout: the layers with weights or rates, as published
+    ("seed-cnn", 128, 0.5): [
+        "32 filters 3x3 valid, relu",
+        "pooling 2x2",
+        "64 filters 3x3 valid, relu",
+        "pooling 2x2",
+        "64 filters 3x3 valid, relu",
+        "pooling 2x2",
+        "128 filters 3x3 valid, relu",
+        "pooling 2x2",
+        "flatten 4608",
+        "dense 128, relu",
+        "dropout 0.5",
+        "dense 64, relu",
+        "dropout 0.3",
+        "dense 2, softmax",
+    ],
+    ("notebook-1", 240, 0.0): [
+        "32 filters 7x7 valid, linear",
+        "pooling 4x4",
+        "pooling 4x4",
+        "flatten 6272",
+        "dropout 0.0",
+        "dense 2, softmax",
+    ],
+    ("notebook-2", 240, 0.15): [
+        "16 filters 9x9 same, relu",
+        "pooling 2x2",
+        "dropout 0.45",
+        "16 filters 9x9 same, relu",
+        "pooling 2x2",
+        "dropout 0.25",
+        "36 filters 9x9 same, relu",
+        "pooling 2x2",
+        "dropout 0.25",
+        "flatten 32400",
+        "dense 512, relu",
+        "dropout 0.15",
+        "dense 2, softmax",
+    ],
+    ("notebook-3", 240, 0.5): ["vgg16", "flatten 25088", "dropout 0.5", "dense 2, softmax"],
+}
+
+
+@pytest.mark.parametrize(("network", "expected"), SEED_NETWORKS.items(), ids=[name for name, _, _ in SEED_NETWORKS])
+def test_seed_networks_have_the_published_layers(network, expected):
+    name, size, dropout = network
+    model = build(name, size, 2, 0.0, 0.0, dropout)
+    assert [line for line in map(describe, model.layers) if line] == expected
+
+
+def describe(layer):
+    match layer:
+        case keras.layers.Conv2D():
+            (height, width), activation = layer.kernel_size, layer.activation.__name__
+            return f"{layer.filters} filters {height}x{width} {layer.padding}, {activation}"
+        case keras.layers.MaxPooling2D():
+            return "pooling {}x{}".format(*layer.pool_size)
+        case keras.layers.Flatten():
+            return f"flatten {layer.output.shape[1]}"
+        case keras.layers.Dense():
+            return f"dense {layer.units}, {layer.activation.__name__}"
+        case keras.layers.Dropout():
+            return f"dropout {layer.rate}"
+        case keras.Model():
+            assert layer.count_params() == 14_714_688  # VGG-16 without its top
+            return "vgg16"
+    return None
+
+
+def test_the_original_network_penalizes_dense_layers_alone():
+    model = build("seed-cnn", 48, 2, 1e-5, 1e-4, 0.3)
+    penalized = [type(layer).__name__ for layer in model.layers if getattr(layer, "kernel_regularizer", None)]
+    assert penalized == ["Dense", "Dense", "Dense"]
+    everywhere = build("notebook-2", 48, 2, 1e-5, 1e-4, 0.3)
+    assert sum(bool(getattr(layer, "kernel_regularizer", None)) for layer in everywhere.layers) == 5
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *APPLICATIONS])
+def test_the_smallest_images_of_a_network_are_known(name):
+    smallest = SMALLEST_IMAGES.get(name, 16)  # the least of ingest.image_size
+    if name in NETWORKS:
+        assert build(name, smallest, 2, 0.0, 0.0, 0.0)
+    if name in SMALLEST_IMAGES:
+        with pytest.raises((UserError, ValueError)):
+            build(name, smallest - 1, 2, 0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -47,12 +137,13 @@ def test_saved_models_are_equal_bytes_and_load_in_safe_mode(tmp_path, name):
     for path in ("one.keras", "two.keras"):
         keras.backend.clear_session()
         keras.utils.set_random_seed(0)
-        models.append(build(name, 32, 2, 0.0, 1e-4, 0.3))
+        models.append(build(name, 48, 2, 0.0, 1e-4, 0.3))
         save_model(models[-1], tmp_path / path)
     model = models[-1]
     assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()
     loaded = load_model(tmp_path / "one.keras")
-    np.testing.assert_allclose(loaded.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0), atol=1e-6)
+    expected = model.predict(LARGER_IMAGES, verbose=0)
+    np.testing.assert_allclose(loaded.predict(LARGER_IMAGES, verbose=0), expected, atol=1e-6)
 
 
 def test_models_with_code_or_no_model_are_refused(tmp_path):
@@ -198,7 +289,8 @@ def test_a_network_of_keras_applications_starts_from_a_file_and_sees_grey_as_its
     start_from(model, name, str(tmp_path / "base.weights.h5"), freeze=True)
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1)).astype(np.float32)
     module, _ = APPLICATIONS[name]
-    expected = base.predict(module.preprocess_input(np.repeat(images, 3, axis=3)), verbose=0).mean(axis=(1, 2))
+    features = base.predict(module.preprocess_input(np.repeat(images, 3, axis=3)), verbose=0)
+    expected = features.reshape(2, -1) if name == "notebook-3" else features.mean(axis=(1, 2))
     pooled = keras.Model(model.inputs, model.layers[-2].input)
     np.testing.assert_allclose(pooled.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-4)
     save_model(model, tmp_path / "model.keras")

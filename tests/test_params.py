@@ -11,6 +11,7 @@ from dvc.utils.serialize import load_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossval.__main__ import composed
 from docs.make_parameters import markdown_table
 from stages.shared.errors import UserError
 from stages.shared.networks import APPLICATIONS, NETWORKS
@@ -72,7 +73,10 @@ def test_ensembles_of_two_seeds_share_no_member_seed():
             | {"bootstrap__scheme": "committee", "recipes__strong__fraction": 0.5},
             "recipes.strong.fraction is 0.5; expected 0.8, as in recipes.base, with bootstrap.scheme: committee",
         ),
-        ({"network__name": "seed-cnn", "ingest__image_size": 45}, "ingest.image_size is 45; expected 46 or more with network.name"),
+        (
+            {"network__name": "seed-cnn", "ingest__image_size": 45},
+            "ingest.image_size is 45; expected 46 or more with network.name",
+        ),
         ({"train__epochs": "many"}, "train.epochs is 'many'"),
         ({"train__clip_norm": -1.0}, "train.clip_norm is -1.0"),
         ({"train__clip_norm": float("nan")}, "train.clip_norm is nan"),
@@ -203,6 +207,74 @@ def test_files_that_are_no_parameters_are_told(tmp_path, monkeypatch):
             (tmp_path / "params.yaml").write_text(content)
         with pytest.raises(UserError, match=told):
             load_params()
+
+
+SEED_RECIPES = {  # l1, l2, dropout, learning_rate, augment, fraction
+    "original": {
+        "first": [1e-5, 1e-4, 0.3, 0.001, 1.0, 0.8],
+        "second": [1e-6, 1e-3, 0.4, 0.0005, 1.0, 0.9],
+        "third": [1e-4, 1e-5, 0.5, 0.00025, 1.0, 1.0],
+    },
+    "notebook-1": {"notebook": [0.0, 0.0, 0.0, 0.001, 1.0, 1.0]},
+    "notebook-2": {"notebook": [0.0, 0.0, 0.15, 0.001, 1.0, 1.0]},
+    "notebook-3": {"notebook": [0.0, 0.0, 0.5, 0.001, 1.0, 1.0]},
+}
+
+
+def test_each_preset_is_tested():
+    assert {path.stem for path in (ROOT / "conf/preset").glob("*.yaml")} == set(SEED_RECIPES)
+
+
+@pytest.mark.parametrize(("preset", "recipes"), SEED_RECIPES.items())
+def test_presets_give_the_recipes_of_the_seed_projects_and_no_other(preset, recipes, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    content = composed([f"preset={preset}", "seed=1"])
+    params = check(content, Params)
+    assert list(content) == list(CONTENT)  # no key of the preset's own
+    values = {name: list(recipe.model_dump().values()) for name, recipe in params.recipes.items()}
+    assert values == recipes
+    assert params.members == len(recipes)
+    assert {name: member.model_dump() for name, member in params.ensemble.items()} == derive_ensemble(params)
+    assert [member.recipe for member in params.ensemble.values()] == list(recipes)
+
+
+def test_the_original_preset_trains_as_the_original_system(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params = check(composed(["preset=original"]), Params)
+    train = params.train
+    assert (params.network.name, params.ingest.image_size, params.ingest.crop) == ("seed-cnn", 128, False)
+    assert (train.batch_size, train.label_smoothing, train.clip_norm) == (32, 0.1, 1.0)
+    assert (train.early_stopping, train.reduce_lr, train.schedule) == (10, 5, "constant")
+    assert not any([*train.augment.model_dump().values(), train.mixup, train.class_weights == "balanced"])
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_notebook_presets_work_at_240_pixels(number, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params = check(composed([f"preset=notebook-{number}"]), Params)
+    network = {"name": f"notebook-{number}", "weights": "imagenet" if number == 3 else "none", "freeze": True}
+    assert params.network.model_dump() == network
+    assert params.ingest.image_size == 240
+    assert params.train.augment.flip
+
+
+def test_a_preset_can_be_changed_in_the_same_command(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    content = composed(["preset=original", "members=4", "recipes.third.l2=0.5", "split.fold=2"])
+    assert [member["l2"] for member in content["ensemble"].values()] == [1e-4, 1e-3, 0.5, 1e-4]
+    assert content["split"]["fold"] == 2
+
+
+def test_presets_set_the_same_keys_so_that_nothing_is_left_of_another():
+    def keys_set(path):
+        content = yaml.safe_load(path.read_text())
+        shared = [name for name in content.pop("defaults", []) if name != "_self_"]
+        keys = {".".join(path) for path in keys_of(content) if path[0] != "recipes"}
+        return keys.union(*(keys_set(ROOT / f"conf{name}.yaml") for name in shared))
+
+    first, *others = [keys_set(path) for path in (ROOT / "conf/preset").glob("*.yaml")]
+    assert "train.label_smoothing" in first
+    assert all(keys == first for keys in others)
 
 
 def test_every_network_that_can_be_named_exists():

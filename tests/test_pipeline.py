@@ -77,6 +77,36 @@ def test_a_recipe_retrains_only_the_members_that_use_it(done):
     assert "train@member-01" not in skipped(output)
 
 
+def test_the_fraction_of_a_recipe_draws_and_retrains_only_the_members_that_use_it(done):
+    samples = sorted((done.path / "data/bootstrap").iterdir())
+    before = {path.name: path.read_bytes() for path in samples}
+    second = list(done.params["recipes"])[1]
+    output = done.experiment("evaluate", **{f"recipes.{second}.fraction": 0.5})
+    assert "1 of 3 members to train" in output
+    assert {"train@member-00", "train@member-02"} <= set(skipped(output))
+    after = {path.name: path.read_bytes() for path in samples}
+    assert [name for name in before if before[name] != after[name]] == ["member-01.json"]
+    split, sample = (json.loads(done.read(f"data/{name}.json")) for name in ("split", "bootstrap/member-01"))
+    assert len(sample["in_bag"]) == pytest.approx(len(split["training"]) / 2, abs=1)
+
+
+def test_a_preset_is_trained_queued_and_left_again(done):
+    committed = done.read("params.yaml")
+    few = {"ingest.image_size": 48, "train.epochs": 2, "evaluate.resamples": 100}
+    output = done.experiment("evaluate", preset="original", **few)
+    assert "3 of 3 members to train" in output
+    params = done.params
+    assert (params["network"]["name"], list(params["recipes"])) == ("seed-cnn", ["first", "second", "third"])
+    samples = [json.loads(done.read(f"data/bootstrap/member-{index:02d}.json"))["in_bag"] for index in range(3)]
+    training = len(json.loads(done.read("data/split.json"))["training"])
+    assert [len(sample) / training for sample in samples] == pytest.approx([0.8, 0.9, 1.0], abs=0.03)
+    done.run("git", "checkout", "params.yaml")
+    assert done.read("params.yaml") == committed
+    done.run("dvc", "exp", "run", "--queue", "-S", "preset=original,notebook-2")
+    assert done.run("dvc", "queue", "status").count("Queued") == 2
+    assert done.read("params.yaml") == committed
+
+
 def test_metrics_are_complete_and_shown(done):
     metrics = json.loads(done.read("metrics/ensemble.json"))
     figures = ("accuracy", "balanced_accuracy", "roc_auc", "average_precision", "f1", "log_loss", "brier_score")
@@ -187,7 +217,7 @@ def test_a_failing_member_is_named_and_the_others_are_kept(done):
 def test_four_classes_go_through_with_every_picture_and_metric(fresh):
     kinds = {"phantom.classes.no": 16, "phantom.classes.yes": 0}
     kinds |= {f"phantom.classes.{kind}": 16 for kind in ("glioma", "meningioma", "pituitary")}
-    fresh.experiment(**{**SMALL, "members": 2, **kinds, "split.folds": 3, "network.name": "seed-cnn"})
+    fresh.experiment(**{**SMALL, "members": 2, **kinds, "split.folds": 3, "network.name": "notebook-2"})
     metrics = json.loads(fresh.read("metrics/ensemble.json"))
     assert list(metrics["recall"]) == ["glioma", "meningioma", "no", "pituitary"]
     assert 0 <= metrics["roc_auc"] <= 1

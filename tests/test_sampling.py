@@ -82,6 +82,13 @@ def test_bootstrap_draws_with_replacement_and_leaves_about_a_third_out():
     assert abs(len(out_of_bag) / 1000 - np.exp(-1)) < 0.04
 
 
+@pytest.mark.parametrize("fraction", [0.8, 0.9, 1.0])
+def test_a_fraction_of_the_images_of_each_class_is_drawn(fraction):
+    labels = np.repeat([0, 1], [80, 120])
+    in_bag, _ = draw_sample("bootstrap", labels, np.arange(200), CLASSES, fraction, 0, 1)
+    assert list(np.bincount(labels[in_bag])) == [round(80 * fraction), round(120 * fraction)]
+
+
 def test_a_class_that_cannot_be_left_out_is_told_by_name():
     with pytest.raises(UserError, match="'yes' has no out-of-bag image"):
         bootstrap_sample(np.repeat([0, 1], [20, 1]), np.arange(21), CLASSES, 1.0, 0)
