@@ -80,11 +80,14 @@ def main() -> None:
     summary = summarize({one: done[one] for one in wanted}, params["evaluate"]["resamples"], params["evaluate"]["bins"])
     write_json("metrics/crossval.json", summary)
     draw(summary, [done[one] for one in wanted])
-    for name, figure in summary[ENSEMBLE].items():
-        low, high = summary["interval"][name]
-        spread = summary["folds"][name]
-        of_folds = f"folds {spread[0]:.3f} ± {spread[1]:.3f}"
-        print(f"{name.replace('_', ' ')}: {figure:.3f} (95 % interval {low:.3f} to {high:.3f}), {of_folds}")
+    for name, value in summary[ENSEMBLE].items():
+        shown = metrics.formatted(value, summary["interval"][name])
+        of_folds = "none: too few images of a class in a fold"
+        if summary["folds"][name]:
+            of_folds = "{:.3f} ± {:.3f}".format(*summary["folds"][name])
+        print(f"{name.replace('_', ' ')}: {shown}, folds {of_folds}")
+    if reason := metrics.missing_metrics(summary["independent_groups"]):
+        print(reason)
 
 
 def numbers(text: str | None, option: str) -> list[int]:
@@ -170,17 +173,14 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int) ->
         parts[0].classes,
         *(np.concatenate([getattr(one, key) for one in parts]) for key in ("labels", "groups")),
     )
+    counts = metrics.group_counts(labels, groups, len(classes))
     voters = [voter for voter in parts[0].probabilities if all(voter in one.probabilities for one in parts)]
     pooled = {voter: np.concatenate([one.probabilities[voter] for one in parts]) for voter in voters}
-    figures = {voter: metrics.all_metrics(labels, pooled[voter], bins) for voter in voters}
+    figures = {voter: metrics.reportable(metrics.all_metrics(labels, pooled[voter], bins), counts) for voter in voters}
     members = [voter for voter in voters if voter.startswith("member-")]
-    of_fold = [metrics.all_metrics(one.labels, one.probabilities[ENSEMBLE], bins) for one in parts]
     seeds = sorted({seed for seed, _ in votes})
-    of_seed = []
-    for seed in seeds:
-        its = [one for (of, _), one in votes.items() if of == seed]
-        together = (np.concatenate([one.labels for one in its]), np.concatenate([one.probabilities[ENSEMBLE] for one in its]))
-        of_seed.append(metrics.all_metrics(*together, bins))
+    of_fold = [pooled_metrics([one], bins) for one in parts]
+    of_seed = [pooled_metrics([one for (of, _), one in votes.items() if of == seed], bins) for seed in seeds]
 
     def differences(sample: np.ndarray) -> dict[str, float]:
         right = {voter: np.mean(pooled[voter][sample].argmax(axis=1) == labels[sample]) for voter in voters}
@@ -189,14 +189,15 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int) ->
     return {
         ENSEMBLE: figures[ENSEMBLE],
         "interval": metrics.intervals(
-            lambda sample: metrics.all_metrics(labels[sample], pooled[ENSEMBLE][sample], bins), labels, groups, resamples, 0
+            lambda sample: metrics.all_metrics(labels[sample], pooled[ENSEMBLE][sample], bins), groups, counts, resamples, 0
         ),
         "folds": spread(of_fold),
         "seeds": {str(seed): one for seed, one in zip(seeds, of_seed, strict=True)},
         "spread_of_seeds": spread(of_seed),
-        "mean_member": {name: float(np.mean([figures[voter][name] for voter in members])) for name in figures[ENSEMBLE]},
+        "mean_member": {name: metrics.mean_or_none([figures[voter][name] for voter in members]) for name in figures[ENSEMBLE]},
         **{voter.replace(" ", "_"): figures[voter] for voter in voters if voter != ENSEMBLE},
-        "accuracy_above": metrics.intervals(differences, labels, groups, resamples, 0),
+        "accuracy_above": metrics.intervals(differences, groups, counts, resamples, 0),
+        "independent_groups": dict(zip(classes, counts, strict=True)),
         "confusion": {
             name: dict(zip(classes, counts, strict=True))
             for name, counts in zip(
@@ -220,14 +221,20 @@ def draw(summary: dict, votes: list[Votes]) -> None:
     write_bytes("plots/crossval.png", picture)
 
 
-def spread(of_parts: list[dict[str, float]]) -> dict[str, list[float]]:
-    """Mean and standard deviation of each figure over folds or seeds."""
+def pooled_metrics(parts: list[Votes], bins: int) -> dict[str, float | None]:
+    """Compute the ensemble's metrics on the test images of these folds together."""
+    labels, groups = (np.concatenate([getattr(part, key) for part in parts]) for key in ("labels", "groups"))
+    probabilities = np.concatenate([part.probabilities[ENSEMBLE] for part in parts])
+    counts = metrics.group_counts(labels, groups, probabilities.shape[1])
+    return metrics.reportable(metrics.all_metrics(labels, probabilities, bins), counts)
+
+
+def spread(of_parts: list[dict[str, float | None]]) -> dict[str, list[float] | None]:
+    """Compute mean and standard deviation of each metric over folds or seeds; None where one of them lacks it."""
+    values = {name: [part[name] for part in of_parts] for name in of_parts[0]}
     return {
-        name: [
-            float(np.mean([one[name] for one in of_parts])),
-            float(np.std([one[name] for one in of_parts], ddof=len(of_parts) > 1)),
-        ]
-        for name in of_parts[0]
+        name: None if None in of_metric else [float(np.mean(of_metric)), float(np.std(of_metric, ddof=len(of_parts) > 1))]
+        for name, of_metric in values.items()
     }
 
 

@@ -33,11 +33,13 @@ from stages.shared.files import write_bytes
 from stages.shared.images import ImageError, Picture, decode_all
 from stages.shared.machine import usable_cores
 from stages.shared.models import KNOWN_BY, load_ensemble
+from stages.shared.names import columns, pad, shorten_all
 from stages.shared.progress import progress
 from stages.shared.sampling import near_duplicate_groups
 from stages.shared.sources import composed, is_hidden, is_system_name
 
 BINS, RESAMPLES, NEAR_DUPLICATE_BITS = 10, 2000, 20  # of the figures with --labels; the pipeline's defaults
+MOST_COLUMNS, NAME_WIDTH = 8, 20  # of the table
 MAGNIFIED = 3  # overlays, against the images as the network sees them
 
 
@@ -128,7 +130,7 @@ def printable(text: object) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in str(text))
 
 
-def columns(one: Prediction, classes: list[str]) -> dict[str, str | float | bool]:
+def fields(one: Prediction, classes: list[str]) -> dict[str, str | float | bool]:
     """A prediction for programs."""
     return {
         "file": str(one.path).encode("utf-8", "backslashreplace").decode(),
@@ -144,7 +146,7 @@ def columns(one: Prediction, classes: list[str]) -> dict[str, str | float | bool
 def write_csv(told: Iterable[Prediction], classes: list[str]) -> None:
     table = None
     for one in told:
-        row = columns(one, classes)
+        row = fields(one, classes)
         if table is None:
             table = csv.DictWriter(sys.stdout, row, lineterminator="\n")
             table.writeheader()
@@ -153,20 +155,32 @@ def write_csv(told: Iterable[Prediction], classes: list[str]) -> None:
 
 def write_json_lines(told: Iterable[Prediction], classes: list[str]) -> None:
     for one in told:
-        print(json.dumps(columns(one, classes)))
+        print(json.dumps(fields(one, classes)))
 
 
 def write_table(told: Iterable[Prediction], classes: list[str]) -> None:
-    """Lines as they come, so that nothing waits for the last of many images."""
-    width = max(8, *(len(name) for name in classes))
-    print(f"{'file':40}  {'class':{width}}  " + "  ".join(f"{name:>{width}}" for name in classes) + "  entropy  mutual inf.")
+    """Lines as they come, so that nothing waits for the last of many images.
+
+    Names are short, and of many classes only the two most probable are shown: --csv and --json print all.
+    """
+    names = shorten_all(classes, NAME_WIDTH)
+    width = max(8, *map(columns, names))
+    many = len(names) > MOST_COLUMNS
+    heads = [" " * (width - columns(name)) + name for name in names]
+    if many:
+        heads = ["probability", pad("next", width), "probability"]
+    print("  ".join([f"{'file':40}", pad("class", width), *heads, "entropy", "mutual inf."]))
     for one in told:
         name = printable(one.path)
         name = name if len(name) <= 40 else "…" + name[-39:]
-        shares = "  ".join(f"{value:{width}.3f}" for value in one.probabilities)
+        first, second, *_ = np.argsort(-one.probabilities, kind="stable")
+        cells = [f"{value:{width}.3f}" for value in one.probabilities]
+        if many:
+            cells = [f"{one.probabilities[first]:11.3f}", pad(names[second], width), f"{one.probabilities[second]:11.3f}"]
+        cells += [f"{one.entropy:7.3f}", f"{one.mutual_information:11.3f}"]
+        line = "  ".join([f"{name:40}", pad(names[first], width), *cells])
         warning = f"  unlike the training images ({one.novelty:.1f})" if one.novelty > 1 else ""
-        line = f"{name:40}  {classes[one.probabilities.argmax()]:{width}}  {shares}  {one.entropy:7.3f}"
-        print(f"{line}  {one.mutual_information:11.3f}{warning}", flush=True)
+        print(f"{line}{warning}", flush=True)
 
 
 def explained(told: Iterator[Prediction], model: keras.Model, about: dict, folder: Path) -> Iterator[Prediction]:
@@ -183,7 +197,7 @@ def explained(told: Iterator[Prediction], model: keras.Model, about: dict, folde
 
 
 def evaluated(read: list[Prediction], labels: dict[Path, int], about: dict) -> dict:
-    """The figures that `evaluate` tells of test images, of these, with the classes that occur."""
+    """The metrics that `evaluate` reports of test images, of these."""
     true = np.array([labels[one.path] for one in read])
     probabilities = np.stack([one.probabilities for one in read])
     learned_from = set(about["training_images"]["sha256_prefixes"])
@@ -191,12 +205,13 @@ def evaluated(read: list[Prediction], labels: dict[Path, int], about: dict) -> d
     if known:
         print(f"warning: {known} of {len(read)} images are among those that it learned from", file=sys.stderr)
     classes = about["classes"]
-    if missing := [name for label, name in enumerate(classes) if label not in true]:
-        raise UserError(f"no readable image of class {', '.join(missing)}; expected some of each class with --labels")
     hashes = np.array([list(bytes.fromhex(one.picture.perceptual_hash)) for one in read], np.uint8)
     groups = near_duplicate_groups(hashes, NEAR_DUPLICATE_BITS)
+    summary = metrics.summarize(true, probabilities, groups, classes, about["threshold"], BINS, RESAMPLES, 0)
+    if reason := metrics.missing_metrics(summary["independent_groups"]):
+        print(f"warning: {reason}", file=sys.stderr)
     return {
-        **metrics.summarize(true, probabilities, groups, classes, about["threshold"], BINS, RESAMPLES, 0),
+        **summary,
         "images": len(read),
         "learned_from": known,
         "unlike_training_images": sum(one.novelty > 1 for one in read),

@@ -49,15 +49,16 @@ def main() -> None:
 
     out_of_bag_loss = {name: read_out_of_bag(name)["log_loss"] for name in names}
     best = min(names, key=out_of_bag_loss.get)
-    figures = {name: few(labels, votes[name]) for name in names}
+    counts = metrics.group_counts(labels, groups, len(classes))
+    figures = {name: summary_metrics(labels, votes[name], counts) for name in names}
     summary = {
         **metrics.summarize(
             labels, ensemble, groups, classes, vote_of.get("threshold"), bins, params.evaluate.resamples, params.seed
         ),
         "test_images": len(rows),
         "best_member": {"name": best, **figures[best]},
-        "mean_member": {key: float(np.mean([one[key] for one in figures.values()])) for key in figures[best]},
-        "uniform_vote": few(labels, votes[UNIFORM]),
+        "mean_member": {key: metrics.mean_or_none([one[key] for one in figures.values()]) for key in figures[best]},
+        "uniform_vote": summary_metrics(labels, votes[UNIFORM], counts),
     }
     write_json(FIGURES, summary)
 
@@ -65,20 +66,22 @@ def main() -> None:
     write_votes(votes | {BEST: votes[best]}, rows, groups, labels, classes)
     draw_confusion(labels, predicted, classes)
     draw_learning_curves(names)
-    draw_curves(labels, ensemble, classes)
+    draw_curves(labels, ensemble, groups, classes)
     draw_reliability(metrics.calibration_bins(labels, ensemble, bins), summary["expected_calibration_error"])
     accuracies = {ENSEMBLE: summary["accuracy"], UNIFORM: summary["uniform_vote"]["accuracy"]}
     draw_members(accuracies | {name: figures[name]["accuracy"] for name in names}, summary["interval"]["accuracy"])
     draw_gallery(metadata, rows, labels, ensemble, classes, params.evaluate.gallery)
-    for name in ("accuracy", "balanced_accuracy", "roc_auc"):
-        low, high = summary["interval"][name]
-        mean = summary["mean_member"][name]
-        print(f"{name.replace('_', ' ')}: {summary[name]:.3f} (95 % interval {low:.3f} to {high:.3f}); mean member {mean:.3f}")
+    for name in metrics.HEADLINES:
+        value = metrics.formatted(summary[name], summary["interval"][name])
+        print(f"{name.replace('_', ' ')}: {value}; mean member {metrics.formatted(summary['mean_member'][name])}")
+    if reason := metrics.missing_metrics(summary["independent_groups"]):
+        print(f"{reason}; `make crossval` tests on all images")
 
 
-def few(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """The figures told of each voter that is compared with the ensemble."""
-    return {**metrics.headlines(labels, probabilities), "log_loss": metrics.log_loss(labels, probabilities)}
+def summary_metrics(labels: np.ndarray, probabilities: np.ndarray, counts: list[int]) -> dict[str, float | None]:
+    """Compute the metrics reported of each voter that is compared with the ensemble."""
+    values = {**metrics.headlines(labels, probabilities), "log_loss": metrics.log_loss(labels, probabilities)}
+    return metrics.reportable(values, counts)
 
 
 def write_table(name: str, header: Iterable[str], rows: Iterable[Iterable]) -> None:
@@ -129,8 +132,8 @@ def draw_learning_curves(names: list[str]) -> None:
     write_table("learning_curves.csv", ["curve", *columns], lines)
 
 
-def draw_curves(labels: np.ndarray, ensemble: np.ndarray, classes: list[str]) -> None:
-    shown = [1] if len(classes) == 2 else range(len(classes))
+def draw_curves(labels: np.ndarray, ensemble: np.ndarray, groups: np.ndarray, classes: list[str]) -> None:
+    shown = metrics.positives(len(classes))
     roc, precision_recall, areas = {}, {}, {}
     for label in shown:
         positive, probability = labels == label, ensemble[:, label]
@@ -138,7 +141,11 @@ def draw_curves(labels: np.ndarray, ensemble: np.ndarray, classes: list[str]) ->
         precision, recall, _ = sk.precision_recall_curve(positive, probability)
         roc[classes[label]] = np.stack([false_rate, true_rate], axis=1)
         precision_recall[classes[label]] = np.stack([recall, precision], axis=1)[::-1]
-        areas[classes[label]] = sk.roc_auc_score(positive, probability), sk.average_precision_score(positive, probability)
+        enough = min(metrics.group_counts(positive, groups, 2)) >= metrics.MIN_GROUPS
+        areas[classes[label]] = (
+            sk.roc_auc_score(positive, probability) if enough else None,
+            sk.average_precision_score(positive, probability) if enough else None,
+        )
     write_bytes(PLOTS / "roc_precision_recall.png", pictures.curves(roc, precision_recall, areas))
     for name, header, lines in (
         ("roc.csv", ["false_positive_rate", "true_positive_rate"], roc),
@@ -152,7 +159,7 @@ def draw_reliability(bins: list[tuple[float, float, int]], error: float) -> None
     write_table("reliability.csv", ["confidence", "accuracy", "images"], bins)
 
 
-def draw_members(accuracies: dict[str, float], interval: list[float]) -> None:
+def draw_members(accuracies: dict[str, float], interval: list[float] | None) -> None:
     write_bytes(PLOTS / "members.png", pictures.members(accuracies, interval))
     write_table("members.csv", ["voter", "accuracy"], accuracies.items())
 
@@ -164,16 +171,16 @@ def draw_gallery(
     worst = np.argsort(of_truth, kind="stable")[:most]
     with RadReader() as rad:
         images = rad.images([rows[i] for i in worst])[..., 0]
+    names = pictures.short_names(classes)
     captions = [
-        f"{shorten(metadata['images'][rows[i]]['path'])}\n{classes[labels[i]]}: probability {of_truth[i]:.2f}" for i in worst
+        f"{path_end(metadata['images'][rows[i]]['path'])}\n{names[labels[i]]}: probability {of_truth[i]:.2f}" for i in worst
     ]
     write_bytes(PLOTS / "gallery.png", pictures.gallery(images, captions, [ensemble[i].argmax() != labels[i] for i in worst]))
 
 
-def shorten(path: str, most: int = 28) -> str:
+def path_end(path: str, most: int = 28) -> str:
     """The end of a long path."""
-    printable = "".join(letter if letter.isprintable() else "?" for letter in path)
-    return printable if len(printable) <= most else "…" + printable[1 - most :]
+    return path if len(path) <= most else "…" + path[1 - most :]
 
 
 if __name__ == "__main__":

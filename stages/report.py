@@ -11,6 +11,7 @@ import html
 from collections import Counter
 from pathlib import Path
 
+from stages.shared import metrics
 from stages.shared.files import read_json, write_bytes
 from stages.shared.params import Params, load_params
 from stages.shared.rad import Metadata, Split, read_metadata, read_split
@@ -46,6 +47,8 @@ NAMES = {
     "brier_score": "Brier score",
     "expected_calibration_error": "expected calibration error",
 }
+WIDEST = 1600  # pixels of a plot that is scaled to the page
+MOST_LISTED = 10  # names in a sentence
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c2733; max-width: 62rem; margin: 0 auto; padding: 1rem; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 2px solid #1b5e8c; }
@@ -55,8 +58,9 @@ h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 2px solid #1b5e
 .warning { background: #fdecea; border-left: .4rem solid #b3261e; padding: .75rem 1rem; }
 .wide { overflow-x: auto; margin: 1rem 0; } table { border-collapse: collapse; }
 th, td { padding: .2rem .9rem .2rem 0; text-align: left; border-bottom: 1px solid #d5dee5; vertical-align: top; }
+td, p { overflow-wrap: anywhere; } td { min-width: 4rem; max-width: 40rem; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
-figure { margin: 1.5rem 0; break-inside: avoid; } img { max-width: 100%; height: auto; }
+figure { margin: 1.5rem 0; break-inside: avoid; } img { max-width: 100%; height: auto; } .wide img { max-width: none; }
 pre { overflow-x: auto; background: #eef4f8; padding: .75rem; }
 @media print { body { font-size: 11px; max-width: none; } details > * { display: block; } h2 { break-after: avoid; } }
 """
@@ -82,8 +86,8 @@ diagnosis, treatment or triage may rest on it.
 | figure | value | 95 % interval |
 | --- | --- | --- |
 {figures}
-
-Mean member: accuracy {mean_accuracy:.3f}, ROC AUC {mean_auc:.3f}. How far such figures can be trusted, and figures
+{missing}
+Mean member: accuracy {mean_accuracy:.3f}, ROC AUC {mean_auc}. How far such figures can be trusted, and figures
 of real images: [evaluation.md](evaluation.md).
 
 ## Limits
@@ -105,6 +109,7 @@ def main() -> None:
         headline(ensemble),
         warning(params, ensemble),
         all_figures(ensemble),
+        by_class(ensemble),
         comparison(ensemble, read_vote([*params.ensemble], metadata["classes"])["members"]),
         "<h2>Pictures</h2>",
         *(picture(name, caption) for name, caption in PICTURES.items()),
@@ -135,7 +140,7 @@ def main() -> None:
 
 
 def heading(metadata: Metadata, split: Split, params: Params) -> str:
-    classes = ", ".join(map(text, metadata["classes"]))
+    classes = text(listing(metadata["classes"]))
     return (
         "<h1>Brain MRI ensemble: report</h1>"
         f"<p>{len(params.ensemble)} CNNs (<code>{text(params.network.name)}</code>) that vote on images of the classes {classes}."
@@ -146,19 +151,26 @@ def heading(metadata: Metadata, split: Split, params: Params) -> str:
 
 def headline(ensemble: Figures) -> str:
     cards = []
-    for name in ("accuracy", "balanced_accuracy", "roc_auc"):
-        low, high = ensemble["interval"][name]
-        cards.append(f"<div>{NAMES[name]}<b>{ensemble[name]:.3f}</b>95 % interval {low:.3f} to {high:.3f}</div>")
+    for name in metrics.HEADLINES:
+        interval = between(ensemble, name)
+        interval = f"95 % interval {interval}" if interval else "no interval"
+        cards.append(f"<div>{NAMES[name]}<b>{number(ensemble[name])}</b>{interval}</div>")
     cards.append(f"<div>test images<b>{ensemble['test_images']}</b>fold not learned from</div>")
-    return f'<div class="figures">{"".join(cards)}</div>'
+    reason = metrics.missing_metrics(ensemble["independent_groups"])
+    return f'<div class="figures">{"".join(cards)}</div>' + (f"<p>{text(sentence(reason))}</p>" if reason else "")
 
 
 def all_figures(ensemble: Figures) -> str:
     rows = [(NAMES[name], number(ensemble[name])) for name in NAMES]
-    rows += [(f"recall of {name}", number(value)) for name, value in ensemble["recall"].items()]
     if told := ensemble.get("at_threshold"):
         rows += [(f"{key} at threshold {told['threshold']:.3f}", number(told[key])) for key in ("sensitivity", "specificity")]
     return "<h2>All figures</h2>" + table(["figure", "test images"], rows)
+
+
+def by_class(ensemble: Figures) -> str:
+    groups = ensemble["independent_groups"]
+    rows = [(name, number(value), number(groups.get(name))) for name, value in ensemble["recall"].items()]
+    return table(["class", "recall", "independent groups of test images"], rows)
 
 
 def warning(params: Params, ensemble: Figures) -> str:
@@ -192,9 +204,13 @@ def comparison(ensemble: Figures, weights: dict[str, Weight]) -> str:
 
 
 def picture(name: str, caption: str) -> str:
-    content = base64.b64encode(Path(f"plots/{name}.png").read_bytes()).decode()
+    content = Path(f"plots/{name}.png").read_bytes()
+    is_wide = int.from_bytes(content[16:20], "big") > WIDEST  # of many classes: scrolls, since its letters are small already
     caption = text(caption)
-    return f'<figure><img alt="{caption}" src="data:image/png;base64,{content}"><figcaption>{caption}</figcaption></figure>'
+    return (
+        f'<figure{" class=wide" * is_wide}><img alt="{caption}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
 
 
 def explanation(explained: Explained) -> str:
@@ -266,9 +282,10 @@ def model_card(
     M. Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
     """
     counts = Counter(image["class"] for image in metadata["images"])
-    classes = ", ".join(f"{counts[name]} {name}" for name in metadata["classes"])
-    figures = [f"| {NAMES[name]} | {ensemble[name]:.3f} | {between(ensemble, name)} |" for name in NAMES]
-    figures += [f"| recall of {name} | {value:.3f} | |" for name, value in ensemble["recall"].items()]
+    classes = listing([f"{counts[name]} {in_one_line(name)}" for name in metadata["classes"]])
+    figures = [f"| {NAMES[name]} | {number(ensemble[name])} | {between(ensemble, name)} |" for name in NAMES]
+    figures += [f"| recall of {in_one_line(name)} | {number(value)} | |" for name, value in ensemble["recall"].items()]
+    reason = metrics.missing_metrics(ensemble["independent_groups"])
     seen = "."
     if in_tumours := explained.get("in_tumours"):
         seen = (
@@ -293,8 +310,9 @@ def model_card(
         "fold": params.split.fold,
         "folds": params.split.folds,
         "figures": "\n".join(figures),
+        "missing": f"\n{sentence(reason)}\n" if reason else "",
         "mean_accuracy": ensemble["mean_member"]["accuracy"],
-        "mean_auc": ensemble["mean_member"]["roc_auc"],
+        "mean_auc": number(ensemble["mean_member"]["roc_auc"]),
         "warned": exported["novelty_warnings_of_test_images"]["share"],
         "seen": seen,
     }
@@ -302,7 +320,23 @@ def model_card(
 
 
 def between(ensemble: Figures, name: str) -> str:
-    return "{:.3f} to {:.3f}".format(*ensemble["interval"][name]) if name in ensemble["interval"] else ""
+    interval = ensemble["interval"].get(name)
+    return "{:.3f} to {:.3f}".format(*interval) if interval else ""
+
+
+def listing(names: list[str]) -> str:
+    """The names with commas, the first ones of many."""
+    more = len(names) - MOST_LISTED
+    return ", ".join(names) if more <= 1 else f"{', '.join(names[:MOST_LISTED])} and {more} more"
+
+
+def sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def in_one_line(name: str) -> str:
+    """A name as a cell of a Markdown table takes it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name).replace("|", "\\|")
 
 
 def table(header: list[str], rows: list[tuple]) -> str:
@@ -320,8 +354,8 @@ class Number(str):
     """A number as it is shown."""
 
 
-def number(value: float) -> Number:
-    return Number(value if isinstance(value, int) else f"{value:.3f}")
+def number(value: float | None) -> Number:
+    return Number(value if isinstance(value, int) else metrics.formatted(value))
 
 
 def text(value: object) -> str:

@@ -19,6 +19,8 @@ from stages.shared.running import run_stage
 from stages.shared.scratch import MODELS
 from stages.shared.voting import ENSEMBLE, UNIFORM, calibrate, fit_calibration, out_of_bag_vote, score, weights
 
+MOST_PRINTED = 10  # classes
+
 
 def main() -> None:
     params = load_params()
@@ -58,10 +60,10 @@ def main() -> None:
     for name, member in members.items():
         print(f"{name}: score {member['score']:.4f}, weight {member['weight']:.4f}")
     temperature, biases = calibrations[ENSEMBLE]
-    print(
-        f"calibration: temperature {temperature:.2f}",
-        *(f"{name} {bias:+.2f}" for name, bias in zip(classes, biases, strict=True)),
-    )
+    by_class = [f"{name} {bias:+.2f}" for name, bias in zip(classes, biases, strict=True)]
+    if len(classes) > MOST_PRINTED:
+        by_class = [f"biases of {len(classes)} classes {biases.min():+.2f} to {biases.max():+.2f}"]
+    print(f"calibration: temperature {temperature:.2f}", *by_class)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """Metrics and votes against values worked out by hand or by scikit-learn."""
 
+import json
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from crossval import __main__ as crossval
 from stages.shared import metrics
+from stages.shared.files import ONE_LINE
 from stages.shared.voting import calibrate, fit_calibration, out_of_bag_vote, score, vote, weights
 
 LABELS = np.array([0, 0, 0, 1, 1])
@@ -53,13 +57,109 @@ def test_intervals_hold_the_figure_and_are_wider_for_groups():
     def figures(sample):
         return metrics.headlines(labels[sample], probabilities[sample])
 
-    alone = metrics.intervals(figures, labels, np.arange(200), 500, 0)
+    alone = metrics.intervals(figures, np.arange(200), [100, 100], 500, 0)
     for name, value in metrics.headlines(labels, probabilities).items():
         assert alone[name][0] < value < alone[name][1]
     repeated = np.repeat(np.arange(50), 4)
     labels, probabilities = labels[repeated], probabilities[repeated]
-    twins = metrics.intervals(figures, labels, repeated, 500, 0)
+    twins = metrics.intervals(figures, repeated, [25, 25], 500, 0)
     assert np.ptp(twins["accuracy"]) > 1.5 * np.ptp(alone["accuracy"])
+
+
+def test_one_positive_gives_no_auc_no_interval_and_a_reason():
+    """Its AUC is its rank: 0.000 here, with "95 % interval 0.000 to 0.000", though four of the six images are right."""
+    labels, groups = np.array([0, 0, 0, 0, 0, 1]), np.arange(6)
+    positive = np.array([0.4, 0.3, 0.2, 0.1, 0.6, 0.05])
+    summary = metrics.summarize(labels, np.stack([1 - positive, positive], axis=1), groups, ["no", "yes"], 0.5, 10, 100, 0)
+    assert summary["accuracy"] == pytest.approx(4 / 6)
+    assert summary["balanced_accuracy"] == pytest.approx(4 / 10)
+    assert summary["roc_auc"] is None
+    assert summary["average_precision"] is None
+    assert summary["interval"] == {"accuracy": None, "balanced_accuracy": None, "roc_auc": None}
+    assert summary["independent_groups"] == {"no": 5, "yes": 1}
+    reason = metrics.missing_metrics(summary["independent_groups"])
+    assert reason.startswith("no ROC AUC, average precision or 95 % intervals: expected 5 or more independent groups")
+    assert reason.endswith("'yes' has 1")
+    assert json.loads(ONE_LINE.encode(summary)) == summary  # no NaN
+
+
+def test_near_duplicates_count_as_one_group():
+    labels, positive = np.repeat([0, 1], 10), np.linspace(0, 1, 20)
+    probabilities = np.stack([1 - positive, positive], axis=1)
+    for per_group, expected in ((2, True), (3, False)):
+        groups = np.arange(20) // per_group + 100 * labels  # five groups of each class, or four
+        summary = metrics.summarize(labels, probabilities, groups, ["no", "yes"], None, 10, 100, 0)
+        assert all((value is not None) == expected for value in summary["interval"].values())
+        assert (summary["roc_auc"] == 1) == expected
+        assert (metrics.missing_metrics(summary["independent_groups"]) is None) == expected
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("classes", [2, 3])
+def test_an_absent_class_leaves_null_where_it_counts(classes):
+    names, labels = ["no", "other", "yes"][:classes], np.zeros(8, int)
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(classes), 8)
+    summary = metrics.summarize(labels, probabilities, np.arange(8), names, 0.5 if classes == 2 else None, 10, 100, 0)
+    missing = {name for name, value in summary.items() if value is None}
+    assert missing == {"balanced_accuracy", "f1", "roc_auc", "average_precision"}
+    assert list(summary["recall"].values()) == [summary["accuracy"], *[None] * (classes - 1)]
+    if classes == 2:
+        assert summary["at_threshold"]["sensitivity"] is None
+        assert summary["at_threshold"]["specificity"] is not None
+    assert metrics.missing_metrics(summary["independent_groups"]).startswith("no balanced accuracy, F1, ROC AUC,")
+    ONE_LINE.encode(summary)
+
+
+def test_a_line_names_three_of_many_small_classes():
+    reason = metrics.missing_metrics({f"c{number}": number % 7 for number in range(70)})
+    assert reason.endswith("'c0' has 0, 'c1' has 1, 'c2' has 2 and 47 more classes have too few")
+    assert "\n" not in metrics.missing_metrics({"a\nb": 1, "no": 9})
+
+
+@pytest.mark.filterwarnings("error")
+def test_intervals_of_a_hundred_classes_that_few_draws_hold_together():
+    labels = np.repeat(np.arange(100), 5)
+    logits = np.random.default_rng(0).normal(size=(500, 100)) + 3 * np.eye(100)[labels]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    summary = metrics.summarize(labels, probabilities, np.arange(500), list(map(str, range(100))), None, 10, 100, 0)
+    for name, (low, high) in summary["interval"].items():
+        assert low < summary[name] < high
+        assert high - low < 0.15
+
+
+def test_spread_over_folds_is_null_where_a_fold_lacks_the_metric():
+    spread = crossval.spread([{"accuracy": 0.5, "roc_auc": None}, {"accuracy": 0.7, "roc_auc": 0.9}])
+    assert spread == {"accuracy": [pytest.approx(0.6), pytest.approx(np.std([0.5, 0.7], ddof=1))], "roc_auc": None}
+    assert metrics.mean_or_none([0.5, None]) is None
+    assert metrics.mean_or_none([0.5, 0.7]) == pytest.approx(0.6)
+
+
+def test_cross_validation_of_folds_with_few_images_of_a_class():
+    """Folds alone say too little of a class of two images each; all folds together have ten."""
+    rng, votes = np.random.default_rng(0), {}
+    for fold in range(5):
+        labels = np.array([0] * 6 + [1] * 2)
+        probabilities = rng.dirichlet((1, 1), 8) * 0.5 + np.eye(2)[labels] * 0.5
+        voters = dict.fromkeys(("ensemble", "uniform vote", "best member", "member-00"), probabilities)
+        votes[0, fold] = crossval.Votes(np.arange(8) + 8 * fold, labels, ["no", "yes"], voters)
+    summary = crossval.summarize(votes, 100, 10)
+    assert summary["folds"]["roc_auc"] is None
+    assert summary["folds"]["accuracy"][0] == pytest.approx(summary["ensemble"]["accuracy"])
+    low, high = summary["interval"]["roc_auc"]
+    assert 0 <= low <= summary["ensemble"]["roc_auc"] <= high <= 1
+    few = crossval.summarize({(0, 0): votes[0, 0]}, 100, 10)
+    assert few["ensemble"]["roc_auc"] is few["interval"]["accuracy"] is few["accuracy_above"]["member-00"] is None
+    ONE_LINE.encode(few)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scheme", ["uniform", "accuracy", "balanced_accuracy", "auc", "softmax", "log_loss"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_scores_of_out_of_bag_images_of_one_class_are_numbers(scheme, classes):
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(classes), 6)
+    assert 0 <= score(scheme, np.zeros(6, int), probabilities) <= 1
+    assert score("auc", np.zeros(6, int), probabilities) == 0.5
+    assert metrics.choose_threshold("sensitivity", np.zeros(6, int), probabilities[:, 1], 0.95) == 0.5
 
 
 @pytest.mark.parametrize("scheme", ["uniform", "accuracy", "balanced_accuracy", "auc", "softmax", "log_loss"])

@@ -1,6 +1,7 @@
 """The commands that people type, against the real DVC and the real TensorFlow on a small copy of the project."""
 
 import csv
+import html
 import json
 import re
 
@@ -124,6 +125,48 @@ def test_metrics_are_complete_and_shown(done):
     shown = done.run("dvc", "metrics", "show")
     assert "metrics/ensemble.json" in shown
     assert "balanced_accuracy" in shown
+
+
+def test_one_positive_test_image_gives_null_and_a_reason(done):
+    """No ROC AUC of one image's rank, in any file or line; DVC compares what is left."""
+    split, metadata = json.loads(done.read("data/split.json")), json.loads(done.read("data/rad/metadata.json"))
+    positives = [row for row in split["test"] if metadata["images"][row]["class"] == "yes"]
+    split["test"] = [row for row in split["test"] if row not in positives[1:]]
+    (done.path / "data/split.json").write_text(json.dumps(split))
+    for table in (done.path / "models/members").glob("*/test.csv"):
+        header, *lines = table.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if int(line.split(",")[0]) in split["test"]]
+        table.unlink()  # it may be a link into DVC's cache
+        table.write_text("".join([header, *kept]))
+    output = done.run("python", "-W", "error", "-m", "stages.evaluate")
+    assert "roc auc: none; mean member none\n" in output
+    assert "95 % interval " not in output
+    reason = "ROC AUC, average precision or 95 % intervals: expected 5 or more independent groups of test images of each class;"
+    assert f"no {reason}" in output
+    assert "'yes' has 1" in output
+    metrics = json.loads(done.read("metrics/ensemble.json"))
+    assert metrics["interval"] == {"accuracy": None, "balanced_accuracy": None, "roc_auc": None}
+    for voter in (metrics, metrics["best_member"], metrics["mean_member"], metrics["uniform_vote"]):
+        assert voter["roc_auc"] is None
+        assert 0 <= voter["balanced_accuracy"] <= 1
+    assert metrics["recall"]["yes"] in (0, 1)
+
+    done.run("python", "-m", "stages.report")
+    page, card = html.unescape(done.read("plots/report.html")), done.read("docs/model-card.md")
+    assert f"No {reason}" in page
+    assert "<div>ROC AUC<b>none</b>no interval</div>" in page
+    assert f"No {reason}" in card
+    assert "| ROC AUC | none |  |" in card
+    assert "ROC AUC none." in card
+    assert "None" not in card
+
+    changes = json.loads(done.run("dvc", "metrics", "diff", "--json"))["metrics/ensemble.json"]
+    assert changes["roc_auc"]["new"] is None
+    assert 0 <= changes["roc_auc"]["old"] <= 1
+    assert changes["test_images"] == {"old": 10, "new": len(split["test"]), "diff": len(split["test"]) - 10}
+    assert re.search(r"ensemble.json\s+roc_auc\s+[\d.]+\s+-\s+-\n", done.run("dvc", "metrics", "diff"))
+    assert "balanced_accuracy" in done.run("dvc", "metrics", "show")
+    done.run("dvc", "plots", "show")
 
 
 def test_plots_are_pictures_and_data_that_dvc_draws(done):

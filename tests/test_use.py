@@ -130,6 +130,12 @@ def test_labelled_folders_give_the_figures_of_evaluate(done):
     assert figures["images"] == len(test)
     known = done.run("python", "-m", "predict", "--labels", "data/phantom")
     assert f"warning: {48 - len(test)} of 48 images are among those that it learned from" in known
+    alone = done.run("python", "-m", "predict", "--labels", "--csv", "hospital/no")
+    assert "warning: no balanced accuracy, F1, ROC AUC, average precision or 95 % intervals" in alone
+    assert "'yes' has 0" in alone
+    figures = json.loads(alone[alone.index("{") : alone.rindex("}") + 1])
+    assert figures["roc_auc"] is figures["balanced_accuracy"] is figures["recall"]["yes"] is None
+    assert figures["accuracy"] == figures["recall"]["no"]
     (done.path / "other").mkdir()
     (done.path / "other/one.png").write_bytes((done.path / "data/phantom/no/no-000.png").read_bytes())
     assert "error: other/one.png lies in no folder of a class; expected folders named no, yes" in done.run(

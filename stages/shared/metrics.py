@@ -4,18 +4,29 @@ With two classes the second one, in sorted order, is the positive one ("yes" aft
 precision are those of each class against the rest, averaged without weights, and F1 is averaged likewise.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+MIN_GROUPS = 5
+"""Fewest independent groups of each class behind an interval, a ROC AUC or an average precision.
+
+Of k groups of a class, a bootstrap draw has none with probability exp(−k): 37 % for one, 5 % for three, below 1 % from five on.
+With fewer, the draws repeat a handful of values and many lack the class, so an interval covers far less than 95 %; and a ROC AUC
+whose interval can't be given says nothing: of one positive it is that image's rank, any value from 0 to 1 by chance.
+"""
+NEED_GROUPS = ("roc_auc", "average_precision")  # None where a class has fewer than MIN_GROUPS
+NEED_IMAGES = ("balanced_accuracy", "f1")  # None where a class has no image
+HEADLINES = ("accuracy", "balanced_accuracy", "roc_auc")
+
 
 def all_metrics(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dict[str, float]:
-    """Every figure that the pipeline tells of a set of predictions.
+    """Compute every metric of a set of predictions; `reportable` drops those that say nothing.
 
     Parameters
     ----------
     labels : ndarray of int, shape (n,)
-        True classes; each class is there at least once.
+        True classes.
     probabilities : ndarray of float, shape (n, classes)
         Each row sums to 1.
     bins : int
@@ -25,7 +36,7 @@ def all_metrics(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dic
     -------
     dict of str to float
         `log_loss` is in nats; `brier_score` is the mean squared error summed over classes, 0 to 2 (for two classes halved,
-        0 to 1, as is usual); the others are between 0 and 1.
+        0 to 1, as is usual); the others are between 0 and 1. Means over classes are of the classes that occur.
     """
     one_hot = np.eye(probabilities.shape[1])[labels]
     squared = ((probabilities - one_hot) ** 2).sum(axis=1).mean()
@@ -40,6 +51,56 @@ def all_metrics(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dic
     }
 
 
+def group_counts(labels: np.ndarray, groups: np.ndarray, classes: int) -> list[int]:
+    """Count the independent groups (near duplicates count as one) of each class."""
+    return [len(np.unique(groups[labels == label])) for label in range(classes)]
+
+
+def reportable(values: Mapping[str, float], counts: list[int]) -> dict[str, float | None]:
+    """Replace by None what says nothing of these test images; `missing_metrics` explains it.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        See `all_metrics`.
+    counts : list of int
+        See `group_counts`.
+    """
+    dropped = (*NEED_GROUPS * (min(counts) < MIN_GROUPS), *NEED_IMAGES * (min(counts) == 0))
+    return {name: None if name in dropped else value for name, value in values.items()}
+
+
+def missing_metrics(counts: Mapping[str, int]) -> str | None:
+    """Explain in one line which metrics are None, and why; None if there are all.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Independent groups of test images, by class.
+    """
+    few = {name: count for name, count in counts.items() if count < MIN_GROUPS}
+    if not few:
+        return None
+    dropped = "ROC AUC, average precision or 95 % intervals"
+    if 0 in few.values():
+        dropped = f"balanced accuracy, F1, {dropped}"
+    shown = ", ".join(f"{name!r} has {count}" for name, count in list(few.items())[:3])
+    more = f" and {len(few) - 3} more classes have too few" if len(few) > 3 else ""
+    return f"no {dropped}: expected {MIN_GROUPS} or more independent groups of test images of each class; {shown}{more}"
+
+
+def mean_or_none(values: list[float | None]) -> float | None:
+    """Compute the mean, which is None where a value is."""
+    return None if None in values else float(np.mean(values))
+
+
+def formatted(value: float | None, interval: list[float] | None = None) -> str:
+    """Format a metric, with its interval if it has one; "none" where it says nothing."""
+    if value is None:
+        return "none"
+    return f"{value:.3f} (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else f"{value:.3f}"
+
+
 def summarize(
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -50,7 +111,7 @@ def summarize(
     resamples: int,
     seed: int,
 ) -> dict:
-    """What is told of a set of images that nobody learned from.
+    """Compute what is reported of test images.
 
     Parameters
     ----------
@@ -64,38 +125,44 @@ def summarize(
     Returns
     -------
     dict
-        `all_metrics`; `recall`, by class; `interval`, of each headline; with a threshold, `at_threshold`: itself, sensitivity and
-        specificity.
+        `all_metrics`, as far as `reportable`; `recall`, by class; `interval`, of each headline; `independent_groups`, by class;
+        with a threshold, `at_threshold`: itself, sensitivity and specificity.
     """
-    by_class = recalls(labels, probabilities.argmax(axis=1), len(classes)).tolist()
-    told = {
-        **all_metrics(labels, probabilities, bins),
-        "recall": dict(zip(classes, by_class, strict=True)),
-        "interval": intervals(lambda sample: headlines(labels[sample], probabilities[sample]), labels, groups, resamples, seed),
+    counts = group_counts(labels, groups, len(classes))
+    by_class = recalls(labels, probabilities.argmax(axis=1), len(classes))
+    summary = {
+        **reportable(all_metrics(labels, probabilities, bins), counts),
+        "recall": {name: _none_if_nan(value) for name, value in zip(classes, by_class, strict=True)},
+        "interval": intervals(lambda sample: headlines(labels[sample], probabilities[sample]), groups, counts, resamples, seed),
+        "independent_groups": dict(zip(classes, counts, strict=True)),
     }
     if threshold is not None:
-        found, cleared = sensitivity_specificity(labels, probabilities[:, 1], threshold)
-        told["at_threshold"] = {"threshold": threshold, "sensitivity": found, "specificity": cleared}
-    return told
+        sensitivity, specificity = sensitivity_specificity(labels, probabilities[:, 1], threshold)
+        summary["at_threshold"] = {
+            "threshold": threshold,
+            "sensitivity": _none_if_nan(sensitivity),
+            "specificity": _none_if_nan(specificity),
+        }
+    return summary
 
 
 def headlines(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Accuracy, balanced accuracy and ROC AUC; see `all_metrics`."""
+    """Compute `HEADLINES`; see `all_metrics`."""
     predicted = probabilities.argmax(axis=1)
     return {
         "accuracy": float(np.mean(predicted == labels)),
-        "balanced_accuracy": float(np.mean(recalls(labels, predicted, probabilities.shape[1]))),
+        "balanced_accuracy": float(np.nanmean(recalls(labels, predicted, probabilities.shape[1]))),
         "roc_auc": roc_auc(labels, probabilities),
     }
 
 
 def recalls(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Share of each class's images that were recognised, shape (classes,); the class must occur."""
-    return np.array([np.mean(predicted[labels == label] == label) for label in range(classes)])
+    """Compute the fraction of each class's images that are predicted as that class, shape (classes,); NaN if it has none."""
+    return np.array([_mean(predicted[labels == label] == label) for label in range(classes)])
 
 
 def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Area under the ROC curve; for more than two classes one against the rest, unweighted mean.
+    """Area under the ROC curve; for more than two classes one against the rest, unweighted mean; NaN without pairs to rank.
 
     By the rank sum, which takes a tenth of the time that scikit-learn's curve takes; intervals need it thousands of times.
 
@@ -105,20 +172,21 @@ def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
     Radiology 143, 1982.
     """
     areas = []
-    for label in positives(probabilities.shape[1]):
+    for label in occurring(labels, probabilities.shape[1]):
         _, place, counts = np.unique(probabilities[:, label], return_inverse=True, return_counts=True)
         ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
         positive = labels == label
         of_them = np.sum(positive)
         areas.append((ranks[positive].sum() - of_them * (of_them + 1) / 2) / (of_them * (len(labels) - of_them)))
-    return float(np.mean(areas))
+    return _mean(areas)
 
 
 def f1(labels: np.ndarray, predicted: np.ndarray, classes: int) -> float:
     """Harmonic mean of precision and recall, of the positive class; for more than two classes the unweighted mean."""
-    hits = [np.sum((labels == label) & (predicted == label)) for label in positives(classes)]
-    told = [np.sum(labels == label) + np.sum(predicted == label) for label in positives(classes)]
-    return float(np.mean([2 * hit / max(count, 1) for hit, count in zip(hits, told, strict=True)]))
+    shown = occurring(labels, classes)
+    hits = [np.sum((labels == label) & (predicted == label)) for label in shown]
+    told = [np.sum(labels == label) + np.sum(predicted == label) for label in shown]
+    return _mean([2 * hit / count for hit, count in zip(hits, told, strict=True)])
 
 
 def positives(classes: int) -> list[int]:
@@ -126,12 +194,17 @@ def positives(classes: int) -> list[int]:
     return [1] if classes == 2 else list(range(classes))
 
 
+def occurring(labels: np.ndarray, classes: int) -> list[int]:
+    """List those `positives` that some images are of and others are not."""
+    return [label for label in positives(classes) if 0 < np.sum(labels == label) < len(labels)]
+
+
 def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Area under the precision-recall curve, as a sum of steps; for more than two classes one against the rest, mean."""
     from sklearn.metrics import average_precision_score  # takes a second to import
 
-    shown = positives(probabilities.shape[1])
-    return float(np.mean([average_precision_score(labels == label, probabilities[:, label]) for label in shown]))
+    shown = occurring(labels, probabilities.shape[1])
+    return _mean([average_precision_score(labels == label, probabilities[:, label]) for label in shown])
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -166,20 +239,21 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int) 
 
 
 def intervals(
-    figures: Callable[[np.ndarray], dict[str, float]], labels: np.ndarray, groups: np.ndarray, resamples: int, seed: int
-) -> dict[str, list[float]]:
-    """95 % percentile bootstrap intervals.
+    figures: Callable[[np.ndarray], dict[str, float]], groups: np.ndarray, counts: list[int], resamples: int, seed: int
+) -> dict[str, list[float] | None]:
+    """95 % percentile bootstrap intervals; None where a class has fewer than `MIN_GROUPS` groups.
 
-    Whole groups are drawn, since near duplicates tell nothing new of each other. Draws that lack a class are not counted.
+    Whole groups are drawn, since near duplicates tell nothing new of each other. A draw counts for each metric that it has:
+    means over classes are of the classes in it, and a draw of a single class has no ROC AUC.
 
     Parameters
     ----------
     figures : callable
-        Given positions of images, which may repeat, the figures of that sample.
-    labels : ndarray of int, shape (n,)
-        True classes.
+        Given positions of images, which may repeat, the metrics of that sample; NaN for those that it does not have.
     groups : ndarray of int, shape (n,)
         Group of near duplicates of each image.
+    counts : list of int
+        See `group_counts`.
     resamples : int
         Number of draws.
     seed : int
@@ -187,22 +261,23 @@ def intervals(
 
     Returns
     -------
-    dict of str to [low, high]
+    dict of str to [low, high], or to None
 
     References
     ----------
     B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
+    names = list(figures(np.arange(len(groups))))
+    if min(counts) < MIN_GROUPS:
+        return dict.fromkeys(names)
     rng = np.random.default_rng(seed)
-    classes = len(np.unique(labels))
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     drawn = []
     for _ in range(resamples):
         sample = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
-        if len(np.unique(labels[sample])) == classes:
-            drawn.append(figures(sample))
-    low, high = np.percentile([list(one.values()) for one in drawn], [2.5, 97.5], axis=0)
-    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(drawn[0])}
+        drawn.append(list(figures(sample).values()))
+    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(names)}
 
 
 def precision_and_recall(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
@@ -215,7 +290,7 @@ def precision_and_recall(labels: np.ndarray, probabilities: np.ndarray) -> tuple
 
 
 def choose_threshold(rule: str, labels: np.ndarray, positive: np.ndarray, min_sensitivity: float) -> float:
-    """A threshold on the probability of the second of two classes.
+    """A threshold on the probability of the second of two classes; 0.5 where images of one class alone are there.
 
     Parameters
     ----------
@@ -223,7 +298,7 @@ def choose_threshold(rule: str, labels: np.ndarray, positive: np.ndarray, min_se
         0.5; the threshold with the largest sum of sensitivity and specificity (Youden's J); or the highest one whose
         sensitivity is not below `min_sensitivity`.
     labels : ndarray of int, shape (n,)
-        0 or 1, both there.
+        0 or 1.
     positive : ndarray of float, shape (n,)
         Probabilities of class 1.
     min_sensitivity : float
@@ -233,7 +308,7 @@ def choose_threshold(rule: str, labels: np.ndarray, positive: np.ndarray, min_se
     ----------
     W. Youden, "Index for rating diagnostic tests", Cancer 3, 1950.
     """
-    if rule == "half":
+    if rule == "half" or len(np.unique(labels)) < 2:
         return 0.5
     thresholds = np.unique(positive)[::-1]
     told = np.array([sensitivity_specificity(labels, positive, threshold) for threshold in thresholds])
@@ -243,6 +318,18 @@ def choose_threshold(rule: str, labels: np.ndarray, positive: np.ndarray, min_se
 
 
 def sensitivity_specificity(labels: np.ndarray, positive: np.ndarray, threshold: float) -> tuple[float, float]:
-    """Shares of class 1 told as 1, and of class 0 told as 0, if a probability of the threshold or more counts as 1."""
-    told = positive >= threshold
-    return float(np.mean(told[labels == 1])), float(np.mean(~told[labels == 0]))
+    """Compute the fractions of class 1 predicted as 1, and of class 0 as 0, where the threshold or more counts as 1.
+
+    NaN for a class without an image.
+    """
+    predicted = positive >= threshold
+    return _mean(predicted[labels == 1]), _mean(~predicted[labels == 0])
+
+
+def _mean(values: np.ndarray | list[float]) -> float:
+    """Compute the mean; NaN, without NumPy's warning, if there is no value."""
+    return float(np.mean(values)) if len(values) else np.nan
+
+
+def _none_if_nan(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

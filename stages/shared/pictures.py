@@ -1,6 +1,7 @@
 """The pictures for people: each function draws one figure and returns it as the bytes of a PNG file."""
 
 import io
+import unicodedata
 
 import matplotlib
 import numpy as np
@@ -8,9 +9,30 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from stages.shared.fonts import drawable
+from stages.shared.names import columns, shorten, shorten_all
+
 matplotlib.rcParams["text.parse_math"] = False  # class names and paths may hold dollar signs
 DPI = 110
 ENSEMBLE, MEMBER, WRONG = "#1b5e8c", "#9db8c9", "#b3261e"
+TAB20 = matplotlib.colormaps["tab20"].colors
+COLORS = TAB20[::2] + TAB20[1::2]  # the ten strong ones, then the ten pale ones
+MOST_NAMED = len(COLORS)  # curves; of more, their mean is drawn, and each as a thin line
+NAME_WIDTH = 24  # columns of a name in a plot
+LEFT_TO_RIGHT = "\u200e"  # invisible; or what stands beside a Hebrew or Arabic name changes its place with it
+SMALLEST_CELL, SMALLEST_LABEL = 0.5, 0.11  # inches: of a cell with numbers in it, and from one label to the next
+
+
+def short_names(names: list[str]) -> list[str]:
+    """Names as plots show them: short, distinct, and of letters that can be drawn."""
+    return [
+        f"{LEFT_TO_RIGHT}{name}{LEFT_TO_RIGHT}" if any(map(_is_right_to_left, name)) else name
+        for name in shorten_all(names, NAME_WIDTH, drawable)
+    ]
+
+
+def _is_right_to_left(letter: str) -> bool:
+    return unicodedata.bidirectional(letter) in ("R", "AL")
 
 
 def confusion(counts: np.ndarray, classes: list[str]) -> bytes:
@@ -23,7 +45,7 @@ def confusion(counts: np.ndarray, classes: list[str]) -> bytes:
     classes : list of str
         The classes' names.
     """
-    figure, axes = _figure(2.4 + 0.9 * len(classes), 2.0 + 0.8 * len(classes))
+    figure, axes = _figure(*_confusion_size(classes))
     _draw_confusion(axes, counts, classes)
     axes.set(title=f"Confusion matrix, {counts.sum()} test images")
     return _png(figure)
@@ -32,25 +54,37 @@ def confusion(counts: np.ndarray, classes: list[str]) -> bytes:
 def learning_curves(histories: dict[str, dict[str, np.ndarray]]) -> bytes:
     """Loss and accuracy of all members by epoch, in-bag and out-of-bag."""
     figure, (left, right) = _figure(10, 4, columns=2)
-    for index, (name, history) in enumerate(histories.items()):
-        colour = f"C{index % 10}"
-        left.plot(history["epoch"], history["out_of_bag_loss"], color=colour, label=name)
-        left.plot(history["epoch"], history["loss"], color=colour, alpha=0.4, linestyle=":")
-        right.plot(history["epoch"], history["out_of_bag_accuracy"], color=colour)
-        right.plot(history["epoch"], history["accuracy"], color=colour, alpha=0.4, linestyle=":")
+    few = len(histories) <= MOST_NAMED
+    for index, history in enumerate(histories.values()):
+        color = COLORS[index] if few else MEMBER
+        weight = 1.5 if few else 0.5
+        left.plot(history["epoch"], history["out_of_bag_loss"], color=color, linewidth=weight)
+        left.plot(history["epoch"], history["loss"], color=color, linewidth=weight, alpha=0.4, linestyle=":")
+        right.plot(history["epoch"], history["out_of_bag_accuracy"], color=color, linewidth=weight)
+        right.plot(history["epoch"], history["accuracy"], color=color, linewidth=weight, alpha=0.4, linestyle=":")
+    if not few:
+        for axes, column in ((left, "out_of_bag_loss"), (right, "out_of_bag_accuracy")):
+            axes.plot(*_mean_by_epoch(histories, column), color=ENSEMBLE, linewidth=2)
     highest = max(np.max(history["out_of_bag_loss"][len(history["epoch"]) // 4 :]) for history in histories.values())
     left.set(title="Loss", xlabel="epoch", ylabel="out-of-bag log loss (in-bag loss dotted)", ylim=(0, max(1.0, 1.1 * highest)))
     right.set(title="Accuracy", xlabel="epoch", ylabel="out-of-bag accuracy (in-bag dotted)", ylim=(0, 1.02))
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    if len(histories) <= 12:
-        left.legend(fontsize="small")
+    lines = [axes_line for axes_line in left.lines if axes_line.get_linestyle() == "-"]
+    if few:
+        _legend_below(figure, lines, list(histories))
+    else:
+        _legend_below(figure, [lines[-1], lines[0]], [f"mean of {len(histories)} members", "each member"])
     return _png(figure)
 
 
-def curves(roc: dict[str, np.ndarray], precision_recall: dict[str, np.ndarray], areas: dict[str, tuple[float, float]]) -> bytes:
-    """ROC and precision-recall curves side by side.
+def curves(
+    roc: dict[str, np.ndarray],
+    precision_recall: dict[str, np.ndarray],
+    areas: dict[str, tuple[float | None, float | None]],
+) -> bytes:
+    """ROC and precision-recall curves in two plots.
 
     Parameters
     ----------
@@ -59,19 +93,39 @@ def curves(roc: dict[str, np.ndarray], precision_recall: dict[str, np.ndarray], 
     precision_recall : dict of class name to ndarray, shape (points, 2)
         Recalls and precisions.
     areas : dict of class name to (ROC AUC, average precision)
+        None where they say nothing.
     """
-    figure, (left, right) = _figure(10, 4.6, columns=2)
-    for index, name in enumerate(roc):
-        colour = ENSEMBLE if len(roc) == 1 else f"C{index % 10}"
-        left.plot(*roc[name].T, color=colour, label=f"{name}: area {areas[name][0]:.3f}")
-        right.step(*precision_recall[name].T, color=colour, where="post", label=f"{name}: average precision {areas[name][1]:.3f}")
+    names = short_names(list(roc))
+    single, few = len(names) == 1, len(names) <= MOST_NAMED
+    figure, (left, right) = _figure(10, 4.6 if single else 5.1, columns=2)
     left.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     left.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
     right.set(title="Precision and recall", xlabel="recall", ylabel="precision")
     for axes in (left, right):
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal" if single else "auto")
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower left" if axes is right else "lower right", fontsize="small")
+    lines = []
+    for index, name in enumerate(roc):
+        style = {"color": COLORS[index], "linestyle": "-" if index < 10 else "--"} if few else {"color": MEMBER, "linewidth": 0.5}
+        style = {"color": ENSEMBLE} if single else style
+        lines += left.plot(*roc[name].T, **style)
+        right.step(*precision_recall[name].T, where="post", **style)
+    if single:
+        (name,), (area, precision) = names, areas[next(iter(roc))]
+        left.legend(left.lines[1:], [f"{name}: area {_number(area)}"], loc="lower right", fontsize="small")
+        right.legend(right.lines, [f"{name}: average precision {_number(precision)}"], loc="lower left", fontsize="small")
+    elif few:
+        shown = [f"{name}: {_number(areas[key][0])}, {_number(areas[key][1])}" for name, key in zip(names, roc, strict=True)]
+        _legend_below(figure, lines, shown, "class: area under the ROC curve, average precision")
+    else:
+        grid = np.linspace(0, 1, 201)
+        true_rates = np.mean([np.interp(grid, *points.T) for points in roc.values()], axis=0)
+        precisions = [
+            points[np.minimum(np.searchsorted(points[:, 0], grid), len(points) - 1), 1] for points in precision_recall.values()
+        ]
+        mean = left.plot(np.append(0, grid), np.append(0, true_rates), color=ENSEMBLE, linewidth=2)
+        right.plot(grid, np.mean(precisions, axis=0), color=ENSEMBLE, linewidth=2)
+        _legend_below(figure, [*mean, lines[0]], [f"mean of {len(names)} classes", "each class against the rest"])
     return _png(figure)
 
 
@@ -101,25 +155,26 @@ def reliability(bins: list[tuple[float, float, int]], error: float) -> bytes:
     return _png(figure)
 
 
-def members(accuracies: dict[str, float], interval: list[float]) -> bytes:
-    """Test accuracy of the ensemble, with its 95 % interval, against each member's.
+def members(accuracies: dict[str, float], interval: list[float] | None) -> bytes:
+    """Test accuracy of the ensemble, with its 95 % interval if there is one, against each member's.
 
     Parameters
     ----------
     accuracies : dict of str to float
         The first is the ensemble's; the members' names begin with "member".
-    interval : [low, high]
+    interval : [low, high], optional
         Of the ensemble's accuracy.
     """
-    figure, axes = _figure(6.5, 1.4 + 0.32 * len(accuracies))
-    _draw_accuracies(axes, accuracies, interval)
-    axes.set(title="Accuracy on the test images (95 % interval)", xlim=(0, 1))
+    row = _step(len(accuracies), 0.32, 20)
+    figure, axes = _figure(6.5, 1.4 + row * len(accuracies))
+    _draw_accuracies(axes, accuracies, interval, row)
+    axes.set(title=f"Accuracy on the test images{' (95 % interval)' if interval else ''}", xlim=(0, 1))
     axes.grid(axis="x", alpha=0.3)
     return _png(figure)
 
 
 def crossval(
-    accuracies: dict[str, float], interval: list[float], of_folds: list[float], counts: np.ndarray, classes: list[str]
+    accuracies: dict[str, float], interval: list[float] | None, of_folds: list[float], counts: np.ndarray, classes: list[str]
 ) -> bytes:
     """Cross-validation: pooled accuracy of each voter, the ensemble's on each fold, and its confusion matrix.
 
@@ -127,14 +182,20 @@ def crossval(
     ----------
     accuracies : dict of str to float
         By voter, the ensemble first.
-    interval : list of two floats
+    interval : list of two floats, optional
         95 % interval of the ensemble's accuracy.
     of_folds : list of float
         The ensemble's accuracy on each fold.
     counts, classes : see `confusion`
     """
-    figure, (left, right) = _figure(11, 1.6 + 0.45 * max(len(accuracies), 4), columns=2)
-    _draw_accuracies(left, accuracies, interval)
+    height = 1.6 + 0.45 * max(len(accuracies), 4)
+    if len(classes) <= 3:
+        figure, (left, right) = _figure(11, height, columns=2)
+    else:  # the matrix needs the whole width
+        width, below = _confusion_size(classes)
+        figure = Figure((max(width, 6.5), height + below), DPI, layout="constrained")
+        left, right = figure.subplots(2, 1, height_ratios=(height, below))
+    _draw_accuracies(left, accuracies, interval, 0.45)
     left.plot(of_folds, np.zeros(len(of_folds)) - 0.3, "|", color="black", markersize=7, label="folds")
     left.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize="small")
     left.set(title="Accuracy on all folds' test images", xlim=(0, 1))
@@ -200,37 +261,102 @@ def _grid(title: str, images: np.ndarray, captions: list[str], wrong: list[bool]
         axes.axis("off")
     for axes, image, caption, is_wrong in zip(grid.flat, images, captions, wrong, strict=False):
         axes.imshow(image)
-        axes.set_title(caption, fontsize=8, color=WRONG if is_wrong else "black")
+        lines = [shorten(line, int(15 * width), drawable) for line in caption.split("\n")]
+        axes.set_title("\n".join(lines), fontsize=8, color=WRONG if is_wrong else "black")
     return _png(figure)
 
 
-def _draw_accuracies(axes, accuracies: dict[str, float], interval: list[float]) -> None:
-    """A bar for each voter, members' paler; the interval is the first one's."""
+def _draw_accuracies(axes, accuracies: dict[str, float], interval: list[float] | None, row: float) -> None:
+    """A bar for each voter, `row` inches high and members' paler; the interval is the first one's."""
     names, values = list(accuracies), np.array(list(accuracies.values()))
     axes.barh(names, values, color=[MEMBER if "member" in name else ENSEMBLE for name in names])
-    axes.errorbar(
-        values[0], 0, xerr=[[max(0, values[0] - interval[0])], [max(0, interval[1] - values[0])]], color="black", capsize=4
-    )
-    for row, value in enumerate(values):
-        axes.text(0.01, row, f"{value:.3f}", va="center", color="black" if "member" in names[row] else "white")
-    axes.invert_yaxis()
+    if interval:
+        ends = [[max(0, values[0] - interval[0])], [max(0, interval[1] - values[0])]]
+        axes.errorbar(values[0], 0, xerr=ends, color="black", capsize=4)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    _label_axis(axes.yaxis, names, row)
+    if row >= SMALLEST_LABEL:
+        for place, value in enumerate(values):
+            color = "black" if "member" in names[place] else "white"
+            axes.text(0.01, place, f"{value:.3f}", va="center", color=color, fontsize=_font_size(row))
+
+
+def _confusion_size(classes: list[str]) -> tuple[float, float]:
+    """Width and height in inches of a confusion matrix with its labels."""
+    names = short_names(classes)
+    cell = _step(len(classes), 0.9, 13)
+    margin = max(0.0, max(map(columns, names)) - 8) * _letter_width(_font_size(cell))
+    upright = margin if _is_rotated(names, cell) else 0
+    bar = 0 if cell >= SMALLEST_CELL else 0.8
+    return 2.4 + cell * len(classes) + margin + bar, 2.0 + cell * len(classes) * 8 / 9 + upright
 
 
 def _draw_confusion(axes, counts: np.ndarray, classes: list[str]) -> None:
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), share in np.ndenumerate(shares):
-        axes.text(
-            column,
-            row,
-            f"{counts[row, column]}\n{share:.0%}",
-            ha="center",
-            va="center",
-            color="white" if share > 0.5 else "black",
-        )
-    axes.set_xticks(range(len(classes)), classes)
-    axes.set_yticks(range(len(classes)), classes)
+    """Cells with the number of images and the fraction of the true class; where they get too small, a color bar instead."""
+    names, cell = short_names(classes), _step(len(classes), 0.9, 13)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    if cell >= SMALLEST_CELL:
+        for (row, column), fraction in np.ndenumerate(fractions):
+            color = "white" if fraction > 0.5 else "black"
+            text = f"{counts[row, column]}\n{fraction:.0%}"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=min(10, 14 * cell))
+    else:
+        axes.figure.colorbar(image, ax=axes, label="fraction of the true class", shrink=0.5)
+    _label_axis(axes.xaxis, names, cell)
+    _label_axis(axes.yaxis, names, cell)
+    if _is_rotated(names, cell):
+        axes.tick_params("x", labelrotation=90)
     axes.set(xlabel="predicted", ylabel="true")
+
+
+def _step(count: int, largest: float, whole: float) -> float:
+    """Inches for each of these rows or cells, which together take no more than the whole."""
+    return min(largest, whole / count)
+
+
+def _font_size(step: float) -> float:
+    """Points of labels that are this many inches apart."""
+    return float(np.clip(50 * step, 6, 10))
+
+
+def _letter_width(font_size: float) -> float:
+    """Inches, on average."""
+    return 0.58 * font_size / 72
+
+
+def _is_rotated(names: list[str], cell: float) -> bool:
+    """Whether the labels of cells that wide are too long to be written side by side."""
+    return max(map(columns, names)) * _letter_width(_font_size(cell)) > 0.95 * cell
+
+
+def _label_axis(axis, names: list[str], step: float) -> None:
+    """Label places that are `step` inches apart, or each second, third … where labels would overlap."""
+    every = int(np.ceil(SMALLEST_LABEL / step))
+    axis.set_ticks(range(0, len(names), every), names[::every], fontsize=_font_size(step))
+
+
+def _legend_below(figure: Figure, lines: list, labels: list[str], title: str | None = None) -> None:
+    """A legend below the axes, in as many columns as the figure's width takes, so that it covers no curve."""
+    for line, label in zip(lines, labels, strict=True):
+        line.set_label(label)
+    widest = max(map(columns, labels)) * _letter_width(8.5) + 0.6
+    across = max(1, min(len(labels), int(figure.get_figwidth() / widest)))
+    rows = -(-len(labels) // across)
+    figure.set_figheight(figure.get_figheight() + 0.18 * rows + (0.5 if title else 0.3))
+    figure.legend(lines, labels, loc="outside lower center", ncols=across, fontsize="small", title=title, title_fontsize="small")
+
+
+def _mean_by_epoch(histories: dict[str, np.ndarray], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs, and the mean over the members that trained that long."""
+    epochs = np.concatenate([history["epoch"] for history in histories.values()])
+    values = np.concatenate([history[column] for history in histories.values()])
+    steps = np.unique(epochs)
+    return steps, np.array([values[epochs == epoch].mean() for epoch in steps])
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _figure(width: float, height: float, columns: int = 1):

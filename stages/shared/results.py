@@ -16,7 +16,7 @@ FIGURES = Path("metrics/ensemble.json")
 EXPORTED = Path("metrics/export.json")
 EXPLAINED = Path("metrics/explain.json")
 Share = Annotated[float, Field(ge=0, le=1)]
-Interval = Annotated[list[Share], Field(min_length=2, max_length=2)]
+Interval = Annotated[list[Share], Field(min_length=2, max_length=2)]  # None: see `stages.shared.metrics.MIN_GROUPS`
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -58,11 +58,11 @@ class Vote(TypedDict):
 
 
 class Headlines(TypedDict):
-    """Figures of a voter on the test images; log loss in nats."""
+    """Metrics of a voter on the test images; log loss in nats. None: see `stages.shared.metrics.reportable`."""
 
     accuracy: Share
-    balanced_accuracy: Share
-    roc_auc: Share
+    balanced_accuracy: Share | None
+    roc_auc: Share | None
     log_loss: FiniteFloat
 
 
@@ -75,28 +75,29 @@ class OfMember(Headlines):
 class Intervals(TypedDict):
     """The ends of figures' 95 % intervals."""
 
-    accuracy: Interval
-    balanced_accuracy: Interval
-    roc_auc: Interval
+    accuracy: Interval | None
+    balanced_accuracy: Interval | None
+    roc_auc: Interval | None
 
 
 class AtThreshold(TypedDict):
     """What the ensemble does where its probability of the second class counts from the threshold on."""
 
     threshold: FiniteFloat
-    sensitivity: Share
-    specificity: Share
+    sensitivity: Share | None
+    specificity: Share | None
 
 
 class Figures(Headlines):
-    """What metrics/ensemble.json tells; `recall` is by class."""
+    """What metrics/ensemble.json tells; `recall` and `independent_groups`, the number of independent groups, are by class."""
 
-    average_precision: Share
-    f1: Share
+    average_precision: Share | None
+    f1: Share | None
     brier_score: FiniteFloat
     expected_calibration_error: Share
-    recall: dict[str, Share]
+    recall: dict[str, Share | None]
     interval: Intervals
+    independent_groups: Annotated[dict[str, Count], Field(min_length=2)]
     at_threshold: NotRequired[AtThreshold]
     test_images: Count
     best_member: OfMember

@@ -14,7 +14,8 @@ def score(scheme: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
     ----------
     scheme : {"uniform", "accuracy", "balanced_accuracy", "auc", "softmax", "log_loss"}
         "uniform" is 1 for every member. "softmax" is the mean of accuracy, ROC AUC, precision and recall. "log_loss" is
-        exp(−log loss), the geometric mean of the probabilities given to the true classes.
+        exp(−log loss), the geometric mean of the probabilities given to the true classes. A ROC AUC of images of a single
+        class, which rank nothing, counts as 0.5.
     labels : ndarray of int, shape (n,)
         True classes of the member's out-of-bag images.
     probabilities : ndarray of float, shape (n, classes)
@@ -25,9 +26,12 @@ def score(scheme: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
     if scheme == "log_loss":
         return float(np.exp(-metrics.log_loss(labels, probabilities)))
     headlines = metrics.headlines(labels, probabilities)
+    area = 0.5 if np.isnan(headlines["roc_auc"]) else headlines["roc_auc"]
+    if scheme == "auc":
+        return area
     if scheme == "softmax":
-        return float(np.mean([headlines["accuracy"], headlines["roc_auc"], *metrics.precision_and_recall(labels, probabilities)]))
-    return headlines["roc_auc" if scheme == "auc" else scheme]
+        return float(np.mean([headlines["accuracy"], area, *metrics.precision_and_recall(labels, probabilities)]))
+    return headlines[scheme]
 
 
 def weights(scheme: str, scores: np.ndarray) -> np.ndarray:
