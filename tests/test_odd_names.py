@@ -5,6 +5,7 @@ import json
 import numpy as np
 from PIL import Image
 
+from stages.report import in_one_line, listing, sentence
 from stages.shared.pictures import confusion
 
 ODD = [
@@ -34,3 +35,10 @@ def test_odd_names_are_kept_and_told_in_one_line(fresh):
     assert len(metadata["images"]) == 10
     assert "groups of near duplicates" in fresh.run("python", "-m", "stages.split")
     assert confusion(np.eye(2, dtype=int), metadata["classes"]).startswith(b"\x89PNG")
+
+
+def test_reports_list_the_first_of_many_classes_and_keep_tables_whole():
+    assert listing(["no", "yes"]) == "no, yes"
+    assert listing([f"c{number}" for number in range(100)]).endswith("c8, c9 and 90 more")
+    assert in_one_line("a|b\nc") == "a\\|b?c"
+    assert sentence("no ROC AUC; 'yes' has 1") == "No ROC AUC; 'yes' has 1."

@@ -132,6 +132,7 @@ def test_one_positive_test_image_gives_null_and_a_reason(done):
     split, metadata = json.loads(done.read("data/split.json")), json.loads(done.read("data/rad/metadata.json"))
     positives = [row for row in split["test"] if metadata["images"][row]["class"] == "yes"]
     split["test"] = [row for row in split["test"] if row not in positives[1:]]
+    split["training"] = sorted(split["training"] + positives[1:])
     (done.path / "data/split.json").write_text(json.dumps(split))
     for table in (done.path / "models/members").glob("*/test.csv"):
         header, *lines = table.read_text().splitlines(keepends=True)

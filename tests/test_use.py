@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,9 +14,12 @@ import pytest
 from conftest import Project
 from PIL import Image
 
+from predict.__main__ import NAME_WIDTH, write_table
+from predict.prediction import Prediction
 from stages.shared.explanations import heat_maps
 from stages.shared.images import decode
 from stages.shared.models import load_ensemble
+from stages.shared.names import columns, shorten_all
 from stages.shared.networks import averaged, build
 from stages.shared.novelty import fit_novelty, novelty_model, thumbnailer, unexplained
 from stages.shared.rad import RadReader
@@ -141,6 +145,22 @@ def test_labelled_folders_give_the_figures_of_evaluate(done):
     assert "error: other/one.png lies in no folder of a class; expected folders named no, yes" in done.run(
         "python", "-m", "predict", "--labels", "other", ok=False
     )
+
+
+def test_the_table_fits_a_terminal_at_any_number_of_classes_and_any_name(capsys):
+    for classes in (
+        ["no", "yes"],
+        ["脑胶质瘤" * 9, "a" * 67, "no"],
+        [f"a class with a long name, number {n}" for n in range(100)],
+    ):
+        probabilities = np.linspace(1, 2, len(classes))
+        prediction = Prediction(Path("x.png"), None, probabilities / probabilities.sum(), 0.1, 0.05, 0.5)
+        write_table([prediction], classes)
+        head, line = capsys.readouterr().out.splitlines()
+        assert columns(head) == columns(line) < 180
+        assert f"{probabilities[-1] / probabilities.sum():.3f}" in line
+    assert shorten_all(classes, NAME_WIDTH)[-1] in line
+    assert shorten_all(classes, NAME_WIDTH)[-2] in line  # the next most probable
 
 
 def test_overlays_are_written_for_new_images(done):

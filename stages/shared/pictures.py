@@ -7,9 +7,11 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
 
 from stages.shared.fonts import drawable
+from stages.shared.metrics import mean_or_none
 from stages.shared.names import columns, shorten, shorten_all
 
 matplotlib.rcParams["text.parse_math"] = False  # class names and paths may hold dollar signs
@@ -71,7 +73,7 @@ def learning_curves(histories: dict[str, dict[str, np.ndarray]]) -> bytes:
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    lines = [axes_line for axes_line in left.lines if axes_line.get_linestyle() == "-"]
+    lines = [line for line in left.lines if line.get_linestyle() == "-"]
     if few:
         _legend_below(figure, lines, list(histories))
     else:
@@ -125,7 +127,9 @@ def curves(
         ]
         mean = left.plot(np.append(0, grid), np.append(0, true_rates), color=ENSEMBLE, linewidth=2)
         right.plot(grid, np.mean(precisions, axis=0), color=ENSEMBLE, linewidth=2)
-        _legend_below(figure, [*mean, lines[0]], [f"mean of {len(names)} classes", "each class against the rest"])
+        area, precision = (_number(mean_or_none(list(values))) for values in zip(*areas.values(), strict=True))
+        label = f"mean of {len(names)} classes: area {area}, average precision {precision}"
+        _legend_below(figure, [*mean, lines[0]], [label, "each class against the rest"])
     return _png(figure)
 
 
@@ -261,7 +265,7 @@ def _grid(title: str, images: np.ndarray, captions: list[str], wrong: list[bool]
         axes.axis("off")
     for axes, image, caption, is_wrong in zip(grid.flat, images, captions, wrong, strict=False):
         axes.imshow(image)
-        lines = [shorten(line, int(15 * width), drawable) for line in caption.split("\n")]
+        lines = [_fitted(line, width, 8) for line in caption.split("\n")]
         axes.set_title("\n".join(lines), fontsize=8, color=WRONG if is_wrong else "black")
     return _png(figure)
 
@@ -278,7 +282,8 @@ def _draw_accuracies(axes, accuracies: dict[str, float], interval: list[float] |
     if row >= SMALLEST_LABEL:
         for place, value in enumerate(values):
             color = "black" if "member" in names[place] else "white"
-            axes.text(0.01, place, f"{value:.3f}", va="center", color=color, fontsize=_font_size(row))
+            text = axes.text(0.01, place, f"{value:.3f}", va="center", color=color, fontsize=_font_size(row))
+            text.set_in_layout(False)
 
 
 def _confusion_size(classes: list[str]) -> tuple[float, float]:
@@ -299,8 +304,9 @@ def _draw_confusion(axes, counts: np.ndarray, classes: list[str]) -> None:
     if cell >= SMALLEST_CELL:
         for (row, column), fraction in np.ndenumerate(fractions):
             color = "white" if fraction > 0.5 else "black"
-            text = f"{counts[row, column]}\n{fraction:.0%}"
-            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=min(10, 14 * cell))
+            content = f"{counts[row, column]}\n{fraction:.0%}"
+            text = axes.text(column, row, content, ha="center", va="center", color=color, fontsize=min(10, 14 * cell))
+            text.set_in_layout(False)  # it is within the axes; to measure each takes long
     else:
         axes.figure.colorbar(image, ax=axes, label="fraction of the true class", shrink=0.5)
     _label_axis(axes.xaxis, names, cell)
@@ -308,6 +314,15 @@ def _draw_confusion(axes, counts: np.ndarray, classes: list[str]) -> None:
     if _is_rotated(names, cell):
         axes.tick_params("x", labelrotation=90)
     axes.set(xlabel="predicted", ylabel="true")
+
+
+def _fitted(line: str, width: float, font_size: float) -> str:
+    """A line as short as it must be for this many inches, of letters that can be drawn."""
+    measure = FigureCanvasAgg(Figure(dpi=72)).get_renderer().get_text_width_height_descent
+    text = shorten(line, 99, drawable)
+    while measure(text, FontProperties(size=font_size), False)[0] > 72 * width:
+        text = shorten(line, columns(text) - 1, drawable)
+    return text
 
 
 def _step(count: int, largest: float, whole: float) -> float:
@@ -338,8 +353,6 @@ def _label_axis(axis, names: list[str], step: float) -> None:
 
 def _legend_below(figure: Figure, lines: list, labels: list[str], title: str | None = None) -> None:
     """A legend below the axes, in as many columns as the figure's width takes, so that it covers no curve."""
-    for line, label in zip(lines, labels, strict=True):
-        line.set_label(label)
     widest = max(map(columns, labels)) * _letter_width(8.5) + 0.6
     across = max(1, min(len(labels), int(figure.get_figwidth() / widest)))
     rows = -(-len(labels) // across)
