@@ -12,6 +12,8 @@
   Here only plain values are taken from it (as in CVE-2025-69872, which has no fix upstream).
 - After each stage it reads and writes all of dvc.lock in pure Python: half a second with twelve members, half a minute with a
   thousand. Here it writes anew just what changed, and the same bytes.
+- The page that `dvc plots show` writes links its images and, on the network, the library that draws its charts: moved, sent or
+  offline, it is empty. Here it holds them.
 
 `make` copies this beside the installed packages, where dvc_safeguards.pth imports it whenever Python starts.
 """
@@ -236,6 +238,36 @@ def unpickle_plain_values_only(module):
     module.pickle = SimpleNamespace(**{**vars(pickle), "load": load, "loads": loads})
 
 
+def inline_vega(module):
+    import sys
+    from pathlib import Path
+
+    bundle = Path(sys.prefix) / "vega.js"  # which `make` writes
+    if bundle.is_file():
+        code = bundle.read_text("utf-8").replace("</script", "<\\/script")
+        module.VegaRenderer.SCRIPTS = f"<script>{code}</script>"
+
+
+def inline_images(module):
+    import base64
+    import mimetypes
+    from pathlib import Path
+
+    link = module.ImageRenderer.partial_html
+
+    def inline(source):
+        if not Path(source).is_absolute():
+            return source
+        content = base64.b64encode(Path(source).read_bytes()).decode()
+        return f"data:{mimetypes.guess_type(source)[0]};base64,{content}"
+
+    def partial_html(self, **arguments):
+        points = [{**point, self.SRC_FIELD: inline(point[self.SRC_FIELD])} for point in self.datapoints]
+        return link(type(self)(points, self.name, **self.properties), **arguments)
+
+    module.ImageRenderer.partial_html = partial_html
+
+
 CHANGES = {
     "dvc.utils.serialize._common": write_whole_yaml,
     "dvc.utils.serialize._yaml": write_lock_file_fast,
@@ -245,5 +277,7 @@ CHANGES = {
     "dvc_data.hashfile.db.local": check_contents,
     "dvc_data.hashfile.build": leave_out_unreadable,
     "diskcache.core": unpickle_plain_values_only,
+    "dvc_render.vega": inline_vega,
+    "dvc_render.image": inline_images,
 }
 sys.meta_path.insert(0, Finder())

@@ -1,4 +1,4 @@
-"""The report and the app as people see them: in Chromium, without a network."""
+"""The report, the plots page and the app as people see them: in Chromium, without a network."""
 
 import json
 import os
@@ -57,6 +57,20 @@ def test_the_report_is_whole_by_itself(small, tmp_path, width):
         "make repro",
     ):
         assert told in text
+
+
+def test_plots_page_draws_charts_after_a_move(small, tmp_path):
+    small.run("dvc", "plots", "show", "-o", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere/index.html").rename(tmp_path / "moved.html")
+    shutil.rmtree(tmp_path / "elsewhere")
+    with browser() as (page, requests, complaints):
+        page.goto(f"file://{tmp_path}/moved.html")
+        page.wait_for_function("document.querySelectorAll('.vega-embed canvas, .vega-embed svg.marks').length >= 6")
+        loaded = page.eval_on_selector_all("img", "all => all.map(one => one.complete && one.naturalWidth > 100)")
+    assert loaded == [True] * 7
+    assert complaints == []
+    assert {url.split(":")[0] for url in requests} <= {"file", "data"}
+    assert [url for url in requests if url.startswith("file")] == [f"file://{tmp_path}/moved.html"]
 
 
 def test_the_app_tells_of_uploaded_images_and_examples(small, tmp_path):

@@ -1,11 +1,13 @@
 """What the environment that `make` builds changes in DVC: whole files, and folders of which it can't read all."""
 
+import base64
 import os
 import random
 import shutil
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,19 @@ def test_a_full_disk_is_told_when_a_stage_is_restored(done, tmp_path):
         told = project.run("dvc", "repro", "--single-item", "export", ok=False)
         assert "No space left on device" in told
         assert not [*(project.path / "models").glob(".*.tmp")]
+
+
+def test_plots_page_links_nothing(fresh, tmp_path):
+    fresh.run("dvc", "plots", "show", "-o", str(tmp_path / "elsewhere"))
+    page = (tmp_path / "elsewhere/index.html").read_text()
+    tags = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))
+    parser.feed(page)
+    images = [attributes["src"] for tag, attributes in tags if tag == "img"]
+    assert len(images) == 7
+    for image in images:
+        assert base64.b64decode(image.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+    assert not [tag for tag, attributes in tags if tag != "img" and {"src", "href"} & {*attributes}]
+    assert "window.vegaEmbed=" in page  # the library
+    assert page.count("vegaEmbed('#") >= 6
