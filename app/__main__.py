@@ -32,7 +32,8 @@ EXAMPLES = ("no", "glioma", "meningioma", "pituitary")
 EXAMPLE_SEED = 1000  # none of the built-in images
 WORDS = """
 # Brain MRI ensemble
-**Not for clinical use.** Drop slices here, or click an example. What speaks for the told class is laid over each image.
+**Not for clinical use.** Drop slices here, or click an example. Beside each image the evidence for a finding (of more than two
+classes, for the predicted one) is laid over it, on one scale for all images: without evidence it stays dark.
 """
 Told = tuple[str, list[tuple]]
 
@@ -76,9 +77,7 @@ def make_page(tell: Callable[[list[str]], Told], examples: list[str]) -> gr.Bloc
                 )
             with gr.Column(scale=2):
                 figures = gr.HTML(elem_id="figures")
-                pictures = gr.Gallery(
-                    label="What speaks for the class", columns=3, height="auto", format="png", elem_id="pictures"
-                )
+                pictures = gr.Gallery(label="Evidence, by place", columns=2, height="auto", format="png", elem_id="pictures")
 
         def pick(event: gr.SelectData) -> Told:
             return tell([examples[event.index]])

@@ -25,7 +25,7 @@ from sklearn.metrics import confusion_matrix
 from stages.shared import metrics, pictures
 from stages.shared.errors import UserError
 from stages.shared.files import write_bytes, write_json
-from stages.shared.params import load_params, normalize_path
+from stages.shared.params import load_params
 from stages.shared.voting import ENSEMBLE
 
 CODE = ("stages", "dvc.yaml")

@@ -40,7 +40,6 @@ from stages.shared.sources import composed, is_hidden, is_system_name
 
 BINS, RESAMPLES, NEAR_DUPLICATE_BITS = 10, 2000, 20  # of the figures with --labels; the pipeline's defaults
 MOST_COLUMNS, NAME_WIDTH = 8, 20  # of the table
-MAGNIFIED = 3  # overlays, against the images as the network sees them
 
 
 def main() -> None:
@@ -74,7 +73,7 @@ def parse() -> argparse.Namespace:
     form.add_argument("--csv", action="store_true", help="print a CSV table")
     form.add_argument("--json", action="store_true", help="print a JSON object for each image, a line each")
     parser.add_argument("--labels", action="store_true", help="images lie in class folders: print what the predictions are worth")
-    parser.add_argument("--explain", metavar="DIR", help="write each image there with what speaks for its class laid over it")
+    parser.add_argument("--explain", metavar="DIR", help="write each image there, beside the evidence for a finding in it")
     parser.add_argument("--model", default="models/ensemble.keras", metavar="FILE", help="the ensemble; default: %(default)s")
     return parser.parse_args()
 
@@ -184,14 +183,13 @@ def write_table(told: Iterable[Prediction], classes: list[str]) -> None:
 
 
 def explained(told: Iterator[Prediction], model: keras.Model, about: dict, folder: Path) -> Iterator[Prediction]:
-    """Pass predictions on, and write each image beside itself with what speaks for its class laid over it."""
+    """Pass predictions on, and write each image beside the evidence in it."""
     number = 0
     while batch := list(islice(told, BATCH)):
-        for one, warm in zip(batch, overlays(batch, model, about), strict=True):
+        for one, drawn in zip(batch, overlays(batch, model, about), strict=True):
             number += 1
-            plain = np.repeat(one.picture.pixels[..., np.newaxis], 3, axis=-1)
-            drawn, file = Image.fromarray(np.concatenate([plain, warm], axis=1)), io.BytesIO()
-            drawn.resize((drawn.width * MAGNIFIED, drawn.height * MAGNIFIED), Image.Resampling.BICUBIC).save(file, "PNG")
+            file = io.BytesIO()
+            Image.fromarray(drawn).save(file, "PNG")
             write_bytes(folder / f"{number:04d}-{printable(Path(one.path.stem))[:80]}.png", file.getvalue())
             yield one
 

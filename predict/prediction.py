@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from stages.shared.explanations import heat_maps
+from stages.shared.explanations import explained_classes, heat_maps
 from stages.shared.images import Picture
 from stages.shared.models import members_of, predictor
 
@@ -66,9 +66,11 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
 
 
 def overlays(told: list[Prediction], model: keras.Model, about: dict) -> list[np.ndarray]:
-    """Each picture with what speaks for its class laid over it: uint8, shape (size, size, 3)."""
-    from stages.shared.pictures import overlay  # which imports matplotlib
+    """Draw each image beside the evidence in it, as `explain` does, with the color bar: uint8, shape (height, width, 3)."""
+    from stages.shared.pictures import evidence_label, panel  # which imports matplotlib
 
-    images, classes = np.stack([one.picture.pixels for one in told]), np.array([one.probabilities.argmax() for one in told])
-    heat = heat_maps(members_of(model, about), about["weights"], images[..., np.newaxis], classes)
-    return [overlay(image, warm) for image, warm in zip(images, heat, strict=True)]
+    images = np.stack([one.picture.pixels for one in told])
+    asked = explained_classes(np.stack([one.probabilities for one in told]))
+    heat = heat_maps(members_of(model, about), about["weights"], images[..., np.newaxis], asked)
+    label = evidence_label(about["classes"])
+    return [panel(image, warmth, about["heat_scale"], label) for image, warmth in zip(images, heat, strict=True)]

@@ -1,11 +1,12 @@
-"""Shows where in the test images the ensemble sees its reasons, and where the tumour is known, whether it looks at it.
+"""Shows where in the test images the ensemble sees evidence for a finding, and whether that is where a known tumor is.
 
     dvc repro explain
 
 Reads   models/ensemble.keras, data/rad, data/split.json; params: phantom, ingest, explain
 Writes  plots/explanations.png   images that were right, wrong and least certain, with heat maps
-        models/explanations.npz  those maps: `heat` (float32, n×h×w, 0 to 1), `rows` of the RAD, `classes` asked about
-        metrics/explain.json     for synthetic slices, whose tumours are known: how much of the heat lies in them
+        models/explanations.npz  those maps: `heat` (float32, n×h×w, log-odds in nats per 1 % of the image's area), `rows` of
+                                 the RAD, `classes` asked about; `scale`: the heat at the top of the color bar
+        metrics/explain.json     for synthetic slices, whose tumors are known: how often these maps point at them
 """
 
 import stages.shared.start_tensorflow  # noqa: F401, isort: skip
@@ -18,14 +19,14 @@ import numpy as np
 from PIL import Image
 
 from stages.shared import pictures
-from stages.shared.explanations import heat_maps
+from stages.shared.explanations import explained_classes, heat_maps
 from stages.shared.files import write_bytes, write_json
 from stages.shared.images import frame, head_box
 from stages.shared.models import load_ensemble, members_of, predictor
 from stages.shared.params import Params, load_params
 from stages.shared.phantoms import KINDS, draw_numbered, to_png
 from stages.shared.rad import RadReader, read_metadata, read_split
-from stages.shared.results import EXPLAINED, Explained
+from stages.shared.results import EXPLAINED, Explained, PointingGame
 from stages.shared.running import run_stage
 
 
@@ -39,35 +40,54 @@ def main() -> None:
         images, labels = rad.images(rows), rad.labels[rows]
 
     probabilities = predictor(model)(images)["probabilities"]
+    predicted, asked = probabilities.argmax(axis=1), explained_classes(probabilities)
     shown = choose(labels, probabilities, params.explain.images)
-    predicted = probabilities.argmax(axis=1)
-    heat = heat_maps(members, about["weights"], images[shown], predicted[shown])
-    write_arrays("models/explanations.npz", heat=heat, rows=rows[shown], classes=predicted[shown])
-    captions = [
-        f"{metadata['classes'][labels[i]]}, told {metadata['classes'][predicted[i]]} with {probabilities[i].max():.2f}"
-        for i in shown
-    ]
-    wrong = [predicted[i] != labels[i] for i in shown]
-    write_bytes("plots/explanations.png", pictures.explanations(images[shown, ..., 0], heat, captions, wrong))
+    masks = {place: mask for place, row in enumerate(rows) if (mask := tumour(metadata["images"][row], params)) is not None}
+    mapped = sorted({*shown, *masks})
+    maps = dict(zip(mapped, heat_maps(members, about["weights"], images[mapped], asked[mapped]), strict=True))
 
-    known = {place: mask for place, row in enumerate(rows) if (mask := tumour(metadata["images"][row], params)) is not None}
+    heat, scale, classes = np.stack([maps[place] for place in shown]), about["heat_scale"], metadata["classes"]
+    write_arrays("models/explanations.npz", heat=heat, scale=np.array(scale), rows=rows[shown], classes=asked[shown])
+    captions = [f"true {classes[labels[i]]}, predicted {classes[predicted[i]]} {probabilities[i].max():.2f}" for i in shown]
+    wrong = [predicted[i] != labels[i] for i in shown]
+    outlines = [masks.get(place) for place in shown]
+    label = pictures.evidence_label(classes)
+    drawn = pictures.explanations(images[shown, ..., 0], heat, scale, label, outlines, captions, wrong)
+    write_bytes("plots/explanations.png", drawn)
+
     summary: Explained = {"images_drawn": len(shown)}
-    if known:
-        places, masks = list(known), np.stack(list(known.values()))
-        heat = heat_maps(members, about["weights"], images[places], labels[places])
-        hottest = heat.reshape(len(heat), -1).argmax(axis=1)
-        inside = (heat * masks).sum(axis=(1, 2)) / np.maximum(heat.sum(axis=(1, 2)), 1e-9)
-        summary["in_tumours"] = told = {
-            "images": len(known),
-            "hottest_point": float(np.mean(masks.reshape(len(masks), -1)[np.arange(len(masks)), hottest])),
-            "heat": float(np.mean(inside)),
-            "random_map": float(np.mean(masks)),
-        }
+    if masks:
+        summary["pointing_game"] = game = pointing_game(np.stack([maps[place] for place in masks]), np.stack([*masks.values()]))
         print(
-            f"hottest point in the tumour: {told['hottest_point']:.0%} of {told['images']} positives, heat in it"
-            f" {told['heat']:.0%}; of a random map {told['random_map']:.0%}"
+            f"hottest point in the tumor: {game['accuracy']:.0%} of {game['images']} positives, heat in it"
+            f" {game['energy']:.0%}; by chance {game['chance']:.0%}"
         )
     write_json(EXPLAINED, summary)
+
+
+def pointing_game(heat: np.ndarray, masks: np.ndarray) -> PointingGame:
+    """Measure how well heat maps point at regions that are known.
+
+    Parameters
+    ----------
+    heat : ndarray of float, shape (n, height, width)
+    masks : ndarray of bool, shape (n, height, width)
+
+    References
+    ----------
+    J. Zhang et al., "Top-Down Neural Attention by Excitation Backprop", IJCV 2018 (accuracy); H. Wang et al., "Score-CAM",
+    CVPR Workshops 2020 (energy).
+    """
+    hottest = heat.reshape(len(heat), -1).argmax(axis=1)
+    hits = masks.reshape(len(masks), -1)[np.arange(len(masks)), hottest]
+    hits &= heat.max(axis=(1, 2)) > 0
+    energy = (heat * masks).sum(axis=(1, 2)) / np.maximum(heat.sum(axis=(1, 2)), 1e-9)
+    return {
+        "images": len(heat),
+        "accuracy": float(np.mean(hits)),
+        "energy": float(np.mean(energy)),
+        "chance": float(np.mean(masks)),
+    }
 
 
 def choose(labels: np.ndarray, probabilities: np.ndarray, images: int) -> list[int]:
@@ -85,7 +105,7 @@ def choose(labels: np.ndarray, probabilities: np.ndarray, images: int) -> list[i
 
 
 def tumour(image: dict, params: Params) -> np.ndarray | None:
-    """Where the tumour of a synthetic slice is in the RAD: bool, shape (size, size); None for any other image."""
+    """Where the tumor of a synthetic slice is in the RAD: bool, shape (size, size); None for any other image."""
     kind, _, number = PurePosixPath(image["path"]).stem.rpartition("-")
     if kind not in KINDS or kind == "no" or not number.isdecimal():
         return None

@@ -16,7 +16,9 @@ import numpy as np
 
 from stages.shared.batches import PREDICTED_AT_ONCE
 from stages.shared.devices import set_up
+from stages.shared.explanations import heat_scale
 from stages.shared.files import write_json
+from stages.shared.metrics import positives
 from stages.shared.models import KNOWN_BY, join, load_model, predictor, save_model, save_serving
 from stages.shared.novelty import fit_novelty, novelty_model, thumbnailer
 from stages.shared.params import load_params
@@ -50,6 +52,8 @@ def main() -> None:
         novelty = novelty_model(rad.shape[1:], *fit_novelty(thumbnails.astype(np.float64), params.export.false_alarms))
         model = join(members, weights, **vote["calibrations"][ENSEMBLE], novelty=novelty)
         predict = predictor(model)
+        findings = [row for row in split["training"] if rad.labels[row] in positives(len(metadata["classes"]))]
+        scale = heat_scale(members, weights, rad, findings)
         warned = np.concatenate([predict(images)["novelty"] > 1 for images in batches(rad, split["test"])])
     false_alarms = {"images": len(warned), "share": float(np.mean(warned))}
     write_json(EXPORTED, {"novelty_warnings_of_test_images": false_alarms})
@@ -64,6 +68,7 @@ def main() -> None:
         "weighed_by": vote["scheme"],
         "calibration": vote["calibrations"][ENSEMBLE],
         "threshold": vote.get("threshold"),
+        "heat_scale": scale,
         "novelty": {"warn_above": 1.0, "of_test_images": false_alarms},
         "training_images": {
             "count": len(hashes),

@@ -33,9 +33,11 @@ PICTURES = {
     "confusion": "True and predicted classes of the test images.",
     "roc_precision_recall": "What can be had at other thresholds.",
     "reliability": "Whether the ensemble is as often right as it says: points on the diagonal mean yes.",
-    "learning_curves": "How the members learned. Solid: out-of-bag images, which the member did not learn from.",
+    "learning_curves": "How the members trained: plain log loss and accuracy. Solid: out-of-bag images, which the member"
+    " was not trained on; dotted: in-bag images, without augmentation.",
     "gallery": "The test images that the ensemble got most wrong.",
-    "explanations": "Where it sees its reasons: what in the image speaks for the class that it tells.",
+    "explanations": "Where it sees evidence for a finding (of more than two classes, for the predicted one), on one scale for all"
+    " images: without evidence an image stays dark. Outlined: the tumor, where it is known.",
 }
 NAMES = {
     "accuracy": "accuracy",
@@ -96,7 +98,7 @@ of real images: [evaluation.md](evaluation.md).
   labelled images: `python -m predict --labels FOLDER`.
 - It answers any picture. It warns of those unlike the training images, falsely of {warned:.1%} of the {tested} test images; an
   image without a warning may still be of a kind that it knows nothing about.
-- Heat maps show what speaks for the told class, which is no proof of why it was told{seen}
+- Heat maps show evidence for a finding, which is no proof of why a class was predicted{seen}
 """
 
 
@@ -214,13 +216,12 @@ def picture(name: str, caption: str) -> str:
 
 
 def explanation(explained: Explained) -> str:
-    told = explained.get("in_tumours")
-    if told is None:
-        return "<p>Where tumours really are is known of synthetic slices only, so the heat maps are not checked here.</p>"
+    game = explained.get("pointing_game")
+    if game is None:
+        return "<p>Where tumors really are is known of synthetic slices only, so the heat maps are not checked here.</p>"
     return (
-        f"<p>Of {told['images']} synthetic test slices with a tumour, the hottest point lies in the tumour"
-        f" in {told['hottest_point']:.0%}; {told['heat']:.0%} of the heat does, against"
-        f" {told['random_map']:.0%} of a random map's.</p>"
+        f"<p>Pointing game: of {game['images']} synthetic test slices with a tumor, the hottest point is in the tumor"
+        f" in {game['accuracy']:.0%}; {game['energy']:.0%} of the heat is, against {game['chance']:.0%} by chance.</p>"
     )
 
 
@@ -287,10 +288,10 @@ def model_card(
     figures += [f"| recall of {in_one_line(name)} | {number(value)} | |" for name, value in ensemble["recall"].items()]
     reason = metrics.missing_metrics(ensemble["independent_groups"])
     seen = "."
-    if in_tumours := explained.get("in_tumours"):
+    if game := explained.get("pointing_game"):
         seen = (
-            f": in {in_tumours['hottest_point']:.0%} of the {in_tumours['images']} synthetic test"
-            "\n  slices with a tumour their hottest point lies in it."
+            f". In {game['accuracy']:.0%} of the {game['images']} synthetic"
+            "\n  test slices with a tumor their hottest point is in it."
         )
     told = {
         "members": len(params.ensemble),

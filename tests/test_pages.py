@@ -92,7 +92,7 @@ def test_the_app_tells_of_uploaded_images_and_examples(small, tmp_path):
             assert "yes-000.png" in told
             assert "not an image of a known format" in told
             page.wait_for_selector("#pictures img")
-            assert page.eval_on_selector("#pictures img", "one => one.naturalWidth") == 32
+            assert page.eval_on_selector("#pictures img", "one => one.naturalHeight") == 12 * 32
             page.locator("#examples img").nth(1).click()
             page.wait_for_selector("#figures td:has-text('glioma 1.png')")
         assert complaints == []

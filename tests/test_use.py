@@ -16,12 +16,15 @@ from PIL import Image
 
 from predict.__main__ import NAME_WIDTH, write_table
 from predict.prediction import Prediction
-from stages.shared.explanations import heat_maps
+from stages.explain import pointing_game, tumour
+from stages.shared.explanations import explained_classes, heat_maps
 from stages.shared.images import decode
-from stages.shared.models import load_ensemble
+from stages.shared.models import load_ensemble, members_of
 from stages.shared.names import columns, shorten_all
 from stages.shared.networks import averaged, build
 from stages.shared.novelty import fit_novelty, novelty_model, thumbnailer, unexplained
+from stages.shared.params import load_params
+from stages.shared.pictures import evidence_label, explanations, overlay, panel
 from stages.shared.rad import RadReader
 
 WITHOUT_THE_PROJECT = """
@@ -163,16 +166,28 @@ def test_the_table_fits_a_terminal_at_any_number_of_classes_and_any_name(capsys)
     assert shorten_all(classes, NAME_WIDTH)[-2] in line  # the next most probable
 
 
-def test_overlays_are_written_for_new_images(done):
-    done.run("python", "-m", "predict", "--explain", "seen", "data/phantom/yes/yes-000.png", "data/phantom/no/no-000.png")
-    drawn = sorted((done.path / "seen").iterdir())
-    assert [path.name for path in drawn] == ["0001-yes-000.png", "0002-no-000.png"]
-    with Image.open(drawn[0]) as picture:
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
-    plain, warm = np.split(pixels, 2, axis=1)
-    plain = plain[:, :-6]  # the seam is blurred
-    assert np.ptp(plain, axis=-1).max() <= 2  # grey
-    assert np.ptp(warm, axis=-1).max() > 40  # coloured
+def test_new_images_are_explained_as_test_images_are(done):
+    """The same map, on the same scale, in plots, in models/explanations.npz and from `predict`."""
+    _, about = load_ensemble(done.path / "models/ensemble.keras")
+    metadata = json.loads(done.read("data/rad/metadata.json"))
+    with np.load(done.path / "models/explanations.npz", allow_pickle=False) as arrays:
+        heat, rows, scale = arrays["heat"], arrays["rows"], float(arrays["scale"])
+        assert set(arrays["classes"].tolist()) == {1}  # evidence for "yes", in images of "no" too
+    assert scale == about["heat_scale"]
+    with RadReader(done.path / "data/rad/image_data.h5") as rad:
+        images, labels = rad.images(rows), rad.labels[rows]
+    assert set(labels.tolist()) == {0, 1}
+    paths = [f"data/phantom/{metadata['images'][row]['path']}" for row in rows]
+    done.run("python", "-m", "predict", "--explain", "explained", *paths)
+    drawn = sorted((done.path / "explained").iterdir())
+    assert [path.name for path in drawn] == [f"{n + 1:04d}-{Path(path).stem}.png" for n, path in enumerate(paths)]
+    for path, image, warmth in zip(drawn, images, heat, strict=True):
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture).astype(int)
+        expected = panel(image[..., 0], warmth, scale, evidence_label(["no", "yes"]))
+        assert np.abs(pixels - expected).max() <= 1  # in batches of other images sums round differently
+        assert len(pixels) == 12 * 32
+    assert np.ptp(pixels[:, -110:], axis=-1).max() > 40  # a color bar
 
 
 def test_models_that_are_no_exported_ensemble_are_refused(done):
@@ -195,7 +210,9 @@ def test_models_that_are_no_exported_ensemble_are_refused(done):
     )
 
 
-def test_heat_lies_where_the_class_is_seen():
+@pytest.fixture(scope="module")
+def bright_square():
+    """Images of noise, half of them with a bright square, where it is, labels, and a network that tells them apart."""
     keras.utils.set_random_seed(3)
     places = np.random.default_rng(0).integers(0, 24, (96, 2))
     images = np.random.default_rng(1).integers(0, 60, (96, 32, 32, 1)).astype(np.uint8)
@@ -206,26 +223,102 @@ def test_heat_lies_where_the_class_is_seen():
     network = build("residual", 32, 2, 0.0, 0.0, 0.0)
     network.compile("adam", "sparse_categorical_crossentropy")
     network.fit(images.astype(np.float32), labels, epochs=12, batch_size=16, verbose=0)
+    return images, places, labels, network
+
+
+def test_heat_lies_where_the_finding_is_and_nowhere_without_one(bright_square):
+    images, places, labels, network = bright_square
     members = {"a": averaged(network, "mirrored"), "b": network}
-    bright = labels == 1
-    heat = heat_maps(members, {"a": 0.5, "b": 0.5}, images[bright], np.ones(48, int))
-    assert heat.shape == (48, 32, 32)
+    heat = heat_maps(members, {"a": 0.5, "b": 0.5}, images, np.ones(96, int))
+    assert heat.shape == (96, 32, 32)
     assert heat.min() >= 0
-    assert heat.max() <= 1.001
-    hottest = np.stack(np.unravel_index(heat.reshape(48, -1).argmax(axis=1), (32, 32)), axis=1)
+    bright = labels == 1
+    hottest = np.stack(np.unravel_index(heat[bright].reshape(48, -1).argmax(axis=1), (32, 32)), axis=1)
     inside = np.all((hottest >= places[bright] - 2) & (hottest < places[bright] + 10), axis=1)
     assert inside.mean() > 0.8
+    peaks = heat.max(axis=(1, 2))
+    assert np.median(peaks[~bright]) < np.median(peaks[bright]) / 5
+    log_odds = np.diff(np.log(network.predict(images.astype(np.float32), verbose=0)))[bright, 0]
+    total = 100 * heat[bright].mean(axis=(1, 2))  # per 1 % of the image, over all of it
+    assert 0.7 < np.mean(total) / np.mean(log_odds) < 1.3
 
 
-def test_explanations_are_checked_against_the_tumours_of_synthetic_slices(small):
-    told = json.loads(small.read("metrics/explain.json"))
-    positives = sum(line["class"] == "yes" for line in table(small, "plots/data/predictions.csv"))
-    assert told["in_tumours"]["images"] == positives
-    assert 0 <= told["in_tumours"]["heat"] <= 1
-    assert 0 < told["in_tumours"]["random_map"] < 0.15
-    with np.load(small.path / "models/explanations.npz", allow_pickle=False) as arrays:
-        assert arrays["heat"].shape == (told["images_drawn"], 32, 32)
-        assert len(set(arrays["rows"].tolist())) == told["images_drawn"]
+def test_heat_is_evidence_in_log_odds_also_of_a_network_that_is_certain(bright_square):
+    images, _, labels, network = bright_square
+    bright = images[labels == 1][:8]
+    heat = heat_maps({"a": network}, {"a": 1.0}, bright, np.ones(8, int))
+    certain = keras.models.clone_model(network)
+    certain.set_weights(network.get_weights())
+    last = certain.get_layer("probabilities")
+    last.set_weights([100 * values for values in last.get_weights()])
+    assert certain.predict(bright.astype(np.float32), verbose=0)[:, 1].min() > 1 - 1e-6
+    of_certain = heat_maps({"a": certain}, {"a": 1.0}, bright, np.ones(8, int))
+    np.testing.assert_allclose(of_certain, 100 * heat, rtol=1e-3, atol=1e-3 * of_certain.max())
+    half = heat_maps({"a": network, "b": network}, {"a": 0.25, "b": 0.75}, bright, np.ones(8, int))
+    np.testing.assert_allclose(half, heat, rtol=1e-4, atol=1e-4 * heat.max())
+
+
+def test_explained_class():
+    np.testing.assert_array_equal(explained_classes(np.array([[0.9, 0.1], [0.2, 0.8]])), [1, 1])
+    np.testing.assert_array_equal(explained_classes(np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])), [0, 2])
+
+
+def test_pointing_game():
+    masks = np.zeros((4, 4, 4), bool)
+    masks[:, :2, :2] = True
+    heat = np.zeros((4, 4, 4))
+    heat[0, 0, 0], heat[0, 3, 3] = 3, 1  # hit, three quarters of the heat inside
+    heat[1, 3, 3] = 5  # miss
+    heat[2, 1, 1] = 0.1  # hit, all of it
+    expected = {"images": 4, "accuracy": 0.5, "energy": (0.75 + 0 + 1 + 0) / 4, "chance": 0.25}  # the last map has no heat
+    assert pointing_game(heat, masks) == pytest.approx(expected)
+
+
+def test_tumor_outline_is_drawn_where_it_is_known():
+    images, heat = np.full((2, 32, 32), 90, np.uint8), np.zeros((2, 32, 32))
+    mask = np.zeros((32, 32), bool)
+    mask[8:20, 8:20] = True
+    for outlines, expected in (([None, None], 0), ([None, mask], 40), ([np.zeros_like(mask), None], 0)):
+        content = explanations(images, heat, 1.0, "evidence", outlines, ["a", "b"], [False, True])
+        pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+        left, middle = np.split(pixels[:, : int(pixels.shape[1] * 0.9) // 2 * 2], 2, axis=1)
+        cyan = [np.sum(np.abs(half - (0, 0xE5, 0xFF)).max(axis=-1) < 60) for half in (left, middle)]
+        assert cyan[0] == 0
+        assert cyan[1] > expected if expected else cyan[1] == 0
+
+
+def test_overlays_share_a_scale():
+    image = np.full((1, 3), 100, np.uint8)
+    dark, half, bright = overlay(image, np.array([[0.0, 1.0, 2.0]]), 2.0)[0].astype(int)
+    assert np.ptp(dark) == 0  # grey, without color
+    assert dark.max() <= 100
+    assert bright.sum() > half.sum() > dark.sum()
+    np.testing.assert_array_equal(overlay(image, np.array([[0.0, 1.0, 9.0]]), 2.0)[0], [dark, half, bright])
+    np.testing.assert_array_equal(overlay(image, np.array([[0.0, 1.0, 2.0]]), 100.0)[0, 0], dark)
+
+
+def test_explanations_are_checked_against_the_tumors_of_synthetic_slices(small, monkeypatch):
+    """The metric is of the maps that are drawn."""
+    monkeypatch.chdir(small.path)
+    explained = json.loads(small.read("metrics/explain.json"))
+    model, about = load_ensemble("models/ensemble.keras")
+    metadata, split = json.loads(small.read("data/rad/metadata.json")), json.loads(small.read("data/split.json"))
+    masks = {row: tumour(metadata["images"][row], load_params()) for row in split["test"]}
+    positives = [row for row, mask in masks.items() if mask is not None]
+    assert {metadata["images"][row]["class"] for row in positives} == {"yes"}
+    with RadReader() as rad:
+        images = rad.images(positives)
+    heat = heat_maps(members_of(model, about), about["weights"], images, np.ones(len(images), int))
+    expected = pointing_game(heat, np.stack([masks[row] for row in positives]))
+    assert explained["pointing_game"] == pytest.approx(expected, rel=1e-3)
+    assert 0 < expected["chance"] < 0.15
+    with np.load("models/explanations.npz", allow_pickle=False) as arrays:
+        assert arrays["heat"].shape == (explained["images_drawn"], 32, 32)
+        assert len(set(arrays["rows"].tolist())) == explained["images_drawn"]
+        drawn = dict(zip(arrays["rows"].tolist(), arrays["heat"], strict=True))
+    for row, warmth in zip(positives, heat, strict=True):
+        if row in drawn:
+            np.testing.assert_allclose(drawn[row], warmth, rtol=1e-3, atol=1e-4 * warmth.max())
 
 
 def test_novelty_is_the_same_in_the_model_and_warns_of_as_many_images_as_it_should():

@@ -1,4 +1,4 @@
-"""Where in an image the ensemble sees its reasons: class activation maps, averaged over the members by their weights."""
+"""Where in an image the ensemble sees evidence for a finding: class activation maps, in units of log-odds."""
 
 import functools
 
@@ -6,15 +6,34 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from stages.shared.rad import RadReader
+
 PREDICTED_AT_ONCE = 16  # images
 FINENESS = 4  # pixels: the maps come from the deepest features that still tell places so far apart
+SCALE_IMAGES, SCALE_QUANTILE = 24, 0.9
+
+
+def explained_classes(probabilities: np.ndarray) -> np.ndarray:
+    """Choose the class whose evidence the map of each image shows: int, shape (n,).
+
+    With two classes it is the second one in sorted order ("yes" after "no"), the finding, whatever is predicted: the first is
+    its absence, which is nowhere in an image. With more, none is known to be the absence of the others: it is the predicted
+    class, against the rest.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float, shape (n, classes)
+    """
+    return np.ones(len(probabilities), int) if probabilities.shape[1] == 2 else probabilities.argmax(axis=1)
 
 
 def heat_maps(members: dict[str, keras.Model], weights: dict[str, float], images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """What speaks for a class, place by place: HiResCAM of each member, for the image and for its mirror image.
+    """Map the evidence for a class: HiResCAM of each member, for the image and for its mirror image, averaged by the weights.
 
-    Features times the gradient of the class's log-odds, summed over channels; what speaks against the class counts as 0. Each
-    member's map is scaled to a maximum of 1 before the mean, so that a member weighs what its vote weighs.
+    HiResCAM is features times the gradient of the class's log-odds against the rest, summed over channels; what speaks against
+    the class counts as 0. How much evidence there is comes from a network's last features: where only pooling and one layer
+    follow, their contributions and the biases sum to the log-odds. Where it is comes from finer features. No map is scaled to
+    its maximum, so that maps of different images can be compared.
 
     Parameters
     ----------
@@ -24,12 +43,13 @@ def heat_maps(members: dict[str, keras.Model], weights: dict[str, float], images
         The members' voting weights, which sum to 1.
     images : ndarray of uint8, shape (n, height, width, 1)
     classes : ndarray of int, shape (n,)
-        The class asked about, for each image.
+        The class asked about, for each image; see `explained_classes`.
 
     Returns
     -------
     ndarray of float32, shape (n, height, width)
-        0 to 1; all 0 where no member sees anything that speaks for the class.
+        0 or more: what a place adds to the log-odds, in nats per 1 % of the image's area. All 0 where nothing speaks for
+        the class.
 
     References
     ----------
@@ -37,7 +57,7 @@ def heat_maps(members: dict[str, keras.Model], weights: dict[str, float], images
     arXiv:2011.08891, 2020.
     """
     height, width = images.shape[1:3]
-    heat = np.zeros((len(images), height, width), np.float32)
+    evidence = np.zeros((len(images), height, width), np.float32)
     for name, member in members.items():
         explained = with_features(member)
         for start in range(0, len(images), PREDICTED_AT_ONCE):
@@ -46,31 +66,56 @@ def heat_maps(members: dict[str, keras.Model], weights: dict[str, float], images
             for mirror in (False, True):
                 maps = activation_maps(explained, batch[:, :, ::-1] if mirror else batch, classes[rows])
                 resized = tf.image.resize(maps[..., None], (height, width), "bicubic")[..., 0].numpy()
-                heat[rows] += weights[name] / 2 * np.clip(resized[:, :, ::-1] if mirror else resized, 0, 1)
-    return heat
+                evidence[rows] += weights[name] / 2 * (resized[:, :, ::-1] if mirror else resized)
+    return np.maximum(evidence, 0)  # bicubic interpolation overshoots
+
+
+def heat_scale(members: dict[str, keras.Model], weights: dict[str, float], rad: RadReader, rows: list[int]) -> float:
+    """Choose the top of the color scale, one for all images: what the maps of a tenth of these exceed somewhere.
+
+    Parameters
+    ----------
+    members, weights : see `heat_maps`
+    rad : RadReader
+    rows : list of int
+        Of training images with findings; `SCALE_IMAGES` of them, evenly spaced, are enough.
+    """
+    places = np.linspace(0, len(rows) - 1, min(len(rows), SCALE_IMAGES)).round().astype(int)
+    chosen = [rows[place] for place in places]
+    heat = heat_maps(members, weights, rad.images(chosen), rad.labels[chosen])
+    return max(float(np.quantile(heat.max(axis=(1, 2)), SCALE_QUANTILE)), 1e-6)
 
 
 def activation_maps(explained: keras.Model, images: tf.Tensor, classes: np.ndarray) -> tf.Tensor:
-    """HiResCAM of one network, each image's scaled to a maximum of 1: shape (n, rows, columns) of its features."""
+    """Compute the map of one network, in nats per 1 % of the area: shape (n, rows, columns) of its fine features."""
     with tf.GradientTape() as tape:
         tape.watch(images)
-        features, probabilities = explained(images, training=False)
-        of_class = tf.gather(probabilities, classes, batch_dims=1)
-        log_odds = tf.math.log(of_class + 1e-7) - tf.math.log(1 - of_class + 1e-7)
-    maps = tf.nn.relu(tf.reduce_sum(features * tape.gradient(log_odds, features), axis=-1))
-    maps = tf.nn.avg_pool2d(maps[..., None], 3, 1, "SAME")[..., 0]  # strided convolutions weigh every other place more
-    return maps / tf.maximum(tf.reduce_max(maps, axis=(1, 2), keepdims=True), 1e-12)
+        fine, last, logits = explained(images, training=False)
+        asked = tf.one_hot(classes, logits.shape[-1])
+        others = tf.reduce_logsumexp(logits - 1e9 * asked, axis=1)
+        log_odds = tf.reduce_sum(logits * asked, axis=1) - others  # of probabilities it would vanish near 0 and 1
+    gradients = tape.gradient(log_odds, [fine, last])
+    places, amounts = (
+        tf.nn.relu(tf.reduce_sum(features * gradient, axis=-1))
+        for features, gradient in zip((fine, last), gradients, strict=True)
+    )
+    places = tf.nn.avg_pool2d(places[..., None], 3, 1, "SAME")[..., 0]  # strided convolutions weigh every other place more
+    shares = places / tf.maximum(tf.reduce_sum(places, axis=(1, 2), keepdims=True), 1e-12)
+    per_cent = places.shape[1] * places.shape[2] / 100
+    return shares * tf.reduce_sum(amounts, axis=(1, 2), keepdims=True) * per_cent
 
 
 @functools.cache
 def with_features(member: keras.Model) -> keras.Model:
-    """The member's network, which gives both the features that are explained and the class probabilities.
+    """The member's network, which gives its fine features, its last ones, and the logits of the classes.
 
-    They are the deepest ones of the wanted fineness; of networks of Keras Applications, whose base is one layer, its output.
+    The fine ones are the deepest of the wanted fineness; of networks of Keras Applications, whose base is one layer, its output.
     """
     inner = [layer for layer in member.layers if isinstance(layer, keras.Model) and len(layer.output.shape) == 2]
     if inner:  # the network itself, which the member calls for several views of an image
         return with_features(inner[0])
     maps = [layer.output for layer in member.layers if len(layer.output.shape) == 4 and layer.output.shape[-1] > 3]
     fine = [features for features in maps if features.shape[1] * FINENESS >= member.inputs[0].shape[1]]
-    return keras.Model(member.inputs, [(fine or maps)[-1], member.outputs[0]])
+    output = member.get_layer("probabilities")
+    logits = keras.ops.matmul(keras.ops.cast(output.input, "float32"), output.kernel) + output.bias
+    return keras.Model(member.inputs, [(fine or maps)[-1], maps[-1], logits])

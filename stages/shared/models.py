@@ -133,6 +133,7 @@ def load_ensemble(path: str | Path) -> tuple[keras.Model, dict]:
         fits = fits and told == {"probabilities": (classes,), "members": (len(members), classes), "novelty": ()}
         fits = fits and all(isinstance(name, str) for name in about["classes"])
         fits = fits and abs(sum(about["weights"].values()) - 1) < 1e-3 and isinstance(about["threshold"], float | None)
+        fits = fits and about["heat_scale"] > 0
         fits = fits and isinstance(about["training_images"]["sha256_prefixes"], list)
     except Exception:  # noqa: BLE001  (whatever is missing, of another type, or can't be computed)
         fits = False

@@ -1,14 +1,18 @@
 """The pictures for people: each function draws one figure and returns it as the bytes of a PNG file."""
 
+import functools
 import io
 import unicodedata
 
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from stages.shared.fonts import drawable
 from stages.shared.metrics import mean_or_none
@@ -17,6 +21,9 @@ from stages.shared.names import columns, shorten, shorten_all
 matplotlib.rcParams["text.parse_math"] = False  # class names and paths may hold dollar signs
 DPI = 110
 ENSEMBLE, MEMBER, WRONG = "#1b5e8c", "#9db8c9", "#b3261e"
+OUTLINE = "#00e5ff"  # of a tumor
+DIMMED = 0.7  # levels of an image under its heat map, against its own
+PANEL_HEIGHT = 384  # pixels, nearly: a whole multiple of the image's height
 TAB20 = matplotlib.colormaps["tab20"].colors
 COLORS = TAB20[::2] + TAB20[1::2]  # the ten strong ones, then the ten pale ones
 MOST_NAMED = len(COLORS)  # curves; of more, their mean is drawn, and each as a thin line
@@ -54,22 +61,27 @@ def confusion(counts: np.ndarray, classes: list[str]) -> bytes:
 
 
 def learning_curves(histories: dict[str, dict[str, np.ndarray]]) -> bytes:
-    """Loss and accuracy of all members by epoch, in-bag and out-of-bag."""
+    """Draw plain log loss and accuracy of all members by epoch: out-of-bag solid, in-bag dotted."""
     figure, (left, right) = _figure(10, 4, columns=2)
     few = len(histories) <= MOST_NAMED
     for index, history in enumerate(histories.values()):
         color = COLORS[index] if few else MEMBER
         weight = 1.5 if few else 0.5
-        left.plot(history["epoch"], history["out_of_bag_loss"], color=color, linewidth=weight)
-        left.plot(history["epoch"], history["loss"], color=color, linewidth=weight, alpha=0.4, linestyle=":")
+        left.plot(history["epoch"], history["out_of_bag_log_loss"], color=color, linewidth=weight)
+        left.plot(history["epoch"], history["in_bag_log_loss"], color=color, linewidth=weight, alpha=0.7, linestyle=":")
         right.plot(history["epoch"], history["out_of_bag_accuracy"], color=color, linewidth=weight)
-        right.plot(history["epoch"], history["accuracy"], color=color, linewidth=weight, alpha=0.4, linestyle=":")
+        right.plot(history["epoch"], history["in_bag_accuracy"], color=color, linewidth=weight, alpha=0.7, linestyle=":")
     if not few:
-        for axes, column in ((left, "out_of_bag_loss"), (right, "out_of_bag_accuracy")):
+        for axes, column in ((left, "out_of_bag_log_loss"), (right, "out_of_bag_accuracy")):
             axes.plot(*_mean_by_epoch(histories, column), color=ENSEMBLE, linewidth=2)
-    highest = max(np.max(history["out_of_bag_loss"][len(history["epoch"]) // 4 :]) for history in histories.values())
-    left.set(title="Loss", xlabel="epoch", ylabel="out-of-bag log loss (in-bag loss dotted)", ylim=(0, max(1.0, 1.1 * highest)))
-    right.set(title="Accuracy", xlabel="epoch", ylabel="out-of-bag accuracy (in-bag dotted)", ylim=(0, 1.02))
+    highest = max(np.max(history["out_of_bag_log_loss"][len(history["epoch"]) // 4 :]) for history in histories.values())
+    left.set(
+        title="Log loss: out-of-bag solid, in-bag dotted",
+        xlabel="epoch",
+        ylabel="log loss, nats",
+        ylim=(0, max(1.0, 1.1 * highest)),
+    )
+    right.set(title="Accuracy: out-of-bag solid, in-bag dotted", xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -218,43 +230,109 @@ def gallery(images: np.ndarray, captions: list[str], wrong: list[bool]) -> bytes
     wrong : list of bool, length n
     """
     title = "Test images by how wrong the ensemble is, worst first (red: wrong)"
-    return _grid(title, np.repeat(images[..., np.newaxis], 3, axis=-1), captions, wrong, 2.6)
+    return _png(_grid(title, np.repeat(images[..., np.newaxis], 3, axis=-1), captions, wrong, 2.6)[0])
 
 
-def explanations(images: np.ndarray, heat: np.ndarray, captions: list[str], wrong: list[bool]) -> bytes:
-    """Each image beside itself with what speaks for the predicted class laid over it, four pairs in a row.
+def explanations(
+    images: np.ndarray,
+    heat: np.ndarray,
+    scale: float,
+    label: str,
+    outlines: list[np.ndarray | None],
+    captions: list[str],
+    wrong: list[bool],
+) -> bytes:
+    """Draw each image beside itself with its heat map laid over it, four pairs in a row, on one color scale.
 
     Parameters
     ----------
     images : ndarray of uint8, shape (n, height, width)
     heat : ndarray of float, shape (n, height, width)
-        0 to 1.
+    scale : float
+        The heat at the top of the color bar.
+    label : str
+        Of the color bar; see `evidence_label`.
+    outlines : list of ndarray of bool, shape (height, width), or None, length n
+        Where the tumor is, if that is known.
     captions : list of str, length n
     wrong : list of bool, length n
     """
-    plain = np.repeat(images[..., np.newaxis], 3, axis=-1)
-    warm = np.stack([overlay(image, its) for image, its in zip(images, heat, strict=True)])
-    title = "What speaks for the predicted class in test images (red: wrong)"
-    return _grid(title, np.concatenate([plain, warm], axis=2), captions, wrong, 3.6)
+    pairs = np.stack([_pair(image, warmth, scale) for image, warmth in zip(images, heat, strict=True)])
+    title = "Test images and the evidence in them, on one scale (caption in red: predicted wrong)"
+    figure, grid = _grid(title, pairs, captions, wrong, 3.6)
+    width = images.shape[2]
+    for axes, outline in zip(grid.flat, outlines, strict=False):
+        if outline is not None and outline.any():
+            columns = np.arange(width, 2 * width)
+            axes.contour(columns, np.arange(len(outline)), outline, [0.5], colors=OUTLINE, linewidths=1)
+    figure.set_figwidth(figure.get_figwidth() + 0.9)
+    bar = figure.colorbar(_color_scale(scale), ax=grid, label=label, extend="max", fraction=0.015, pad=0.01)
+    if any(outline is not None for outline in outlines):
+        bar.ax.set_title("tumor", color=OUTLINE, fontsize=9, backgroundcolor="black")
+    return _png(figure)
 
 
-def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A heat map over its image: uint8, shape (height, width, 3); the warmest place is the most opaque.
+def panel(image: np.ndarray, heat: np.ndarray, scale: float, label: str) -> np.ndarray:
+    """Draw an image, itself with its heat map laid over it, and the color bar: uint8, shape (height, width, 3).
 
     Parameters
     ----------
     image : ndarray of uint8, shape (height, width)
     heat : ndarray of float, shape (height, width)
-        0 or more; it is scaled to its own maximum.
+    scale, label : see `explanations`
     """
-    heat = (heat / max(heat.max(), 1e-9))[..., np.newaxis]
-    colours = matplotlib.colormaps["inferno"](0.3 + 0.7 * heat[..., 0])[..., :3] * 255
-    opacity = 0.75 * np.clip(2 * heat, 0, 1)
-    return np.round(image[..., np.newaxis] * (1 - opacity) + colours * opacity).astype(np.uint8)
+    pair = Image.fromarray(_pair(image, heat, scale))
+    factor = max(1, round(PANEL_HEIGHT / pair.height))
+    pair = pair.resize((pair.width * factor, pair.height * factor), Image.Resampling.BICUBIC)
+    return np.concatenate([np.asarray(pair), _color_bar(scale, label, pair.height)], axis=1)
 
 
-def _grid(title: str, images: np.ndarray, captions: list[str], wrong: list[bool], width: float) -> bytes:
-    """Colour images, four in a row, each `width` inches wide with its caption above; wrong ones' captions in red."""
+def evidence_label(classes: list[str]) -> str:
+    """What the heat of maps of `stages.shared.explanations.explained_classes` means."""
+    asked = classes[1] if len(classes) == 2 else "the predicted class"
+    return f"evidence for {asked},\nlog-odds per 1 % of the image"
+
+
+def overlay(image: np.ndarray, heat: np.ndarray, scale: float) -> np.ndarray:
+    """Lay a heat map over its image, dimmed so that heat stands out: uint8, shape (height, width, 3).
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (height, width)
+    heat : ndarray of float, shape (height, width)
+        0 or more, in the unit of `scale`.
+    scale : float
+        The heat that is drawn brightest, and so is any above.
+    """
+    level = np.clip(heat / scale, 0, 1)[..., np.newaxis]
+    colors = matplotlib.colormaps["inferno"](0.3 + 0.7 * level[..., 0])[..., :3] * 255
+    opacity = 0.85 * np.minimum(1.5 * level, 1)
+    return np.round(DIMMED * image[..., np.newaxis] * (1 - opacity) + colors * opacity).astype(np.uint8)
+
+
+def _pair(image: np.ndarray, heat: np.ndarray, scale: float) -> np.ndarray:
+    return np.concatenate([np.repeat(image[..., np.newaxis], 3, axis=-1), overlay(image, heat, scale)], axis=1)
+
+
+def _color_scale(scale: float) -> ScalarMappable:
+    """The colors that `overlay` gives to a black image."""
+    colors = overlay(np.zeros((1, 256), np.uint8), np.linspace(0, 1, 256)[np.newaxis], 1.0)[0] / 255
+    return ScalarMappable(Normalize(0, scale), ListedColormap(colors))
+
+
+@functools.cache
+def _color_bar(scale: float, label: str, height: int) -> np.ndarray:
+    figure = Figure((1.1, height / DPI), DPI)
+    axes = figure.add_axes((0.1, 0.06, 0.2, 0.86))
+    figure.colorbar(_color_scale(scale), cax=axes, extend="max").set_label(label, fontsize=7)
+    axes.tick_params(labelsize=7)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:height, :, :3].copy()
+
+
+def _grid(title: str, images: np.ndarray, captions: list[str], wrong: list[bool], width: float) -> tuple[Figure, np.ndarray]:
+    """Draw color images, four in a row, each `width` inches wide with its caption above; wrong ones' captions in red."""
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
     height = width * images.shape[1] / images.shape[2] + 0.35
@@ -267,7 +345,7 @@ def _grid(title: str, images: np.ndarray, captions: list[str], wrong: list[bool]
         axes.imshow(image)
         lines = [_fitted(line, width, 8) for line in caption.split("\n")]
         axes.set_title("\n".join(lines), fontsize=8, color=WRONG if is_wrong else "black")
-    return _png(figure)
+    return figure, grid
 
 
 def _draw_accuracies(axes, accuracies: dict[str, float], interval: list[float] | None, row: float) -> None:

@@ -118,20 +118,24 @@ class Exported(TypedDict):
     novelty_warnings_of_test_images: Warned
 
 
-class InTumours(TypedDict):
-    """In what share of images the hottest point lies in the tumour; what share of all heat does, and of a random map's."""
+class PointingGame(TypedDict):
+    """How well heat maps point at known tumors: see `stages.explain.pointing_game`.
+
+    In which fraction of images the hottest point is in the tumor (accuracy), which fraction of all heat is (energy), and what
+    either is by chance: the tumors' fraction of the images' area.
+    """
 
     images: Count
-    hottest_point: Share
-    heat: Share
-    random_map: Share
+    accuracy: Share
+    energy: Share
+    chance: Share
 
 
 class Explained(TypedDict):
-    """What metrics/explain.json tells; `in_tumours` only where tumours are known."""
+    """What metrics/explain.json holds; `pointing_game` only where tumors are known."""
 
     images_drawn: Count
-    in_tumours: NotRequired[InTumours]
+    pointing_game: NotRequired[PointingGame]
 
 
 def read_vote(names: list[str], classes: list[str]) -> Vote:
