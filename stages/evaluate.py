@@ -127,7 +127,7 @@ def draw_confusion(labels: np.ndarray, predicted: np.ndarray, classes: list[str]
 def draw_learning_curves(names: list[str]) -> None:
     histories = {name: np.genfromtxt(MODELS / name / "history.csv", delimiter=",", names=True, ndmin=1) for name in names}
     write_bytes(PLOTS / "learning_curves.png", pictures.learning_curves(histories))
-    columns = ["epoch", "out_of_bag_loss", "out_of_bag_accuracy"]
+    columns = ["epoch", "in_bag_log_loss", "in_bag_accuracy", "out_of_bag_log_loss", "out_of_bag_accuracy"]
     lines = [[name, *(float(epoch[column]) for column in columns)] for name, history in histories.items() for epoch in history]
     write_table("learning_curves.csv", ["curve", *columns], lines)
 

@@ -23,7 +23,7 @@ from stages.shared.devices import set_up
 from stages.shared.networks import build, training_normalization
 from stages.shared.params import load_params
 from stages.shared.rad import RadReader, read_sample, read_split
-from stages.shared.training import fit
+from stages.shared.training import evaluation_sample, fit
 
 SIDE, REPEATS, SHORT, LONG = 1024, 20, 3, 13
 
@@ -48,7 +48,8 @@ def main() -> None:
     forward, first = flops(model)
     batch_size = params.train.batch_size
     trained = -(-len(in_bag) // batch_size) * batch_size
-    done = trained * (3 * forward - first) + len(out_of_bag) * forward
+    evaluated = len(out_of_bag) + len(evaluation_sample(in_bag))
+    done = trained * (3 * forward - first) + evaluated * forward
     print(json.dumps({"here": done / epoch / 1e9, "against": max(rates)}))
 
 

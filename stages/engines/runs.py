@@ -89,7 +89,8 @@ class Run:
     def line(self) -> str:
         parts = [self.state(), *([self.where] if self.where else [])]
         if self.epoch:
-            measures = f"loss {self.measures['loss']:.3f}, out-of-bag accuracy {self.measures['out of bag accuracy']:.3f}"
+            log_loss, accuracy = (self.measures[f"out of bag {name}"] for name in ("log loss", "accuracy"))
+            measures = f"out-of-bag log loss {log_loss:.3f}, accuracy {accuracy:.3f}"
             parts = [f"epoch {self.epoch} of {self.epochs}", measures, *parts]
         return f"{self.name}: {', '.join(parts)}"
 
@@ -126,10 +127,10 @@ class Display:
 
 
 def table(runs: list[Run]) -> Table:
-    """The members as a live table: epoch, loss, out-of-bag accuracy, time left, and where, if not here."""
-    rows = Table("member", "epoch", "", "loss", "out-of-bag accuracy", "", "", box=None, padding=(0, 2, 0, 0))
+    """The members as a live table: epoch, out-of-bag log loss and accuracy, time left, and where, if not here."""
+    rows = Table("member", "epoch", "", "out-of-bag log loss", "accuracy", "", "", box=None, padding=(0, 2, 0, 0))
     for run in runs:
-        measures = [f"{run.measures[key]:.3f}" if run.epoch else "" for key in ("loss", "out of bag accuracy")]
+        measures = [f"{run.measures[key]:.3f}" if run.epoch else "" for key in ("out of bag log loss", "out of bag accuracy")]
         rows.add_row(
             run.name,
             f"{run.epoch} of {run.epochs}" if run.epoch else "",
