@@ -129,7 +129,7 @@ def test_plots_of_members(drawn, count):
     pictures.members(accuracies, [0.8, 1.0])
     pictures.members(accuracies, None)
     epochs = np.arange(1, 5)
-    columns = ("loss", "accuracy", "out_of_bag_loss", "out_of_bag_accuracy")
+    columns = ("in_bag_log_loss", "in_bag_accuracy", "out_of_bag_log_loss", "out_of_bag_accuracy")
     histories = {
         name: {"epoch": epochs[: 3 + place % 2], **{column: np.linspace(1, 0.1, 3 + place % 2) for column in columns}}
         for place, name in enumerate([*accuracies][2:])
