@@ -29,8 +29,10 @@ from stages.shared.scratch import MODELS
 from stages.shared.voting import ENSEMBLE
 
 PREPROCESSING = (
-    "Upright, transparent parts on black, grey by ITU-R 601-2; cut to the head if `crop`; scaled with its aspect ratio kept"
-    " (bicubic) and padded with black to `size`×`size`; uint8, shape (n, size, size, 1)."
+    "Upright, transparent parts on black, grey by ITU-R 601-2. Levels of 8 bits or fewer are kept. Of more bits, the window from"
+    " the 0.1 percentile in the head's box to the 99.9 percentile of what stands out from the background there,"
+    " becomes 0 to 255. Cut to the head if `crop`; scaled with its aspect ratio kept (bicubic) and padded with"
+    " black to `size`×`size`; uint8, shape (n, size, size, 1)."
 )
 NOT_FOR = "Not for clinical use: it was not tested for any, and knows nothing but the images it was trained on."
 

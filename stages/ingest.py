@@ -101,7 +101,7 @@ def check(source: Path, classes: list[str], counts: Counter, rejected: list[dict
 
 def told(facts: Facts) -> dict:
     """What metadata.json tells of an image, besides its path and class."""
-    return {key: getattr(facts, key) for key in ("sha256", "perceptual_hash", "width", "height", "mode")}
+    return {key: value for key, value in facts._asdict().items() if key != "pixels"}
 
 
 if __name__ == "__main__":

@@ -37,6 +37,12 @@ def animation() -> bytes:
     return content.getvalue()
 
 
+def blank() -> bytes:
+    content = io.BytesIO()
+    Image.new("L", (40, 40), 90).save(content, "PNG")
+    return content.getvalue()
+
+
 def wide() -> bytes:
     content = io.BytesIO()
     Image.new("1", (20_001, 40)).save(content, "PNG")
@@ -132,6 +138,19 @@ def test_usable_files_are_stored_and_others_told_whatever_they_are(project):
     assert set(reasons) == {"notes.txt", *(f"no/{name}" for name in UNUSABLE)}
     for name, (_, reason) in UNUSABLE.items():
         assert reason in reasons[f"no/{name}"]
+
+
+def test_metadata_hold_levels_and_blanks_are_rejected(project):
+    put(project, {"yes/deep.png": picture(5, "PNG", "I;16"), "no/blank.png": blank()})
+    _, _, reasons = ingest(project)
+    images = {image["path"]: image for image in json.loads(project.read("data/rad/metadata.json"))["images"]}
+    assert images["no/0.png"]["levels"] == [0, 255]
+    black, white = images["yes/deep.png"]["levels"]
+    assert 0 <= black < white <= 255  # all that the conversion to 16 bits leaves
+    assert reasons == {"no/blank.png": "1 distinct grey level(s), as of a mask or a blank; 8 or more are expected"}
+    before = project.read("data/rad/metadata.json")
+    ingest(project)  # from what is known of the files
+    assert project.read("data/rad/metadata.json") == before
 
 
 def test_links_are_followed_only_to_files_of_the_source(project):

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import PIL
 
-from stages.shared import images, shards
+from stages.shared import image_files, images, shards
 from stages.shared.files import write_bytes
 from stages.shared.images import Picture
 from stages.shared.params import Ingest
@@ -33,9 +33,11 @@ class Facts(NamedTuple):
 
     sha256: str
     perceptual_hash: str
+    whole_hash: str
     width: int
     height: int
     mode: str
+    levels: tuple[float, float]
     pixels: str
 
 
@@ -62,8 +64,9 @@ class Decoded:
     def __init__(self, settings: Ingest, folder: Path = FOLDER):
         self.folder = folder
         self._compression, self._shape = settings.compression, (settings.image_size, settings.image_size, 1)
-        modules = b"".join(Path(module.__file__).read_bytes() for module in (images, shards))
-        told = f"{settings.image_size} {settings.crop} {settings.compression} Pillow {PIL.__version__} {h5py.version.info}"
+        modules = b"".join(Path(module.__file__).read_bytes() for module in (image_files, images, shards))
+        told = f"{settings.image_size} {settings.crop} {settings.compression} Pillow {PIL.__version__} NumPy {np.__version__}"
+        told += f" {h5py.version.info}"
         self._fingerprint = hashlib.sha256(modules + told.encode()).hexdigest()
         self._shards: dict[str, list[str]] = {}  # by name: hashes of the pixels of their images
         self._files: dict[str, Facts] = {}  # by identity
@@ -87,7 +90,7 @@ class Decoded:
         if pixels not in self._stored and pixels not in self._rows:
             self._rows[pixels] = len(self._rows)
             self._new.write(picture.pixels)
-        facts = Facts(picture.sha256, picture.perceptual_hash, picture.width, picture.height, picture.mode, pixels)
+        facts = Facts(**{key: getattr(picture, key) for key in Facts._fields if key != "pixels"}, pixels=pixels)
         if file:
             self._files[file] = facts
         return facts

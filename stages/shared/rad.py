@@ -33,9 +33,19 @@ MOST_FILES = 4096  # that a process wants to be allowed to have open
 AGAIN = "run `dvc repro --force ingest` to make it again"
 Rows = list[Annotated[int, Field(ge=0)]]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Image = TypedDict(
+Image = TypedDict(  # see `images.Picture`
     "Image",
-    {"path": str, "class": str, "sha256": Hash, "perceptual_hash": Hash, "width": int, "height": int, "mode": str},
+    {
+        "path": str,
+        "class": str,
+        "sha256": Hash,
+        "perceptual_hash": Hash,
+        "whole_hash": Hash,
+        "width": int,
+        "height": int,
+        "mode": str,
+        "levels": tuple[float, float],
+    },
 )
 
 
