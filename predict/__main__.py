@@ -35,7 +35,7 @@ from stages.shared.machine import usable_cores
 from stages.shared.models import KNOWN_BY, load_ensemble
 from stages.shared.names import columns, pad, shorten_all
 from stages.shared.progress import progress
-from stages.shared.sampling import near_duplicate_groups
+from stages.shared.sampling import hash_array, near_duplicate_groups
 from stages.shared.sources import composed, is_hidden, is_system_name
 
 BINS, RESAMPLES, NEAR_DUPLICATE_BITS = 10, 2000, 20  # of the figures with --labels; the pipeline's defaults
@@ -203,7 +203,7 @@ def evaluated(read: list[Prediction], labels: dict[Path, int], about: dict) -> d
     if known:
         print(f"warning: {known} of {len(read)} images are among those that it learned from", file=sys.stderr)
     classes = about["classes"]
-    hashes = np.array([list(bytes.fromhex(one.picture.perceptual_hash)) for one in read], np.uint8)
+    hashes = hash_array((one.picture.perceptual_hash, one.picture.whole_hash) for one in read)
     groups = near_duplicate_groups(hashes, NEAR_DUPLICATE_BITS)
     summary = metrics.summarize(true, probabilities, groups, classes, about["threshold"], BINS, RESAMPLES, 0)
     if reason := metrics.missing_metrics(summary["independent_groups"]):

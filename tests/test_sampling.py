@@ -6,7 +6,8 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from stages.shared.errors import UserError
-from stages.shared.sampling import bootstrap_sample, draw_sample, near_duplicate_groups, stratified_group_folds
+from stages.shared.sampling import bootstrap_sample, draw_sample, hash_array, near_duplicate_groups, stratified_group_folds
+from stages.split import describe_large_groups
 
 CLASSES = ["no", "yes"]
 
@@ -25,6 +26,28 @@ def test_distance_of_exactly_the_limit_joins():
     assert near_duplicate_groups(hashes(0, 20, 41), bits=20).tolist() == [0, 0, 1]
     assert near_duplicate_groups(hashes(0, 0, 1), bits=0).tolist() == [0, 0, 1]
     assert near_duplicate_groups(hashes(0, 0, 1), bits=None).tolist() == [0, 1, 2]
+
+
+def test_any_of_several_hashes_joins():
+    heads, wholes = hashes(0, 60, 120, 200), hashes(0, 100, 105, 190)
+    assert near_duplicate_groups(np.stack([heads, wholes], axis=1), bits=10).tolist() == [0, 1, 1, 2]
+
+
+def test_hashes_become_bytes():
+    array = hash_array([("00ff", "0102"), ("0a0b", "0c0d")])
+    assert array.tolist() == [[[0, 255], [1, 2]], [[10, 11], [12, 13]]]
+
+
+def test_a_group_of_more_than_a_tenth_of_a_class_is_reported_with_an_example():
+    images = [{"class": "no" if row < 20 else "yes", "path": f"{row}.png"} for row in range(50)]
+    groups = np.arange(50)
+    groups[[3, 5, 8]] = 3  # 3 of 20
+    groups[[21, 22, 23]] = 21  # 3 of 30, a tenth
+    lines = describe_large_groups(groups, images, ["no", "yes"])
+    assert lines == [
+        "warning: 3 of 20 images of class 'no' are one group of near duplicates, such as '3.png' and '5.png'; if they are not,"
+        " lower split.near_duplicate_bits"
+    ]
 
 
 @st.composite

@@ -1,5 +1,7 @@
 """Who is in which set: groups of near duplicates, stratified group folds, bootstrap samples. Pure functions on arrays."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from stages.shared.errors import UserError
@@ -7,15 +9,20 @@ from stages.shared.errors import UserError
 ATTEMPTS = 100
 
 
+def hash_array(images: Iterable[tuple[str, ...]]) -> np.ndarray:
+    """Turn the hexadecimal hashes of each image, as many for each, into bytes: uint8, shape (images, hashes, bytes)."""
+    return np.array([[list(bytes.fromhex(one)) for one in hashes] for hashes in images], np.uint8)
+
+
 def near_duplicate_groups(hashes: np.ndarray, bits: int | None) -> np.ndarray:
     """Join images whose perceptual hashes are close, and whatever is joined to them in turn.
 
     Parameters
     ----------
-    hashes : ndarray of uint8, shape (n, bytes)
+    hashes : ndarray of uint8, shape (n, bytes) or (n, hashes, bytes)
         Perceptual hashes.
     bits : int or None
-        Largest Hamming distance of two images that are joined; None joins none, not even equal ones.
+        Largest Hamming distance of two images that are joined, by any of their hashes; None joins none, not even equal ones.
 
     Returns
     -------
@@ -27,10 +34,10 @@ def near_duplicate_groups(hashes: np.ndarray, bits: int | None) -> np.ndarray:
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    words = np.ascontiguousarray(hashes).view(np.uint64)
+    words = np.ascontiguousarray(hashes).view(np.uint64).reshape(len(hashes), -1, hashes.shape[-1] // 8)
     firsts, seconds = [], []
     for first, word in enumerate(words):
-        distances = np.bitwise_count(words[first:] ^ word).sum(axis=1, dtype=np.int64)
+        distances = np.bitwise_count(words[first:] ^ word).sum(axis=2, dtype=np.int64).min(axis=1)
         near = first + np.flatnonzero(distances <= bits)
         firsts.append(np.full(len(near), first))
         seconds.append(near)
