@@ -175,22 +175,23 @@ def project(fresh) -> Project:
     return fresh
 
 
-@pytest.mark.parametrize("kind", ["reflink", "hardlink", "symlink", "copy"])
-@pytest.mark.parametrize("cache", [None, "../../shared cache"])
-def test_each_link_type_of_dvc_gives_the_same_store(project, kind, cache):
-    if cache:
-        project.run("dvc", "config", "--local", "cache.dir", cache)  # relative to .dvc
+@pytest.mark.parametrize(
+    ("kind", "cache"),
+    [("reflink", "cache"), ("hardlink", "cache"), ("symlink", "cache"), ("copy", "cache"), ("symlink", "../../shared cache")],
+)
+def test_each_link_type_of_dvc_gives_the_same_store_and_other_links_are_not_followed(project, kind, cache):
+    project.run("dvc", "config", "--local", "cache.dir", cache)  # relative to .dvc
     project.run("dvc", "config", "--local", "cache.type", f"{kind},copy")
     project.run("dvc", "add", "data/raw")
     shutil.rmtree(project.path / "data/raw")
     project.run("dvc", "checkout", "data/raw.dvc")
     assert (project.path / "data/raw/no/0.png").is_symlink() == (kind == "symlink")
+    expected = {f"{name}/{index}.png" for name in ("no", "yes") for index in range(4)}
     _, stored, reasons = ingest(project, command=("dvc", "repro", "ingest"))
-    assert stored == {f"{name}/{index}.png" for name in ("no", "yes") for index in range(4)}
-    assert not reasons
-    hostile = project.path / ".dvc/cache/outside.png"  # in the cache, but none of its objects
-    hostile.write_bytes(picture(9))
-    (project.path / "data/raw/yes/cache.png").symlink_to(hostile)
+    assert (stored, reasons) == (expected, {})
+    in_cache = project.path / ".dvc" / cache / "outside.png"  # none of its objects
+    in_cache.write_bytes(picture(9))
+    (project.path / "data/raw/yes/cache.png").symlink_to(in_cache)
     output, _, _ = ingest(project, ok=False)
     assert "error: 'data/raw/yes/cache.png' is a symbolic link out of data.source" in output
 

@@ -12,6 +12,7 @@ import matplotlib
 from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager
 from matplotlib.ft2font import FT2Font
 
+matplotlib.rcdefaults()  # a matplotlibrc of the user's must not change plots without DVC knowing
 matplotlib.rcParams["font.family"] = ["DejaVu Sans"]
 
 
