@@ -48,7 +48,8 @@ def main() -> None:
 
     heat, scale, classes = np.stack([maps[place] for place in shown]), about["heat_scale"], metadata["classes"]
     write_arrays("models/explanations.npz", heat=heat, scale=np.array(scale), rows=rows[shown], classes=asked[shown])
-    captions = [f"true {classes[labels[i]]}, predicted {classes[predicted[i]]} {probabilities[i].max():.2f}" for i in shown]
+    names = pictures.short_names(classes)
+    captions = [f"true {names[labels[i]]}, predicted {names[predicted[i]]} {probabilities[i].max():.2f}" for i in shown]
     wrong = [predicted[i] != labels[i] for i in shown]
     outlines = [masks.get(place) for place in shown]
     label = pictures.evidence_label(classes)

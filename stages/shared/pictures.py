@@ -289,7 +289,7 @@ def panel(image: np.ndarray, heat: np.ndarray, scale: float, label: str) -> np.n
 
 def evidence_label(classes: list[str]) -> str:
     """What the heat of maps of `stages.shared.explanations.explained_classes` means."""
-    asked = classes[1] if len(classes) == 2 else "the predicted class"
+    asked = shorten(classes[1], 10, drawable) if len(classes) == 2 else "the predicted class"
     return f"evidence for {asked},\nlog-odds per 1 % of the image"
 
 
