@@ -103,8 +103,11 @@ def test_a_preset_is_trained_queued_and_left_again(done):
     assert [len(sample) / training for sample in samples] == pytest.approx([0.8, 0.9, 1.0], abs=0.03)
     done.run("git", "checkout", "params.yaml")
     assert done.read("params.yaml") == committed
-    done.run("dvc", "exp", "run", "--queue", "-S", "preset=original,notebook-2")
-    assert done.run("dvc", "queue", "status").count("Queued") == 2
+    queue = ("dvc", "exp", "run", "--queue", "-S")
+    done.run(*queue, "preset=original,notebook-2")
+    done.run(*queue, "preset=original", "-S", "recipes.third.l2=0.5")
+    assert done.run("dvc", "queue", "status").count("Queued") == 3
+    assert "recipes.base is unknown" in done.run(*queue, "preset=original", "-S", "recipes.base.l2=0.5", ok=False)
     assert done.read("params.yaml") == committed
 
 
@@ -308,6 +311,8 @@ def test_own_images_by_dvc_import_from_a_git_repository(fresh, tmp_path):
         ("+recipes.base.droput=0.5", "recipes.base.droput is unknown; did you mean dropout?"),
         ("ingest.croop=false", "ingest.croop is unknown; did you mean ingest.crop?"),
         ("membrs=9", "membrs is unknown; did you mean members?"),
+        ("preset=orignal", "preset is 'orignal'; expected one of notebook-1, notebook-2, notebook-3, original"),
+        ("+preset=original", "+preset=original: expected preset=original, without +"),
         ("recipes.bsae.l2=0.1", "recipes.bsae is unknown; did you mean recipes.base?"),
         ("members.count=9", "members.count is unknown"),
         ("~recipes.lihgt", "recipes.lihgt is unknown; did you mean recipes.light?"),

@@ -18,6 +18,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).parents[2]
+PRESETS = ROOT / "conf/preset"
 sys.path.append(str(ROOT))
 
 from stages.shared.errors import UserError
@@ -68,7 +69,10 @@ def check_before_composition() -> None:
         check_no_other_command()
         params = read_params(ROOT / PATH)
         check_numbers(params)
-        for text in overrides(sys.argv):
+        texts = overrides(sys.argv)
+        for text in texts:
+            params["recipes"] = preset_recipes(text) or params["recipes"]
+        for text in texts:
             check_override(text, params)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -108,17 +112,30 @@ def overrides(arguments: list[str]) -> list[str]:
     return [text.removeprefix(f"{PATH}:") for text in known.set_param]
 
 
+def preset_recipes(text: str) -> dict:
+    """The recipes of the presets that an override names, which may be several for the queue; none if it names no preset."""
+    override = OverridesParser.create().parse_override(text)
+    if override.key_or_group != "preset" or override.is_delete():
+        return {}
+    if override.is_add() or override.is_force_add():
+        raise UserError(f"{text}: expected {text.lstrip('+')}, without +")
+    known = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    recipes = {}
+    for name in override.sweep_string_iterator() if override.is_sweep_override() else [str(override.value())]:
+        if name not in known:
+            raise UserError(f"preset is {name!r}; expected one of {', '.join(known)}")
+        recipes |= OmegaConf.to_container(OmegaConf.load(PRESETS / f"{name}.yaml").recipes)
+    return recipes
+
+
 def check_override(text: str, params: dict) -> None:
     """Refuse an override of a derived parameter, or of one that params.yaml lacks."""
     override = OverridesParser.create().parse_override(text)
     names = override.key_or_group.split(".")
     if names[0] == "ensemble":
         raise UserError(f"{text}: `ensemble` is derived; set recipes, seed, members or network.weights instead")
-    if (presets := ROOT / "conf" / override.key_or_group).is_dir():
-        known = sorted(path.stem for path in presets.glob("*.yaml"))
-        if override.value() not in [*known, None]:
-            raise UserError(f"{override.key_or_group} is {override.value()!r}; expected one of {', '.join(known)}")
-        return
+    if override.key_or_group == "preset":
+        return  # see `preset_recipes`
     block = {} if override.is_add() or override.is_force_add() else params
     for place, name in enumerate(names if block else []):
         if not isinstance(block, dict) or name not in block:
