@@ -2,7 +2,7 @@
 
     dvc repro bootstrap-sample
 
-Reads   data/rad/metadata.json, data/split.json; params: seed, members, bootstrap, recipes
+Reads   data/rad/metadata.json, data/split.json; params: seed, members, bootstrap, ensemble
 Writes  data/bootstrap/member-NN.json   rows of the RAD; an in-bag row may repeat
 """
 

@@ -109,6 +109,7 @@ def test_order_of_keys_changes_nothing(tmp_path, monkeypatch):
 
 
 def test_order_of_recipes_is_in_the_members_parameters():
+    """DVC takes `recipes` in another order for the same: stages that depend on the order declare `ensemble`."""
     params = read_params(ROOT / "params.yaml")
     params.pop("ensemble")
     swapped = {**params, "recipes": dict(reversed(params["recipes"].items()))}
