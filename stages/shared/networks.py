@@ -192,8 +192,9 @@ def notebook_1(images, penalty, dropout, normalization):
     x = layers.ZeroPadding2D(2)(layers.Rescaling(1 / 255)(images))
     x = layers.Conv2D(32, 7, kernel_regularizer=penalty)(x)
     x = layers.ReLU()(normalization()(x))
-    x = layers.MaxPooling2D(4)(layers.MaxPooling2D(4)(x))
-    return layers.Dropout(dropout)(layers.Flatten()(x))
+    x = layers.MaxPooling2D(4, padding="same")(layers.MaxPooling2D(4, padding="same")(x))
+    x = layers.Dense(128, "relu", kernel_regularizer=penalty)(layers.Flatten()(x))
+    return layers.Dropout(dropout)(x)
 
 
 def notebook_2(images, penalty, dropout, _):

@@ -44,7 +44,7 @@ Image = TypedDict(  # see `images.Picture`
         "width": int,
         "height": int,
         "mode": str,
-        "levels": tuple[float, float],
+        "levels": Annotated[list[float], Field(min_length=2, max_length=2)],
     },
 )
 
