@@ -42,10 +42,11 @@ from pathlib import Path
 import numpy as np
 from stages.shared.devices import set_up
 from stages.shared.networks import build, training_normalization
+from stages.shared.metrics import log_loss
 from stages.shared.params import Params, check
 from stages.shared.rad import RadReader, shard_name
 from stages.shared.shards import pack, write_rad
-from stages.shared.training import fit, predict
+from stages.shared.training import COLUMNS, fit, predict
 import yaml
 
 wanted, folder = json.loads(sys.argv[1]), sys.argv[2]
@@ -69,8 +70,11 @@ with RadReader(path) as rad:
     plain = build("residual", 32, 2, 0.0, 1e-4, 0.0)
     plain.set_weights(model.get_weights())
     probabilities = predict(plain, rad, list(range(32, 48)))
+    of_in_bag = predict(plain, rad, list(range(32)))
 print("RESULT" + json.dumps({
     "loss": [epoch[1] for epoch in history],
+    "curves": [history[-1][1 + list(COLUMNS).index(f"{which}_log_loss")] for which in ("in_bag", "out_of_bag")],
+    "log_losses": [log_loss(labels[:32], of_in_bag), log_loss(labels[32:], probabilities)],
     "rates": [epoch[-1] for epoch in history],
     "probabilities": probabilities.tolist(),
     "precision": devices.precision,
@@ -90,6 +94,12 @@ def train(tmp_path, **wanted) -> dict:
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
     return train(tmp_path_factory.mktemp("one"), batch_size=16)
+
+
+def test_learning_curves_are_plain_log_losses(one):
+    """Without penalties, label smoothing and mixup, which the default parameters train with."""
+    np.testing.assert_allclose(one["curves"], one["log_losses"], rtol=1e-3)
+    assert abs(one["loss"][-1] - one["curves"][0]) > 0.01
 
 
 def test_two_replicas_train_as_one_with_the_doubled_batch(tmp_path):

@@ -1,12 +1,14 @@
-"""How many members train at a time, and on which GPUs, is decided from what the machine has."""
+"""How many members train at a time, and on which GPUs, is decided from what the machine has; how far they are is shown."""
 
 import os
 import re
 
 import pytest
 
+from stages.engines.runs import Run
 from stages.shared import machine
 from stages.shared.machine import MEMBER_MEMORY, free_memory, gpu_slots, listed_gpus, number_of_jobs, usable_cores, visible_gpus
+from stages.shared.progress import epoch_line
 
 
 @pytest.mark.parametrize(
@@ -87,3 +89,13 @@ def test_driver_without_tensorflows_libraries_is_reported(monkeypatch, tmp_path,
     assert len(lines) == 1
     assert lines[0].startswith("TensorFlow can use 0 of 2 GPU(s) here")
     assert re.search(r"pip install 'tensorflow\[and-cuda\]==2\.[0-9.]+'", lines[0])
+
+
+def test_progress_shows_the_out_of_bag_log_loss(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run = Run("member-00")
+    run.begin()
+    measures = {"loss": 2.5, "in bag log loss": 0.25, "out of bag log loss": 0.5, "out of bag accuracy": 0.75}
+    run.log.write_text(epoch_line(3, 40, measures) + "\n")
+    run.look()
+    assert run.line().startswith("member-00: epoch 3 of 40, out-of-bag log loss 0.500, accuracy 0.750, ")

@@ -19,9 +19,9 @@ from predict.prediction import Prediction
 from stages.explain import pointing_game, tumour
 from stages.shared.explanations import explained_classes, heat_maps
 from stages.shared.images import decode
-from stages.shared.models import load_ensemble, members_of
+from stages.shared.models import load_ensemble, load_model, members_of, save_model
 from stages.shared.names import columns, shorten_all
-from stages.shared.networks import averaged, build
+from stages.shared.networks import NETWORKS, averaged, build
 from stages.shared.novelty import fit_novelty, novelty_model, thumbnailer, unexplained
 from stages.shared.params import load_params
 from stages.shared.pictures import evidence_label, explanations, overlay, panel
@@ -258,6 +258,16 @@ def test_heat_is_evidence_in_log_odds_also_of_a_network_that_is_certain(bright_s
     np.testing.assert_allclose(half, heat, rtol=1e-4, atol=1e-4 * heat.max())
 
 
+@pytest.mark.parametrize("name", [*NETWORKS, "mobilenet-v2"])
+def test_every_network_can_be_explained_when_it_was_loaded(tmp_path, name):
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 1)).astype(np.uint8)
+    save_model(averaged(build(name, 64, 3, 0.0, 0.0, 0.0), "zoomed"), tmp_path / "model.keras")
+    keras.backend.clear_session()  # layers made now would be named as those of the file are
+    heat = heat_maps({"a": load_model(tmp_path / "model.keras")}, {"a": 1.0}, image, np.array([2]))
+    assert heat.shape == (1, 64, 64)
+    assert np.isfinite(heat).all()
+
+
 def test_explained_class():
     np.testing.assert_array_equal(explained_classes(np.array([[0.9, 0.1], [0.2, 0.8]])), [1, 1])
     np.testing.assert_array_equal(explained_classes(np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])), [0, 2])
@@ -295,6 +305,14 @@ def test_overlays_share_a_scale():
     assert bright.sum() > half.sum() > dark.sum()
     np.testing.assert_array_equal(overlay(image, np.array([[0.0, 1.0, 9.0]]), 2.0)[0], [dark, half, bright])
     np.testing.assert_array_equal(overlay(image, np.array([[0.0, 1.0, 2.0]]), 100.0)[0, 0], dark)
+
+
+def test_learning_curves_hold_both_log_losses(small):
+    drawn = [line for line in table(small, "plots/data/learning_curves.csv") if line["curve"] == "member-01"]
+    logged = table(small, "models/members/member-01/history.csv")
+    assert [line["epoch"] for line in drawn] == [line["epoch"] for line in logged] == ["1", "2"]
+    for column in ("in_bag_log_loss", "in_bag_accuracy", "out_of_bag_log_loss", "out_of_bag_accuracy"):
+        assert [float(line[column]) for line in drawn] == [float(line[column]) for line in logged]
 
 
 def test_explanations_are_checked_against_the_tumors_of_synthetic_slices(small, monkeypatch):

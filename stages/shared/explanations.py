@@ -59,12 +59,11 @@ def heat_maps(members: dict[str, keras.Model], weights: dict[str, float], images
     height, width = images.shape[1:3]
     evidence = np.zeros((len(images), height, width), np.float32)
     for name, member in members.items():
-        explained = with_features(member)
         for start in range(0, len(images), PREDICTED_AT_ONCE):
             rows = slice(start, start + PREDICTED_AT_ONCE)
             batch = tf.constant(images[rows], tf.float32)
             for mirror in (False, True):
-                maps = activation_maps(explained, batch[:, :, ::-1] if mirror else batch, classes[rows])
+                maps = activation_maps(member, batch[:, :, ::-1] if mirror else batch, classes[rows])
                 resized = tf.image.resize(maps[..., None], (height, width), "bicubic")[..., 0].numpy()
                 evidence[rows] += weights[name] / 2 * (resized[:, :, ::-1] if mirror else resized)
     return np.maximum(evidence, 0)  # bicubic interpolation overshoots
@@ -86,11 +85,13 @@ def heat_scale(members: dict[str, keras.Model], weights: dict[str, float], rad: 
     return max(float(np.quantile(heat.max(axis=(1, 2)), SCALE_QUANTILE)), 1e-6)
 
 
-def activation_maps(explained: keras.Model, images: tf.Tensor, classes: np.ndarray) -> tf.Tensor:
+def activation_maps(member: keras.Model, images: tf.Tensor, classes: np.ndarray) -> tf.Tensor:
     """Compute the map of one network, in nats per 1 % of the area: shape (n, rows, columns) of its fine features."""
+    explained, output = with_features(member)
     with tf.GradientTape() as tape:
         tape.watch(images)
-        fine, last, logits = explained(images, training=False)
+        fine, last, pooled = explained(images, training=False)
+        logits = tf.matmul(tf.cast(pooled, tf.float32), output.kernel) + output.bias
         asked = tf.one_hot(classes, logits.shape[-1])
         others = tf.reduce_logsumexp(logits - 1e9 * asked, axis=1)
         log_odds = tf.reduce_sum(logits * asked, axis=1) - others  # of probabilities it would vanish near 0 and 1
@@ -106,16 +107,16 @@ def activation_maps(explained: keras.Model, images: tf.Tensor, classes: np.ndarr
 
 
 @functools.cache
-def with_features(member: keras.Model) -> keras.Model:
-    """The member's network, which gives its fine features, its last ones, and the logits of the classes.
+def with_features(member: keras.Model) -> tuple[keras.Model, keras.layers.Dense]:
+    """The member's network, which gives its fine features, its last ones, and what its output layer takes; and that layer.
 
     The fine ones are the deepest of the wanted fineness; of networks of Keras Applications, whose base is one layer, its output.
     """
     inner = [layer for layer in member.layers if isinstance(layer, keras.Model) and len(layer.output.shape) == 2]
     if inner:  # the network itself, which the member calls for several views of an image
         return with_features(inner[0])
-    maps = [layer.output for layer in member.layers if len(layer.output.shape) == 4 and layer.output.shape[-1] > 3]
+    taken = [layer.input for layer in member.layers if not isinstance(layer.input, list)]  # a base's output is in its own graph
+    maps = [features for features in taken if len(features.shape) == 4 and features.shape[-1] > 3]
     fine = [features for features in maps if features.shape[1] * FINENESS >= member.inputs[0].shape[1]]
     output = member.get_layer("probabilities")
-    logits = keras.ops.matmul(keras.ops.cast(output.input, "float32"), output.kernel) + output.bias
-    return keras.Model(member.inputs, [(fine or maps)[-1], maps[-1], logits])
+    return keras.Model(member.inputs, [(fine or maps)[-1], maps[-1], output.input]), output

@@ -24,7 +24,7 @@ from stages.shared.rad import RadReader, read_metadata, read_sample, read_split
 from stages.shared.scratch import scratch
 
 WARM_UP_EPOCHS = 3
-IN_BAG_EVALUATED = 64  # in-bag images at most, after each epoch: a twentieth of the time on 253 images, less on more
+IN_BAG_EVALUATED = 64  # in-bag images at most, after each epoch: a fifteenth of the time on 253 images, less on more
 COLUMNS = {  # of history.csv, and the logs that they come from
     "loss": "loss",  # what training minimizes: on augmented and mixed images, with label smoothing and penalties
     "in_bag_log_loss": "in_bag_log_loss",
