@@ -177,10 +177,10 @@ def project(fresh) -> Project:
 
 @pytest.mark.parametrize(
     ("kind", "cache"),
-    [("reflink", "cache"), ("hardlink", "cache"), ("symlink", "cache"), ("copy", "cache"), ("symlink", "../../shared cache")],
+    [*((kind, ".dvc/cache") for kind in ("reflink", "hardlink", "symlink", "copy")), ("symlink", "../shared cache")],
 )
 def test_each_link_type_of_dvc_gives_the_same_store_and_other_links_are_not_followed(project, kind, cache):
-    project.run("dvc", "config", "--local", "cache.dir", cache)  # relative to .dvc
+    project.run("dvc", "config", "--local", "cache.dir", cache)
     project.run("dvc", "config", "--local", "cache.type", f"{kind},copy")
     project.run("dvc", "add", "data/raw")
     shutil.rmtree(project.path / "data/raw")
@@ -189,7 +189,7 @@ def test_each_link_type_of_dvc_gives_the_same_store_and_other_links_are_not_foll
     expected = {f"{name}/{index}.png" for name in ("no", "yes") for index in range(4)}
     _, stored, reasons = ingest(project, command=("dvc", "repro", "ingest"))
     assert (stored, reasons) == (expected, {})
-    in_cache = project.path / ".dvc" / cache / "outside.png"  # none of its objects
+    in_cache = project.path / cache / "outside.png"  # none of its objects
     in_cache.write_bytes(picture(9))
     (project.path / "data/raw/yes/cache.png").symlink_to(in_cache)
     output, _, _ = ingest(project, ok=False)
