@@ -345,7 +345,7 @@ def test_slices_on_a_canvas_stay_apart_and_their_copies_together(tmp_path, times
     pictures = [decode(save(tmp_path, image, "image.bmp"), 64, crop=False) for image in images]
     groups = near_duplicate_groups(hash_array((one.perceptual_hash, one.whole_hash) for one in pictures), 20)
     assert len(set(groups[::2])) == len(SLICES)
-    assert np.mean(groups[::2] == groups[1::2]) > 0.9
+    assert np.mean(groups[::2] == groups[1::2]) > 0.8
 
 
 def test_cropping_keeps_a_picture_that_is_all_background():
