@@ -13,8 +13,6 @@ import yaml
 from conftest import SMALL, ran, skipped
 from PIL import Image
 
-from stages.engines import local
-from stages.shared.machine import Jobs
 from stages.shared.models import load_model
 from stages.shared.networks import application_base
 from stages.shared.params import load_params
@@ -406,7 +404,7 @@ def test_members_trained_before_an_interruption_are_not_trained_again(done):
     assert not list((done.path / ".dvc/tmp/members").iterdir())
 
 
-def test_members_that_get_a_gpu_each_end_with_the_bytes_of_the_others(done, monkeypatch):
+def test_members_that_get_a_gpu_each_end_with_the_bytes_of_the_others(done):
     """Where there are GPUs, members start as processes of their own kind. Those named here do not exist: the CPU computes."""
     lock = yaml.safe_load(done.read("dvc.lock"))["stages"]
     for path in [
@@ -416,11 +414,11 @@ def test_members_that_get_a_gpu_each_end_with_the_bytes_of_the_others(done, monk
     ]:
         done.run("rm", "-r", str(path))
     (done.path / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {**lock, "train@member-01": {"cmd": "none"}}}))
-    monkeypatch.chdir(done.path)
-    failed = local.train_side_by_side(
-        [local.LocalRun("member-01")], Jobs(1, "GPUs", 1), ["0", "1"], local.training_processes(True)
-    )
-    assert not failed
+    script = "from stages.engines import local\nfrom stages.shared.machine import Jobs\n"
+    script += "if __name__ == '__main__':\n    runs, processes = [local.LocalRun('member-01')], local.training_processes(True)\n"
+    script += "    assert not local.train_side_by_side(runs, Jobs(1, 'GPUs', 1), ['0', '1'], processes)\n"
+    (done.path / "two_gpus.py").write_text(script)
+    done.run("python", "-m", "two_gpus")
     assert "all 3 members are trained already" in done.run("dvc", "repro")
     assert yaml.safe_load(done.read("dvc.lock"))["stages"] == lock
 

@@ -186,6 +186,21 @@ def test_an_input_that_changes_while_a_stage_runs_is_reported_and_nothing_is_rec
     assert yaml.safe_load(fresh.read("dvc.lock"))["stages"]["ingest"] == before
 
 
+def test_class_names_are_in_what_dvc_compares_and_file_modes_change_nothing(done):
+    done.edit(data__source="data/raw")
+    shutil.copytree(done.path / "data/phantom", done.path / "data/raw", symlinks=True)
+    done.run("dvc", "repro", "ingest")
+    store = done.read("data/rad/metadata.json")
+    for path in (done.path / "data/raw").rglob("*.png"):
+        path.chmod(0o755)
+    assert not ran(done.run("dvc", "repro", "ingest"))
+    done.run("python", "-m", "stages.ingest")
+    assert done.read("data/rad/metadata.json") == store
+    (done.path / "data/raw/yes").rename(done.path / "data/raw/tumor")
+    assert ran(done.run("dvc", "repro", "ingest")) == ["ingest"]
+    assert json.loads(done.read("data/rad/metadata.json"))["classes"] == ["no", "tumor"]
+
+
 def test_other_files_and_parameters_may_change_while_a_stage_runs(done):
     change = "import pathlib; p = pathlib.Path('params.yaml'); p.write_text(p.read_text().replace('jobs: auto', 'jobs: 1'));"
     change += " pathlib.Path('README.md').write_text('changed'); pathlib.Path('data/phantom/.DS_Store').write_text('x')"
