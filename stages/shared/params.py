@@ -94,7 +94,7 @@ class Bootstrap(Section):
 
 Own = Literal["residual", "residual-sides", "residual-deep", "seed-cnn", "notebook-1", "notebook-2"]
 Application = Literal["vgg16", "notebook-3", "resnet50", "densenet121", "mobilenet-v2", "efficientnet-b0"]
-SMALLEST_IMAGES = {"seed-cnn": 46, "notebook-1": 18, **dict.fromkeys(get_args(Application), 32)}  # pixels, of ingest.image_size
+SMALLEST_IMAGES = {"seed-cnn": 46, **dict.fromkeys(get_args(Application), 32)}  # pixels, of ingest.image_size
 
 
 class Network(Section):
