@@ -59,7 +59,7 @@ def test_a_cluster_trains_the_members_of_a_local_run_and_the_remote_has_them(sma
     settings = {"fan_out.engine": "dask", "fan_out.scheduler": cluster.address()}
     output = project.experiment("weigh", **SMALL, **settings)
     assert "3 of 3 members to train on 2 workers; dashboard: http://" in output
-    assert len(re.findall(r"member-0\d: epoch 2 of 2, loss .*, done in \d+ s, [ab]", output)) == 3
+    assert len(re.findall(r"member-0\d: epoch 2 of 2, out-of-bag log loss .*, done in \d+ s, [ab]", output)) == 3
     assert trained(project) == trained(small)
     assert cluster.is_clean()
     project.edit(fan_out__engine="local", fan_out__scheduler=None)
