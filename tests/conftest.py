@@ -1,6 +1,7 @@
 """A small copy of the project, in which the tests run the real DVC and train real networks."""
 
 import fcntl
+import io
 import os
 import shutil
 import signal
@@ -9,9 +10,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, settings
+from PIL import Image
 
 from benchmarks.local_cluster import LIMIT_S
 from benchmarks.run import checkout
@@ -159,3 +162,27 @@ def small(sources, tmp_path_factory) -> Project:
 def done(small, tmp_path) -> Project:
     """A copy of the small project to change at will."""
     return small.copy(tmp_path)
+
+
+def picture(seed: int, form: str = "PNG", mode: str = "L", **options) -> bytes:
+    """A file of a picture that differs from those of other seeds."""
+    noise = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(content, form, **options)
+    return content.getvalue()
+
+
+def put(project: Project, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        path = project.path / "data/raw" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+@pytest.fixture
+def project(fresh) -> Project:
+    """A project whose source holds four pictures in each of two classes; nothing has run."""
+    for start, name in enumerate(("no", "yes")):
+        put(fresh, {f"{name}/{index}.png": picture(100 + 10 * start + index) for index in range(4)})
+    fresh.edit(data__source="data/raw", ingest__image_size=32)
+    return fresh

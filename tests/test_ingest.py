@@ -8,9 +8,8 @@ import shutil
 import subprocess
 
 import h5py
-import numpy as np
 import pytest
-from conftest import Project
+from conftest import Project, picture, put
 from PIL import Image
 
 # Root may read every file, but for a process that gave that right away.
@@ -20,14 +19,6 @@ needs_permissions = pytest.mark.skipif(
     WITHOUT_ROOTS_RIGHTS and subprocess.run(["sh", "-c", f"{shlex.join(WITHOUT_ROOTS_RIGHTS)} true"]).returncode != 0,
     reason="root can't give up its rights here, and may read every file",
 )
-
-
-def picture(seed: int, form: str = "PNG", mode: str = "L", **options) -> bytes:
-    """A file of a picture that differs from those of other seeds."""
-    noise = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)
-    content = io.BytesIO()
-    Image.fromarray(noise).convert(mode).save(content, form, **options)
-    return content.getvalue()
 
 
 def animation() -> bytes:
@@ -82,22 +73,6 @@ UNUSABLE = {
     "wide.png": (wide(), "a side may have 20,000"),
     "moving.gif": (animation(), "3 frames"),
 }
-
-
-@pytest.fixture
-def project(fresh) -> Project:
-    """A project whose source holds four pictures in each of two classes; nothing has run."""
-    for start, name in enumerate(("no", "yes")):
-        put(fresh, {f"{name}/{index}.png": picture(100 + 10 * start + index) for index in range(4)})
-    fresh.edit(data__source="data/raw", ingest__image_size=32)
-    return fresh
-
-
-def put(project: Project, files: dict[str, bytes]) -> None:
-    for name, content in files.items():
-        path = project.path / "data/raw" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
 
 
 def ingest(project: Project, ok: bool = True, command: tuple = ("python", "-m", "stages.ingest")) -> tuple[str, set, dict]:

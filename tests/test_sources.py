@@ -10,8 +10,8 @@ from pathlib import Path
 
 import h5py
 import pytest
-from conftest import Project, ran
-from test_ingest import ingest, picture, put
+from conftest import Project, picture, put, ran
+from test_ingest import ingest
 
 from predict.__main__ import find_files as find_new_files
 from predict.__main__ import label_of
@@ -164,15 +164,6 @@ def test_system_files_are_passed_over_everywhere(project, monkeypatch):
         found = sorted({path.absolute().relative_to(Path.cwd()) for path in find_new_files(paths)})
         assert found == images, paths
     assert {*map(str, find_new_files(by_shell))} == stored
-
-
-@pytest.fixture
-def project(fresh) -> Project:
-    """A project whose source holds four pictures in each of two classes; nothing has run."""
-    for start, name in enumerate(("no", "yes")):
-        put(fresh, {f"{name}/{index}.png": picture(100 + 10 * start + index) for index in range(4)})
-    fresh.edit(data__source="data/raw", ingest__image_size=32)
-    return fresh
 
 
 @pytest.mark.parametrize(
