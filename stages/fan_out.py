@@ -16,7 +16,7 @@ from stages.engines import cluster, dvc_repo, local
 from stages.engines.runs import Run
 from stages.shared.errors import UserError
 from stages.shared.files import write_json
-from stages.shared.params import Params, load_params
+from stages.shared.params import Params, load_params, read_params
 from stages.shared.running import run_stage
 from stages.shared.scratch import METRICS, MODELS, SCRATCH, is_trained, scratch
 
@@ -39,7 +39,8 @@ def main() -> None:
 
 def train_stale(names: list[str], params: Params) -> list[Run]:
     """Train the members that are not up to date; return those that failed."""
-    folders = {name: scratch(name) for name in names}
+    content = read_params()
+    folders = {name: scratch(name, content) for name in names}
     for left in SCRATCH.glob("*"):
         if left not in folders.values():
             shutil.rmtree(left)

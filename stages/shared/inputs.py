@@ -4,6 +4,7 @@ DVC records dependencies and parameters as they are after a stage's command (tre
 something else must therefore end with an error, so that nothing is recorded.
 """
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -40,10 +41,7 @@ def dependencies(stage: str, params: dict) -> tuple[list[Path], dict[str, object
         If params.yaml lacks a parameter that the stage depends on.
     """
     name, _, key = stage.rpartition(":")[2].partition("@")
-    definitions = {}
-    for file in DEFINITIONS:
-        definitions |= yaml.safe_load(Path(file).read_text("utf-8"))["stages"]
-    definition, variables = definitions[name], dict(params)
+    definition, variables = _definitions()[name], dict(params)
     if key:
         definition = definition["do"]
         variables |= {"key": key, "item": look_up(params, f"ensemble.{key}")}
@@ -54,6 +52,15 @@ def dependencies(stage: str, params: dict) -> tuple[list[Path], dict[str, object
     paths = [Path(fill(path)) for path in definition.get("deps", [])]
     names = [fill(param) for param in definition.get("params", [])]
     return paths, {name: look_up(params, name) for name in names}
+
+
+@functools.cache
+def _definitions() -> dict[str, dict]:
+    """The stages of all files, by name; read once, since a stage may ask for each of many members."""
+    definitions = {}
+    for file in DEFINITIONS:
+        definitions |= yaml.safe_load(Path(file).read_text("utf-8"))["stages"]
+    return definitions
 
 
 class Inputs:

@@ -16,17 +16,18 @@ METRICS = Path("metrics/members")
 SCRATCH = Path(".dvc/tmp/members")  # of members that were trained, and that DVC has not taken over yet
 
 
-def scratch(name: str) -> Path:
+def scratch(name: str, params: dict | None = None) -> Path:
     """The folder to train a member in: another one whenever something changed that the member depends on.
 
-    That is what dvc.yaml lists as dependencies and parameters of its training.
+    That is what dvc.yaml lists as dependencies and parameters of its training. `params` is the content of params.yaml, read
+    here if it is not given.
 
     Raises
     ------
     UserError
         If there is no such member, or a dependency is missing.
     """
-    params = read_params()
+    params = params or read_params()
     members = params.get("ensemble") or {}
     if name not in members:
         raise UserError(f"no member {name!r} in params.yaml; expected one of {', '.join(members)}")
@@ -44,8 +45,9 @@ def is_trained(folder: Path) -> bool:
 def outdated() -> list[str]:
     """The members of which a scratch folder holds a training that is of other inputs than today's."""
     trained = {path: path.name.rpartition("-")[0] for path in sorted(SCRATCH.glob("*")) if path.suffix != ".part"}
-    members = read_params().get("ensemble") or {}
-    return [name for path, name in trained.items() if name not in members or scratch(name) != path]
+    params = read_params()
+    members = params.get("ensemble") or {}
+    return [name for path, name in trained.items() if name not in members or scratch(name, params) != path]
 
 
 def put_in_place(folder: Path, name: str) -> None:
