@@ -122,6 +122,14 @@ def skipped(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.endswith("didn't change, skipping")]
 
 
+def check_trained_in_parallel(project: Project) -> None:
+    """Run the pipeline, and check that `fan-out` trains all three members and leaves nothing to do."""
+    output = project.run("dvc", "repro", "evaluate")
+    assert "3 of 3 members to train" in output
+    assert output.count("was trained beside the others") == 3
+    assert "up to date" in project.run("dvc", "status", "evaluate")
+
+
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory) -> Project:
     """The project's files as they are now, in a Git repository of their own; nothing has run."""
