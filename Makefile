@@ -7,13 +7,20 @@ export PYTHONNOUSERSITE := 1
 LOCKED := environment/locked.txt
 INSTALL = python -m pip install --quiet --constraint $(LOCKED) --requirement
 
-.PHONY: repro test faults cluster-test lint docs bench crossval app locked audit
+.PHONY: repro test mutants faults cluster-test lint docs bench crossval app locked audit
 
 repro: $(ENV)/ready
 	dvc repro
 
 test: $(ENV)/ready-dev
 	python -m pytest
+
+# Changes the code that decides validity, a line at a time, and counts which changes the tests notice: see CONTRIBUTING.md.
+mutants: $(ENV)/ready-dev
+	python -m pip install --quiet 'mutmut>=3.8.1,<3.9'
+	mutmut run
+	mutmut export-cicd-stats
+	mutmut results
 
 faults: $(ENV)/ready-dev
 	python -m tests.faults

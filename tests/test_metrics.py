@@ -48,6 +48,45 @@ def test_calibration_error_is_zero_for_honest_and_large_for_boastful_predictions
         assert metrics.calibration_error(labels, probabilities, 10) == pytest.approx(error)
 
 
+def test_calibration_error_by_hand():
+    """Two bins: three images at 0.6, 0.7 and 0.65 of which two are right, and two at 0.9 and 0.8 of which one is."""
+    sure, right = np.array([0.6, 0.9, 0.7, 0.8, 0.65]), np.array([True, False, False, True, True])
+    labels = np.where(right, 1, 0)
+    probabilities = np.stack([1 - sure, sure], axis=1)
+    assert metrics.calibration_bins(labels, probabilities, 4) == [
+        (pytest.approx(0.65), pytest.approx(2 / 3), 3),
+        (pytest.approx(0.85), pytest.approx(1 / 2), 2),
+    ]
+    assert metrics.calibration_error(labels, probabilities, 4) == pytest.approx((3 * (2 / 3 - 0.65) + 2 * 0.35) / 5)
+    assert metrics.calibration_bins(np.array([0]), np.array([[1.0, 0.0]]), 4) == [(1.0, 1.0, 1)]  # in the last bin
+
+
+def test_summary_by_hand():
+    """Six images of "no", five of which are right, and nine of "yes", six of which are."""
+    labels = np.repeat([0, 1], [6, 9])
+    positive = np.array([0.1, 0.2, 0.3, 0.1, 0.4, 0.8, 0.9, 0.9, 0.7, 0.6, 0.8, 0.7, 0.3, 0.2, 0.4])
+    groups = np.array([0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9, 9, 9, 10, 11])
+    summary = metrics.summarize(labels, np.stack([1 - positive, positive], 1), groups, ["no", "yes"], 0.65, 10, 100, 0)
+    assert summary["accuracy"] == pytest.approx(11 / 15)
+    assert summary["recall"] == {"no": pytest.approx(5 / 6), "yes": pytest.approx(6 / 9)}
+    assert summary["balanced_accuracy"] == pytest.approx((5 / 6 + 6 / 9) / 2)
+    assert summary["f1"] == pytest.approx(2 * 6 / (7 + 9))
+    assert summary["roc_auc"] == pytest.approx((2 * 6 + 3 * 5 + 5.5 + 3.5 + 2.5 + 4.5) / 54)  # pairs in order, ties a half
+    assert summary["independent_groups"] == {"no": 5, "yes": 7}
+    assert summary["at_threshold"] == {
+        "threshold": 0.65,
+        "sensitivity": pytest.approx(5 / 9),
+        "specificity": pytest.approx(5 / 6),
+    }
+
+
+def test_intervals_are_of_95_percent():
+    """Ten images, eight right: the 2.5th percentile of a binomial's tenths is 0.5, the 10th 0.6; the 97.5th is 1."""
+    right = np.array([0, 1, 1, 1, 1, 0, 1, 1, 1, 1])
+    drawn = metrics.intervals(lambda rows: {"accuracy": np.mean(right[rows])}, np.arange(10), [5, 5], 4000, 0)
+    assert drawn == {"accuracy": [0.5, 1.0]}
+
+
 def test_intervals_hold_the_figure_and_are_wider_for_groups():
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 2

@@ -112,9 +112,39 @@ def test_a_fraction_of_the_images_of_each_class_is_drawn(fraction):
     assert list(np.bincount(labels[in_bag])) == [round(80 * fraction), round(120 * fraction)]
 
 
+def test_at_least_one_image_of_each_class_is_drawn():
+    labels = np.repeat([0, 1], [4, 60])
+    in_bag, _ = bootstrap_sample(labels, np.arange(64), CLASSES, 0.1, 0)
+    assert np.bincount(labels[in_bag]).tolist() == [1, 6]
+
+
+@pytest.mark.parametrize(("fraction", "folds"), [(0.1, 2), (0.5, 2), (0.66, 3), (0.8, 5)])
+def test_a_committee_has_as_many_folds_as_leave_the_fraction_in_bag(fraction, folds):
+    labels, groups = np.arange(120) % 2, np.arange(120) // 2 * 2 + np.arange(120) % 2
+    in_bag, out_of_bag = draw_sample("committee", labels, groups, CLASSES, fraction, 0, 1)
+    assert len(out_of_bag) == 120 // folds
+    np.testing.assert_array_equal(np.sort([*in_bag, *out_of_bag]), np.arange(120))
+
+
+def test_groups_stay_together_in_every_scheme():
+    """A group of ten images of each class: whichever of them is drawn, all are in-bag to that member."""
+    labels = np.repeat([0, 1], 40)
+    groups = np.where(np.arange(80) % 40 < 10, labels, np.arange(80))
+    for scheme, fraction in (("bootstrap", 0.2), ("subsample", 0.2), ("committee", 0.5)):
+        for index in range(6):
+            in_bag, out_of_bag = draw_sample(scheme, labels, groups, CLASSES, fraction, 0, index)
+            for group in (0, 1):
+                rows = set(np.flatnonzero(groups == group))
+                assert bool(rows & {*in_bag}) != (rows <= {*out_of_bag})
+
+
 def test_a_class_that_cannot_be_left_out_is_told_by_name():
-    with pytest.raises(UserError, match="'yes' has no out-of-bag image"):
+    with pytest.raises(UserError) as raised:
         bootstrap_sample(np.repeat([0, 1], [20, 1]), np.arange(21), CLASSES, 1.0, 0)
+    assert str(raised.value) == (
+        "class 'yes' has no out-of-bag image in any of 100 draws (near duplicates of in-bag images do not count); add images of"
+        " it, or lower recipes' fraction"
+    )
 
 
 @settings(deadline=None, max_examples=30)
