@@ -269,7 +269,7 @@ def evaluated(request, tmp_path_factory):
         patch.chdir(folder)
         made = workspace.make(folder, request.param)
         parts = with_predictions(made)
-        made.set(evaluate__resamples=300, evaluate__bins=7, evaluate__gallery=5)
+        made.set(evaluate__resamples=100, evaluate__bins=7, evaluate__gallery=5)
         names = [*made.params["ensemble"]]
         weights, temperatures = [0.1, 0.2, 0.3, 0.4], [0.8, 1.3, 1.0, 1.1, 0.7, 1.6]
         biases = [[0, *np.linspace(-0.5, 0.4, len(made.classes) - 1) * (index + 1) / 3] for index in range(6)]
@@ -297,6 +297,9 @@ def evaluated(request, tmp_path_factory):
             made.write(
                 f"models/members/{name}/history.csv", f"{header}\n1,0.9,0.8,0.5,0.7,0.6,0.01\n2,0.6,0.5,0.75,0.4,{loss},0.02\n"
             )
+        made.drawn = {}
+        for name in ("confusion", "learning_curves", "curves", "reliability", "members", "gallery"):  # drawn in test_plots.py
+            patch.setattr(evaluate.pictures, name, lambda *values, name=name: made.drawn.update({name: values}) or name.encode())
         evaluate.main()
         of_members = np.stack([parts[name, "test"][1] for name in names])
         votes = {"ensemble": np.average(of_members, axis=0, weights=weights), "uniform vote": of_members.mean(axis=0)}
@@ -354,7 +357,7 @@ def test_intervals_are_percentiles_of_draws_of_whole_groups(evaluated):
     written, truth, votes = evaluated.read("metrics/ensemble.json"), evaluated.truth, evaluated.votes["ensemble"]
     groups = evaluated.groups[evaluated.test]
     names, rng, draws = np.unique(groups), np.random.default_rng(SEED), []
-    for _ in range(300):
+    for _ in range(100):
         rows = [row for group in names[rng.integers(0, len(names), len(names))] for row in np.flatnonzero(groups == group)]
         draws.append(headlines(truth[rows], votes[rows]))
     low, high = np.percentile(draws, [2.5, 97.5], axis=0)
@@ -416,6 +419,51 @@ def test_tables_hold_the_classes_and_votes_of_each_test_row(evaluated):
         assert [int(row["group"]) for row in rows] == evaluated.groups[evaluated.test].tolist()
         assert [row["class"] for row in rows] == [classes[label] for label in evaluated.truth]
         np.testing.assert_allclose([[float(row[key]) for key in columns] for row in rows], of_voter, atol=1e-5)
+
+
+def test_plots_are_drawn_of_what_was_computed(evaluated):
+    drawn, votes, truth = evaluated.drawn, evaluated.votes["ensemble"], evaluated.truth
+    for name in drawn:
+        path = "roc_precision_recall" if name == "curves" else name
+        assert (evaluated.folder / f"plots/{path}.png").read_bytes() == name.encode()
+    assert len(drawn) == 6
+    predicted, written = votes.argmax(axis=1), evaluated.read("metrics/ensemble.json")
+    counts, classes = drawn["confusion"]
+    assert counts.tolist() == sk.confusion_matrix(truth, predicted).tolist()
+    assert classes == evaluated.classes
+    [histories] = drawn["learning_curves"]
+    assert [*histories] == [*evaluated.params["ensemble"]]
+    assert histories["member-02"]["out_of_bag_accuracy"].tolist() == [0.6, 0.7]
+    bins, error = drawn["reliability"]
+    assert sum(count for _, _, count in bins) == len(truth)
+    assert error == written["expected_calibration_error"]
+    accuracies, interval = drawn["members"]
+    assert accuracies == pytest.approx({voter: np.mean(vote.argmax(axis=1) == truth) for voter, vote in evaluated.votes.items()})
+    assert interval == written["interval"]["accuracy"]
+    roc, precision_recall, areas = drawn["curves"]
+    for label in [1] if len(classes) == 2 else range(3):
+        positive, probability = truth == label, votes[:, label]
+        expected = sk.roc_auc_score(positive, probability), sk.average_precision_score(positive, probability)
+        assert areas[classes[label]] == pytest.approx(expected)
+    assert roc.keys() == precision_recall.keys() == areas.keys()
+
+
+def test_the_gallery_shows_the_test_images_whose_class_got_the_least(evaluated):
+    images, captions, mistaken = evaluated.drawn["gallery"]
+    of_truth = evaluated.votes["ensemble"][np.arange(len(evaluated.truth)), evaluated.truth]
+    places = np.argsort(of_truth)[:5]
+    rows = np.array(evaluated.test)[places]
+    np.testing.assert_array_equal(images, evaluated.images[rows][..., 0])
+    names = [evaluated.classes[label] for label in evaluated.truth[places]]
+    assert captions == [
+        f"{name}/{row:03d}.png\n{name}: probability {probability:.2f}"
+        for name, row, probability in zip(names, rows, of_truth[places], strict=True)
+    ]
+    predicted = evaluated.votes["ensemble"][places].argmax(axis=1)
+    assert mistaken == (predicted != evaluated.truth[places]).tolist()
+    assert any(mistaken)
+    assert evaluate.path_end("a" * 30) == "…" + "a" * 27
+    assert evaluate.path_end("a" * 28) == "a" * 28
 
 
 def test_curves_are_scikit_learns(evaluated):
