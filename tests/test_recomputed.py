@@ -261,55 +261,53 @@ def test_three_classes_have_no_threshold(tmp_path, monkeypatch):
     assert "threshold" not in made.read("models/weights.json")
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["two classes", "three classes"])
-def evaluated(request, tmp_path_factory):
+@pytest.fixture
+def evaluated(made, monkeypatch):
     """A workspace in which `evaluate` has run, with the votes that it should have counted."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("evaluated")
-        patch.chdir(folder)
-        made = workspace.make(folder, request.param)
-        parts = with_predictions(made)
-        made.set(evaluate__resamples=100, evaluate__bins=7, evaluate__gallery=5)
-        names = [*made.params["ensemble"]]
-        weights, temperatures = [0.1, 0.2, 0.3, 0.4], [0.8, 1.3, 1.0, 1.1, 0.7, 1.6]
-        biases = [[0, *np.linspace(-0.5, 0.4, len(made.classes) - 1) * (index + 1) / 3] for index in range(6)]
-        voters = ["ensemble", "uniform vote", *names]
+    parts = with_predictions(made)
+    made.set(evaluate__resamples=100, evaluate__bins=7, evaluate__gallery=5)
+    names = [*made.params["ensemble"]]
+    weights, temperatures = [0.1, 0.2, 0.3, 0.4], [0.8, 1.3, 1.0, 1.1, 0.7, 1.6]
+    biases = [[0, *np.linspace(-0.5, 0.4, len(made.classes) - 1) * (index + 1) / 3] for index in range(6)]
+    voters = ["ensemble", "uniform vote", *names]
+    made.write(
+        "models/weights.json",
+        json.dumps(
+            {
+                "scheme": "log_loss",
+                "calibrations": {
+                    voter: {"temperature": temperature, "biases": bias}
+                    for voter, temperature, bias in zip(voters, temperatures, biases, strict=True)
+                },
+                **({"threshold": 0.35} if len(made.classes) == 2 else {}),
+                "members": {name: {"score": weight, "weight": weight} for name, weight in zip(names, weights, strict=True)},
+            }
+        ),
+    )
+    for name, loss in zip(names, (0.9, 0.4, 0.7, 0.5), strict=True):
         made.write(
-            "models/weights.json",
-            json.dumps(
-                {
-                    "scheme": "log_loss",
-                    "calibrations": {
-                        voter: {"temperature": temperature, "biases": bias}
-                        for voter, temperature, bias in zip(voters, temperatures, biases, strict=True)
-                    },
-                    **({"threshold": 0.35} if request.param == 2 else {}),
-                    "members": {name: {"score": weight, "weight": weight} for name, weight in zip(names, weights, strict=True)},
-                }
-            ),
+            f"metrics/members/{name}.json",
+            json.dumps({"out_of_bag": {"accuracy": 1 - loss, "log_loss": loss, "images": 9}}),
         )
-        for name, loss in zip(names, (0.9, 0.4, 0.7, 0.5), strict=True):
-            made.write(
-                f"metrics/members/{name}.json",
-                json.dumps({"out_of_bag": {"accuracy": 1 - loss, "log_loss": loss, "images": 9}}),
-            )
-            header = "epoch,loss,in_bag_log_loss,in_bag_accuracy,out_of_bag_log_loss,out_of_bag_accuracy,learning_rate"
-            made.write(
-                f"models/members/{name}/history.csv", f"{header}\n1,0.9,0.8,0.5,0.7,0.6,0.01\n2,0.6,0.5,0.75,0.4,{loss},0.02\n"
-            )
-        made.drawn = {}
-        for name in ("confusion", "learning_curves", "curves", "reliability", "members", "gallery"):  # drawn in test_plots.py
-            patch.setattr(evaluate.pictures, name, lambda *values, name=name: made.drawn.update({name: values}) or name.encode())
-        evaluate.main()
-        of_members = np.stack([parts[name, "test"][1] for name in names])
-        votes = {"ensemble": np.average(of_members, axis=0, weights=weights), "uniform vote": of_members.mean(axis=0)}
-        votes |= dict(zip(names, of_members, strict=True))
-        made.votes = {
-            voter: calibrated(vote, temperature, bias)
-            for (voter, vote), temperature, bias in zip(votes.items(), temperatures, biases, strict=True)
-        }
-        made.test = parts[names[0], "test"][0]
-        made.truth = made.labels[made.test]
+        header = "epoch,loss,in_bag_log_loss,in_bag_accuracy,out_of_bag_log_loss,out_of_bag_accuracy,learning_rate"
+        made.write(
+            f"models/members/{name}/history.csv", f"{header}\n1,0.9,0.8,0.5,0.7,0.6,0.01\n2,0.6,0.5,0.75,0.4,{loss},0.02\n"
+        )
+    made.drawn = {}
+    for name in ("confusion", "learning_curves", "curves", "reliability", "members", "gallery"):  # drawn in test_plots.py
+        monkeypatch.setattr(
+            evaluate.pictures, name, lambda *values, name=name: made.drawn.update({name: values}) or name.encode()
+        )
+    evaluate.main()
+    of_members = np.stack([parts[name, "test"][1] for name in names])
+    votes = {"ensemble": np.average(of_members, axis=0, weights=weights), "uniform vote": of_members.mean(axis=0)}
+    votes |= dict(zip(names, of_members, strict=True))
+    made.votes = {
+        voter: calibrated(vote, temperature, bias)
+        for (voter, vote), temperature, bias in zip(votes.items(), temperatures, biases, strict=True)
+    }
+    made.test = parts[names[0], "test"][0]
+    made.truth = made.labels[made.test]
     return made
 
 
