@@ -38,9 +38,11 @@ SIDE = workspace.SIDE
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for kind in ("intra", "inter"):  # TensorFlow may be running in this process, when they can't be set any more
-        monkeypatch.setattr(f"tensorflow.config.threading.set_{kind}_op_parallelism_threads", lambda _: None)
     made = workspace.make(tmp_path, 2)
+    made.threads = {}
+    for kind in ("intra", "inter"):  # TensorFlow may be running in this process, when they can't be set any more
+        name = f"tensorflow.config.threading.set_{kind}_op_parallelism_threads"
+        monkeypatch.setattr(name, lambda count, kind=kind: made.threads.update({kind: count}))
     made.set(network__name="notebook-1", **{f"train__{key}": value for key, value in PLAIN.items()})
     for recipe in ("base", "strong", "light"):
         made.set(**{f"recipes__{recipe}__{key}": 0.0 for key in ("l1", "l2", "dropout")})
@@ -88,6 +90,10 @@ def pixels_of(made, rows):
 
 def one_hot(made, rows):
     return np.eye(len(made.classes))[made.labels[rows]]
+
+
+def kernels_of(model):
+    return [layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel")]
 
 
 def test_a_pass_gives_each_in_bag_draw_once_with_its_own_label(made):
@@ -213,7 +219,7 @@ def test_the_loss_is_the_weighted_smoothed_cross_entropy_with_penalties(made, op
     trained = np.asarray(model(images, training=True), np.float64)  # by the batch's own statistics, as in training
     targets = targets * (1 - smoothing) + smoothing / 2
     weights = 16 / (2 * np.bincount(made.labels[in_bag]))[made.labels[in_bag]] if balanced else np.ones(16)
-    kernels = [np.asarray(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")]
+    kernels = kernels_of(model)
     penalties = sum(l1 * np.abs(kernel).sum() + l2 * (kernel**2).sum() for kernel in kernels)
     assert len(kernels) == 3
     loss = -np.mean(weights * xlogy(targets, trained).sum(axis=1)) + penalties
@@ -233,8 +239,7 @@ def test_a_step_is_adams_of_the_gradient_clipped_by_its_global_norm(made, clip_n
     assert 0.01 < norm < 100
     model, _ = fitted(made, in_bag, in_bag, batch_size=16, clip_norm=clip_norm, member_learning_rate=0.01)
     moved = [
-        np.asarray(new) - np.asarray(old)
-        for new, old in zip(model.trainable_variables, initial(made).trainable_variables, strict=True)
+        new.numpy() - old.numpy() for new, old in zip(model.trainable_variables, initial(made).trainable_variables, strict=True)
     ]
     for step, gradient in zip(moved, gradients, strict=True):
         clipped = factor * gradient
@@ -384,7 +389,22 @@ def test_a_member_writes_the_predictions_of_its_model_for_its_rows(made, views):
             assert float(history[-1][f"{part}_accuracy"]) == pytest.approx(accuracy, abs=1e-5)
 
 
-def test_penalties_dropout_and_learning_rate_are_those_of_the_members_recipe(made, monkeypatch):
+def test_threads_and_the_members_seed_reach_tensorflow(made):
+    """Steps of no length leave the weights that the seed gives."""
+    made.set(**{f"recipes__{name}__learning_rate": STILL for name in ("base", "strong", "light")})
+    kernels = []
+    for seed in (5, 6):
+        made.set(seed=seed)
+        model = keras.saving.load_model(train(made, threads=3) / "model.keras", safe_mode=True)
+        keras.utils.set_random_seed(1000 * seed + 1)
+        first = build("notebook-1", SIDE, 2, 0.0, 0.0, 0.0)
+        kernels.append(kernels_of(model)[0])
+        np.testing.assert_array_equal(kernels[-1], kernels_of(first)[0])
+    assert not np.array_equal(*kernels)
+    assert made.threads == {"intra": 3, "inter": 3}
+
+
+def test_penalties_dropout_and_learning_rate_are_those_of_the_members_recipe(made):
     """Of `strong`, the second recipe, for the second member."""
     made.set(
         recipes__strong__l1=0.01, recipes__strong__l2=0.02, recipes__strong__dropout=0.4, recipes__strong__learning_rate=0.003
