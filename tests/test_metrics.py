@@ -221,6 +221,13 @@ def test_schemes_are_what_they_are_called():
     assert weights("accuracy", np.zeros(4)).tolist() == [0.25] * 4
 
 
+def test_precision_and_recall_of_a_class_of_one_image():
+    labels, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 0, 1])
+    assert metrics.precision_and_recall(labels, np.eye(2)[predicted]) == (1, 1)
+    assert metrics.precision_and_recall(labels, np.eye(2)[[0, 0, 1, 1]]) == (0.5, 1)
+    assert metrics.precision_and_recall(labels, np.eye(2)[[0, 0, 0, 0]]) == (0, 0)
+
+
 def test_vote_is_the_weighted_mean():
     one, other = np.array([[0.9, 0.1]]), np.array([[0.2, 0.8]])
     np.testing.assert_allclose(vote(np.stack([one, other]), np.array([0.75, 0.25])), [[0.725, 0.275]])

@@ -76,12 +76,31 @@ def test_split_groups_images_within_the_bits_that_were_asked_for(two, bits, grou
     assert two.read("data/split.json")["groups"] == (two.groups.tolist() if groups == "chains" else list(range(len(two.labels))))
 
 
-def test_split_without_a_class_on_one_side_is_refused(two):
-    """Of two classes in the same groups, a fold may get none."""
-    two.set(split__folds=2, split__near_duplicate_bits=256)
+def test_split_without_a_class_on_one_side_is_refused(two, monkeypatch):
+    two.set(split__folds=2, split__fold=1, split__near_duplicate_bits=256)
     with pytest.raises(UserError, match="'glioma' has 1 independent image"):
         split.main()
+    two.set(split__near_duplicate_bits=20)
+    monkeypatch.setattr(split, "stratified_group_folds", lambda labels, *_: labels)
+    with pytest.raises(UserError) as raised:
+        split.main()
+    assert str(raised.value) == "fold 1 has no image of class 'glioma', or all; change split.fold, split.folds or seed"
     assert not (two.folder / "data/split.json").exists()
+
+
+def test_split_warns_of_a_large_group(two, capsys):
+    images = two.read("data/rad/metadata.json")
+    rows = [row for row, image in enumerate(images["images"]) if image["class"] == "none"][:9]
+    for row in rows:
+        images["images"][row]["whole_hash"] = images["images"][rows[0]]["whole_hash"]
+    two.write("data/rad/metadata.json", json.dumps(images))
+    split.main()
+    lines, count = capsys.readouterr().out.splitlines(), sum(two.labels == 1)
+    groups = two.read("data/split.json")["groups"]
+    size = groups.count(groups[rows[0]])
+    assert size >= 9
+    warning = f"warning: {size} of {count} images of class 'none' are one group of near duplicates, such as"
+    assert sum(line.startswith(warning) for line in lines) == 1
 
 
 @pytest.mark.parametrize("scheme", ["bootstrap", "subsample", "committee"])
@@ -262,7 +281,7 @@ def test_three_classes_have_no_threshold(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def evaluated(made, monkeypatch):
+def evaluated(made, monkeypatch, capsys):
     """A workspace in which `evaluate` has run, with the votes that it should have counted."""
     parts = with_predictions(made)
     made.set(evaluate__resamples=100, evaluate__bins=7, evaluate__gallery=5)
@@ -299,6 +318,7 @@ def evaluated(made, monkeypatch):
             evaluate.pictures, name, lambda *values, name=name: made.drawn.update({name: values}) or name.encode()
         )
     evaluate.main()
+    made.printed = capsys.readouterr().out
     of_members = np.stack([parts[name, "test"][1] for name in names])
     votes = {"ensemble": np.average(of_members, axis=0, weights=weights), "uniform vote": of_members.mean(axis=0)}
     votes |= dict(zip(names, of_members, strict=True))
@@ -376,6 +396,29 @@ def test_sensitivity_is_of_the_second_class_and_specificity_of_the_first(evaluat
         assert sensitivity != specificity
 
 
+def test_metrics_are_printed_with_intervals_and_the_mean_member(evaluated):
+    written = evaluated.read("metrics/ensemble.json")
+    lines = []
+    for name in ("accuracy", "balanced_accuracy", "roc_auc"):
+        low, high = written["interval"][name]
+        lines.append(
+            f"{name.replace('_', ' ')}: {written[name]:.3f} (95 % interval {low:.3f} to {high:.3f});"
+            f" mean member {written['mean_member'][name]:.3f}"
+        )
+    assert evaluated.printed.splitlines() == lines
+
+
+def test_missing_metrics_are_explained(evaluated, capsys):
+    """All test images in two groups."""
+    rows = evaluated.read("data/split.json")["test"]
+    evaluated.split(rows, (evaluated.labels % 2).tolist())
+    evaluate.main()
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("no ROC AUC, average precision or 95 % intervals: expected 5 or more independent groups")
+    assert last.endswith("; `make crossval` tests on all images")
+    assert evaluated.read("metrics/ensemble.json")["best_member"]["roc_auc"] is None
+
+
 def test_compared_voters_are_recomputed(evaluated):
     written, votes, names = evaluated.read("metrics/ensemble.json"), evaluated.votes, [*evaluated.params["ensemble"]]
 
@@ -401,6 +444,7 @@ def test_tables_hold_the_classes_and_votes_of_each_test_row(evaluated):
     predicted = [classes[vote.argmax()] for vote in votes["ensemble"]]
     columns = [f"probability of {name}" for name in classes]
     table = evaluated.table("plots/data/predictions.csv")
+    assert "\r" not in (evaluated.folder / "plots/data/predictions.csv").read_bytes().decode()
     assert [row["path"] for row in table] == paths
     assert [row["class"] for row in table] == [classes[label] for label in evaluated.truth]
     assert [row["predicted"] for row in table] == predicted

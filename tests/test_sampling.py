@@ -50,6 +50,17 @@ def test_a_group_of_more_than_a_tenth_of_a_class_is_reported_with_an_example():
     ]
 
 
+def test_two_near_duplicates_of_a_small_class_are_reported():
+    images = [{"class": "no" if row < 10 else "yes", "path": f"{row}.png"} for row in range(40)]
+    groups = np.arange(40)
+    groups[[4, 6]] = 4
+    assert describe_large_groups(groups, images, ["no", "yes"]) == [
+        "warning: 2 of 10 images of class 'no' are one group of near duplicates, such as '4.png' and '6.png'; if they are not,"
+        " lower split.near_duplicate_bits"
+    ]
+    assert describe_large_groups(np.arange(40), images[:5] + images[10:], ["no", "yes"]) == []
+
+
 @st.composite
 def image_sets(draw):
     """Labels and groups of some images, at least six groups of each of two or three classes."""
