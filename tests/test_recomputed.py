@@ -408,6 +408,48 @@ def test_metrics_are_printed_with_intervals_and_the_mean_member(evaluated):
     assert evaluated.printed.splitlines() == lines
 
 
+def test_areas_of_curves_need_five_groups_of_the_class_and_of_the_rest(evaluated):
+    truth, votes = evaluated.truth, evaluated.votes["ensemble"]
+    for per_class, enough in ((4, False), (5, True)):
+        groups = 100 * truth + np.arange(len(truth)) % per_class
+        evaluate.draw_curves(truth, votes, groups, evaluated.classes)
+        *_, areas = evaluated.drawn["curves"]
+        if len(evaluated.classes) == 2:
+            assert [area is not None for area in areas["none"]] == [enough] * 2
+    evaluate.draw_curves(truth, votes, 100 * (truth == 1) + np.arange(len(truth)) % 4, evaluated.classes)
+    assert evaluated.drawn["curves"][2]["none"] == (None, None)
+
+
+def test_a_class_that_no_test_image_has_keeps_its_row(evaluated):
+    count = len(evaluated.classes)
+    evaluate.draw_confusion(np.array([0, 0]), np.array([0, 0]), evaluated.classes)
+    counts, _ = evaluated.drawn["confusion"]
+    assert counts.shape == (count, count)
+    assert (counts[0, 0], counts.sum()) == (2, 2)
+
+
+def test_a_history_of_one_epoch_is_drawn(evaluated):
+    for name in evaluated.params["ensemble"]:
+        history = evaluated.folder / f"models/members/{name}/history.csv"
+        history.write_text("\n".join(history.read_text().splitlines()[:2]) + "\n")
+    evaluate.draw_learning_curves([*evaluated.params["ensemble"]])
+    table = evaluated.table("plots/data/learning_curves.csv")
+    assert [(row["curve"], row["epoch"]) for row in table] == [(name, "1") for name in evaluated.params["ensemble"]]
+
+
+def test_images_of_equal_probability_are_in_the_gallery_in_their_order(evaluated):
+    rows = [*range(len(evaluated.labels))]
+    equal = np.full((len(rows), len(evaluated.classes)), 1 / len(evaluated.classes))
+    evaluate.draw_gallery(evaluated.read("data/rad/metadata.json"), rows, evaluated.labels, equal, evaluated.classes, 6)
+    images, *_ = evaluated.drawn["gallery"]
+    np.testing.assert_array_equal(images, evaluated.images[:6, ..., 0])
+
+
+def test_tables_hold_paths_that_are_not_utf_8(evaluated):
+    evaluate.write_table("odd.csv", ["path"], [["scan-\udce9.png"], ["café.png"]])
+    assert (evaluated.folder / "plots/data/odd.csv").read_bytes() == "path\nscan-\\udce9.png\ncafé.png\n".encode()
+
+
 def test_missing_metrics_are_explained(evaluated, capsys):
     """All test images in two groups."""
     rows = evaluated.read("data/split.json")["test"]
