@@ -153,6 +153,8 @@ def test_a_line_names_three_of_many_small_classes():
     reason = metrics.missing_metrics({f"c{number}": number % 7 for number in range(70)})
     assert reason.endswith("'c0' has 0, 'c1' has 1, 'c2' has 2 and 47 more classes have too few")
     assert "\n" not in metrics.missing_metrics({"a\nb": 1, "no": 9})
+    assert metrics.missing_metrics({"a": 1, "b": 2, "c": 3, "no": 9}).endswith("; 'a' has 1, 'b' has 2, 'c' has 3")
+    assert metrics.missing_metrics(dict.fromkeys("abcd", 1)).endswith("'c' has 1 and 1 more classes have too few")
 
 
 @pytest.mark.filterwarnings("error")
@@ -217,6 +219,7 @@ def test_schemes_are_what_they_are_called():
     assert score("softmax", LABELS, TWO) == pytest.approx((3 / 5 + 4 / 6 + precision + recall) / 4)
     assert score("log_loss", LABELS, TWO) == pytest.approx(np.exp(-metrics.log_loss(LABELS, TWO)))
     assert weights("accuracy", np.array([0.5, 1.0])).tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert weights("accuracy", np.array([0.1, 0.3])).tolist() == pytest.approx([1 / 4, 3 / 4])
     assert weights("softmax", np.array([0.0, 1.0])).tolist() == pytest.approx([1 / (1 + np.e), np.e / (1 + np.e)])
     assert weights("accuracy", np.zeros(4)).tolist() == [0.25] * 4
 
@@ -229,8 +232,15 @@ def test_precision_and_recall_of_a_class_of_one_image():
 
 
 def test_vote_is_the_weighted_mean():
-    one, other = np.array([[0.9, 0.1]]), np.array([[0.2, 0.8]])
-    np.testing.assert_allclose(vote(np.stack([one, other]), np.array([0.75, 0.25])), [[0.725, 0.275]])
+    first, second = np.array([[0.9, 0.1], [0.5, 0.5]]), np.array([[0.2, 0.8], [0.1, 0.9]])
+    for shares in ([0.75, 0.25], [3, 1]):
+        np.testing.assert_allclose(vote(np.stack([first, second]), np.array(shares)), [[0.725, 0.275], [0.4, 0.6]])
+
+
+def test_metrics_are_formatted():
+    assert metrics.formatted(0.12345) == "0.123"
+    assert metrics.formatted(0.5, [0.25, 0.75]) == "0.500 (95 % interval 0.250 to 0.750)"
+    assert metrics.formatted(None) == metrics.formatted(None, None) == "none"
 
 
 def test_calibration_undoes_boasting_and_a_leaning_to_one_class():
@@ -256,11 +266,14 @@ def test_calibration_from_few_right_predictions_stays_modest():
     assert np.abs(biases).max() < 0.5
 
 
+@pytest.mark.filterwarnings("error")
 def test_only_members_that_have_not_learned_from_an_image_vote_on_it_out_of_bag():
     one, other = np.array([[0.9, 0.1], [0.6, 0.4]]), np.array([[0.2, 0.8]])
     voted = out_of_bag_vote([one, other], [np.array([0, 2]), np.array([2])], np.array([0.75, 0.25]), 4)
     np.testing.assert_allclose(voted[[0, 2]], [[0.9, 0.1], [0.5, 0.5]])
     assert np.isnan(voted[[1, 3]]).all()
+    alone = out_of_bag_vote([one], [np.array([0, 2])], np.array([0.5]), 3)
+    np.testing.assert_allclose(alone[[0, 2]], one)
 
 
 def test_thresholds_are_chosen_by_their_rule():

@@ -245,6 +245,21 @@ def test_calibrations_minimize_the_penalized_log_loss_of_each_voters_out_of_bag_
     assert capsys.readouterr().out.endswith(f"calibration: temperature {ensemble['temperature']:.2f} {biases}\n")
 
 
+@pytest.mark.parametrize("classes", [10, 11])
+def test_biases_of_many_classes_are_printed_as_a_range(tmp_path, monkeypatch, capsys, classes):
+    monkeypatch.chdir(tmp_path)
+    made = workspace.make(tmp_path, classes)
+    with_predictions(made)
+    weigh.main()
+    *_, last = capsys.readouterr().out.splitlines()
+    ensemble = made.read("models/weights.json")["calibrations"]["ensemble"]
+    biases = ensemble["biases"]
+    printed = f"biases of {classes} classes {min(biases):+.2f} to {max(biases):+.2f}"
+    if classes == 10:
+        printed = " ".join(f"{name} {bias:+.2f}" for name, bias in zip(made.classes, biases, strict=True))
+    assert last == f"calibration: temperature {ensemble['temperature']:.2f} {printed}"
+
+
 def test_without_calibration_votes_stay_as_they_are(made):
     with_predictions(made, calibrate=False)
     weigh.main()

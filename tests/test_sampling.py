@@ -95,6 +95,15 @@ def test_too_few_images_for_the_folds_are_told_by_name():
         stratified_group_folds(np.repeat([0, 1], [1, 20]), np.arange(21), CLASSES, 5, 0)
 
 
+def test_as_many_groups_as_folds_are_enough():
+    fold_of = stratified_group_folds(np.repeat([0, 1], [5, 20]), np.arange(25), CLASSES, 5, 0)
+    assert sorted(fold_of[:5]) == [0, 1, 2, 3, 4]
+    with pytest.raises(
+        UserError, match=r"too few for folds of recipes' fraction: 5; add images, or lower folds of recipes' fraction"
+    ):
+        draw_sample("committee", np.repeat([0, 1], [4, 20]), np.arange(24), CLASSES, 0.8, 0, 0)
+
+
 @settings(deadline=None, max_examples=40)
 @given(image_sets(), st.floats(0.3, 1.2), st.integers(0, 10_000))
 def test_bootstrap_samples_do_not_leak_and_hold_every_class(images, fraction, seed):

@@ -82,8 +82,8 @@ class Workspace:
 def make(folder: Path, classes: int, members: int = 4) -> Workspace:
     """Make params.yaml, the store and its metadata."""
     rng = np.random.default_rng(classes)
-    names = ["glioma", "none", "pituitary"][:classes]
-    label_of_group = rng.permutation(np.repeat(np.arange(classes), [14, 22, 18][:classes]))
+    names = ["glioma", "none", "pituitary", *(f"rare-{number}" for number in range(9))][:classes]
+    label_of_group = rng.permutation(np.repeat(np.arange(classes), np.resize([14, 22, 18], classes)))
     order = rng.permutation(np.repeat(np.arange(len(label_of_group)), rng.integers(1, 5, len(label_of_group))))
     labels = label_of_group[order]
     _, first, place = np.unique(order, return_index=True, return_inverse=True)
