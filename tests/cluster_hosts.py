@@ -37,7 +37,7 @@ Subsystem sftp internal-sftp
 
 
 def sh(*command: str) -> str:
-    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout
 
 
 def why_not() -> str | None:

@@ -112,14 +112,14 @@ class Project:
         return Project(folder / "project")
 
 
-def ran(output: str) -> list[str]:
+def ran(output: Output) -> list[str]:
     """The stages whose commands ran, in order, as DVC tells them."""
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+    return [line.split("'")[1] for line in output.stdout.splitlines() if line.startswith("Running stage")]
 
 
-def skipped(output: str) -> list[str]:
+def skipped(output: Output) -> list[str]:
     """The stages that DVC did not need to run or restore."""
-    return [line.split("'")[1] for line in output.splitlines() if line.endswith("didn't change, skipping")]
+    return [line.split("'")[1] for line in output.stdout.splitlines() if line.endswith("didn't change, skipping")]
 
 
 def check_trained_in_parallel(project: Project) -> None:

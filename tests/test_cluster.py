@@ -48,6 +48,7 @@ def sampled(sources, cluster, tmp_path_factory) -> Project:
 
 def trained(project: Project) -> dict[str, bytes]:
     files = [*project.path.glob("models/members/**/*"), *project.path.glob("metrics/members/*")]
+    assert files
     return {str(file.relative_to(project.path)): file.read_bytes() for file in files if file.is_file()}
 
 
@@ -79,6 +80,7 @@ def test_a_worker_that_is_killed_is_replaced_and_a_driver_that_is_stopped_leaves
     for how in (signal.SIGINT, signal.SIGKILL):
         driver = project.start("dvc", "repro", "fan-out", stdout=subprocess.PIPE)
         assert wait_for(lambda: cluster.training("a") and cluster.training("b"))
+        assert cluster.scratch_folders()
         os.killpg(driver.pid, how)
         driver.communicate(timeout=LIMIT_S)
         assert cluster.is_clean()
@@ -99,7 +101,7 @@ def told(project: Project, cluster: Cluster, words: str) -> None:
     """It fails with one line that holds these words, and leaves nothing on any worker."""
     output = project.run("dvc", "repro", "fan-out", ok=False)
     assert "Traceback" not in output, output
-    assert [line for line in output.splitlines() if line.startswith("error: ") and words in line], output
+    assert [line for line in output.stderr.splitlines() if line.startswith("error: ") and words in line], output
     assert cluster.is_clean()
 
 
@@ -115,6 +117,9 @@ def test_workers_get_the_files_of_the_project_and_no_others(fresh, monkeypatch):
     files = snapshot(params)
     assert {*files} == {*tracked, "data/latin-\udce9.txt"}
     assert files["README.md"] == b"edited"
+    network = params.network.model_copy(update={"weights": "data/base.h5"})
+    (fresh.path / "data/base.h5").write_bytes(b"weights")
+    assert snapshot(params.model_copy(update={"network": network})) == files | {"data/base.h5": b"weights"}
     for weights in ("/root/base.h5", "../base.h5", "data/../../base.h5"):
         network = params.network.model_copy(update={"weights": weights})
         with pytest.raises(UserError, match=r"base\.h5' is outside of the project"):

@@ -49,4 +49,4 @@ def test_stages_leave_their_timings(done):
     assert 0 < max(timing.peak_memory for timing in timings if timing.stage.startswith("member-")) < MEMBER_MEMORY / 2**20
     told = done.run("python", "-m", "benchmarks.concurrency")
     assert "average parallelism W/D" in told
-    assert done.run("git", "status", "--porcelain", "--untracked-files=all").count("??") == 0
+    assert done.run("git", "status", "--porcelain", "--untracked-files=all").stdout.count("??") == 0

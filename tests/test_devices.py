@@ -119,6 +119,7 @@ def test_mixed_precision_trains_and_is_on_record(one, tmp_path):
     assert mixed["precision"] == "mixed_bfloat16"
     assert mixed["dtype"] == "float32"  # of the probabilities
     assert np.isfinite(mixed["loss"]).all()
+    assert mixed["loss"] != one["loss"]
     np.testing.assert_allclose(mixed["loss"][0], one["loss"][0], rtol=0.1)
 
 

@@ -208,6 +208,7 @@ def test_damaged_exif_is_one_line_about_one_file(tmp_path, kind):
     exif[0x010F] = "maker of some scanner"
     exif.get_ifd(0x8769)[0x9003] = "2026:01:01 00:00:00"
     path = save(tmp_path, Image.fromarray(GREY), "image", format=kind, exif=exif)
+    assert read_or_refuse(path)
     content = path.read_bytes()
     start = content.index(b"maker of some scanner") - 80
     for place in range(start, start + 140):
@@ -220,12 +221,15 @@ def test_damaged_exif_is_one_line_about_one_file(tmp_path, kind):
             read_or_refuse(path)
 
 
-def read_or_refuse(path):
+def read_or_refuse(path) -> bool:
+    """Whether an image is read; if not, a line says why."""
     try:
         assert decode(path, 32, crop=True).pixels.shape == (32, 32)
     except ImageError as error:
         assert str(error)
         assert "\n" not in str(error)
+        return False
+    return True
 
 
 EXIF = Image.Exif()
@@ -246,6 +250,12 @@ WHOLE = [
     noise("WEBP", "RGBA", 16, lossless=True, exif=EXIF),
     noise("BMP", "1", 16),
 ]
+
+
+@pytest.mark.parametrize("whole", WHOLE, ids=range(len(WHOLE)))
+def test_images_are_read_before_they_are_damaged(tmp_path, whole):
+    (tmp_path / "whole").write_bytes(whole)
+    assert decode(tmp_path / "whole", 32, crop=True).pixels.std() > 10
 
 
 @given(

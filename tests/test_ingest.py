@@ -9,7 +9,7 @@ import subprocess
 
 import h5py
 import pytest
-from conftest import Project, picture, put
+from conftest import Output, Project, picture, put
 from PIL import Image
 
 # Root may read every file, but for a process that gave that right away.
@@ -75,7 +75,7 @@ UNUSABLE = {
 }
 
 
-def ingest(project: Project, ok: bool = True, command: tuple = ("python", "-m", "stages.ingest")) -> tuple[str, set, dict]:
+def ingest(project: Project, ok: bool = True, command: tuple = ("python", "-m", "stages.ingest")) -> tuple[Output, set, dict]:
     """What the stage prints, the paths that it stored, and why it left out others."""
     output = project.run(*command, ok=ok)
     assert "Traceback" not in output
@@ -86,7 +86,7 @@ def ingest(project: Project, ok: bool = True, command: tuple = ("python", "-m", 
         assert len(file["images"]) == len(file["labels"]) == len(metadata["images"])
         assert [metadata["classes"][label] for label in file["labels"]] == [one["class"] for one in metadata["images"]]
     reasons = {one["path"]: one["reason"] for one in metadata["rejected"]}
-    assert sum(line.startswith("left out: ") for line in output.splitlines()) == len(reasons)
+    assert sum(line.startswith("left out: ") for line in output.stdout.splitlines()) == len(reasons)
     return output, {one["path"] for one in metadata["images"]}, reasons
 
 
@@ -156,7 +156,7 @@ def test_a_link_out_of_the_source_is_an_error_since_dvc_takes_it_for_the_file(pr
     link = project.path / "data/raw/yes/outside.png"
     link.symlink_to(project.path.parent / "scan.png")
     output, _, _ = ingest(project, ok=False, command=("dvc", "repro", "ingest"))
-    assert "error: 'data/raw/yes/outside.png' is a symbolic link out of data.source" in output
+    assert "error: 'data/raw/yes/outside.png' is a symbolic link out of data.source" in output.stderr
     link.unlink()
     link.write_bytes(picture(9))
     _, stored, _ = ingest(project, command=("dvc", "repro", "ingest"))
@@ -183,7 +183,7 @@ def test_what_nobody_can_read_is_left_out_and_told_by_dvc_too(project):
         "yes/loop.png": "a symbolic link to nowhere",
         "yes/pipe.png": "not a regular file",
     }
-    assert output.count(" is left out: ") == 5  # in DVC's words
+    assert output.stderr.count(" is left out: ") == 5  # in DVC's words
     (source / "yes/closed.png").chmod(0o644)
     _, stored, reasons = ingest(project, command=("dvc", "repro", "ingest"))
     assert "yes/closed.png" in stored
@@ -220,8 +220,8 @@ def test_strict_makes_any_file_that_can_not_be_used_an_error(project):
     before = stored_bytes(project)
     put(project, {"no/broken.png": b"x"})
     output, _, _ = ingest(project, ok=False)
-    assert "left out: 'no/broken.png': not an image of a known format" in output
-    assert "error: data/raw: 1 files can't be used, and ingest.strict allows none" in output
+    assert "left out: 'no/broken.png': not an image of a known format" in output.stdout
+    assert "error: data/raw: 1 files can't be used, and ingest.strict allows none" in output.stderr
     assert stored_bytes(project) == before
 
 
@@ -229,7 +229,8 @@ def test_a_class_folder_that_is_a_link_elsewhere_is_named(project):
     (project.path / "data/raw/yes").rename(project.path.parent / "yes")
     (project.path / "data/raw/yes").symlink_to(project.path.parent / "yes")
     output, _, _ = ingest(project, ok=False)
-    assert "'data/raw' has 1 class folder(s); expected two or more, one for each class ('yes': a symbolic link out of" in output
+    reason = "('yes': a symbolic link out of"
+    assert f"'data/raw' has 1 class folder(s); expected two or more, one for each class {reason}" in output.stderr
 
 
 def settle(project: Project) -> None:
@@ -278,7 +279,8 @@ def test_files_that_are_known_are_not_read_again_and_damage_to_what_is_known_is_
     assert stored_bytes(project) == before
     for path in (project.path / ".dvc/tmp/ingest").glob("*.h5"):
         path.write_bytes(b"damaged")
-    ingest(project, ok=False)
+    output, _, _ = ingest(project, ok=False)
+    assert "no usable image in class folder 'no'" in output.stderr
     for index in range(4):
         put(project, {f"no/{index}.png": picture(100 + index)})
     settle(project)
@@ -291,11 +293,11 @@ def test_files_that_are_known_are_not_read_again_and_damage_to_what_is_known_is_
 def test_an_empty_class_and_an_empty_source_are_refused_and_one_image_is_a_class(project):
     (project.path / "data/raw/none").mkdir()
     output, _, _ = ingest(project, ok=False)
-    assert "error: data/raw: no usable image in class folder 'none'; add images or remove the folder" in output
+    assert "error: data/raw: no usable image in class folder 'none'; add images or remove the folder" in output.stderr
     put(project, {"none/one.png": picture(9)})
     _, stored, _ = ingest(project)
     assert "none/one.png" in stored
     shutil.rmtree(project.path / "data/raw")
     (project.path / "data/raw").mkdir()
     output, _, _ = ingest(project, ok=False)
-    assert "has 0 class folder(s); expected two or more" in output
+    assert "has 0 class folder(s); expected two or more" in output.stderr

@@ -125,8 +125,7 @@ def test_the_original_network_penalizes_dense_layers_alone():
 @pytest.mark.parametrize("name", [*NETWORKS, *APPLICATIONS])
 def test_the_smallest_images_of_a_network_are_known(name):
     smallest = SMALLEST_IMAGES.get(name, 16)  # the least of ingest.image_size
-    if name in NETWORKS:
-        assert build(name, smallest, 2, 0.0, 0.0, 0.0)
+    assert build(name, smallest, 2, 0.0, 0.0, 0.0)
     if name in SMALLEST_IMAGES:
         with pytest.raises((UserError, ValueError)):
             build(name, smallest - 1, 2, 0.0, 0.0, 0.0)
@@ -194,14 +193,22 @@ def test_flip_mirrors_some_images_and_leaves_the_others():
 
 
 def test_turn_keeps_the_middle_and_shift_moves_it():
-    dot = np.zeros((30, 33, 33, 1), np.uint8)
+    dot, line = np.zeros((2, 30, 33, 33, 1), np.uint8)
     dot[:, 16, 16] = 255
-    turned = augment(dot, seed(4), **{**NOTHING, "rotation": 90.0}).numpy()
+    line[:, 16, 16:29] = 255
+    turned = augment(line, seed(4), **{**NOTHING, "rotation": 90.0}).numpy()
     assert np.all(turned[:, 16, 16, 0] > 250)
+    rows, columns = np.mgrid[-16:17, -16:17]
+    middles = np.transpose([(np.average(rows, weights=one), np.average(columns, weights=one)) for one in turned[..., 0]])
+    np.testing.assert_allclose(np.hypot(*middles), 6, atol=0.5)
+    angles = np.degrees(np.arctan2(*middles))
+    assert angles.min() < -45
+    assert angles.max() > 45
+    assert np.abs(angles).max() <= 91
     moved = augment(dot, seed(4), **{**NOTHING, "shift": 0.25}).numpy()
     places = {np.unravel_index(one[..., 0].argmax(), (33, 33)) for one in moved}
     assert len(places) > 15
-    assert max(abs(row - 16) for row, _ in places) <= 9
+    assert np.abs(np.subtract([*places], 16)).max() <= 9
 
 
 def test_erasing_blanks_a_rectangle_of_about_every_other_image_and_no_larger_one():

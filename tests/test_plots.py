@@ -63,6 +63,7 @@ def check(figure) -> None:
     assert inches.x1 <= figure.get_figwidth() + 0.01
     assert inches.y1 <= figure.get_figheight() + 0.01
     letters = {letter for text in figure.findobj(Text) for letter in text.get_text()}
+    assert letters
     assert all(map(fonts.drawable, letters - {"\n", pictures.LEFT_TO_RIGHT}))
     for legend, axes in itertools.product(figure.legends, figure.axes):
         assert not legend.get_window_extent(renderer).overlaps(axes.get_window_extent(renderer))
@@ -84,6 +85,7 @@ def test_confusion_matrices(drawn, count):
     pictures.crossval(voters, [0.8, 0.95], [0.8, 0.9], counts, names(count))
     if count == 2:
         pictures.crossval(voters, None, [0.8, 0.9], counts, names(count))
+    assert len(drawn) == (3 if count == 2 else 2)
     for figure in drawn:
         check(figure)
     (matrix,) = [axes for axes in drawn[0].axes if axes.images]

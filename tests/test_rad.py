@@ -72,7 +72,7 @@ def test_compressed_images_are_the_same_and_take_less_room(tmp_path, path):
 def test_a_store_written_again_holds_no_shards_but_its_own(path):
     before = shards(path)
     write(path, IMAGES[::-1])
-    assert len(shards(path)) == len(before)
+    assert len(shards(path)) == len(before) == 3
     assert not {*shards(path)} & {*before}
 
 
@@ -123,7 +123,7 @@ with RadReader(folder / "rad/rad.h5") as rad:
 def test_many_classes_have_wider_labels(tmp_path):
     write(tmp_path / "rad.h5", labels=np.arange(70) * 5, classes=351)
     with RadReader(tmp_path / "rad.h5") as rad:
-        assert rad.labels.max() == 345
+        np.testing.assert_array_equal(rad.labels, np.arange(70) * 5)
 
 
 def test_equal_content_gives_equal_bytes_at_another_time(tmp_path, path):

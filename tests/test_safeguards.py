@@ -67,14 +67,14 @@ def test_a_folder_is_added_without_what_can_not_be_read_and_that_is_told(fresh):
     with open(os.fsencode(folder) + b"/latin-\xe9.png", "wb") as file:
         file.write(b"named in Latin-1")
     output = fresh.run("dvc", "add", "data/raw")
-    assert output.count("is left out: ") == 3
+    assert output.stderr.count("is left out: ") == 3
     assert "nfiles: 1" in fresh.read("data/raw.dvc")
     for name, reason in {
         "gone": "No such file or directory",
         "pipe": "not a regular file",
         "latin-": "its name is not UTF",
     }.items():
-        assert any(name in line and reason in line for line in output.splitlines())
+        assert any(name in line and reason in line for line in output.stderr.splitlines())
 
 
 def test_the_lock_file_is_the_one_that_dvc_writes_whoever_changes_it(tmp_path):
@@ -117,7 +117,7 @@ def test_a_full_disk_is_told_when_a_stage_is_restored(done, tmp_path):
         with open(tmp_path / "disk/filler", "wb") as file:
             os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(tmp_path / "disk").free - 96 * 1024)
         told = project.run("dvc", "repro", "--single-item", "export", ok=False)
-        assert "No space left on device" in told
+        assert "No space left on device" in told.stderr
         assert not [*(project.path / "models").glob(".*.tmp")]
 
 

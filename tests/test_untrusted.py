@@ -88,11 +88,18 @@ def test_a_model_with_code_is_refused(tmp_path, make, load):
     assert not ran.exists()
 
 
+def test_a_model_of_one_more_layer_without_code_is_loaded(tmp_path):
+    relu = {"module": "keras.layers", "class_name": "Activation", "config": {"activation": "relu"}}
+    loaded = load_model(with_layer(tmp_path, relu))
+    assert [type(layer) for layer in loaded.layers] == [keras.layers.Activation, keras.layers.Flatten]
+
+
 def test_weights_that_lie_in_another_file_are_not_read(tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(b"\x2a" * 4 * 64)
     model = tmp_path / "model.keras"
     keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(1, use_bias=False)]).save(model)
+    load_model(model)
     with zipfile.ZipFile(model) as whole:
         entries = {name: whole.read(name) for name in whole.namelist()}
     (tmp_path / "weights.h5").write_bytes(entries["model.weights.h5"])

@@ -55,7 +55,7 @@ def test_command_works_as_written(project, command):
     project.run("bash", "-c", typed)
     if command.startswith("dvc queue start"):
         assert wait_for(lambda: not re.search(r"Running|Queued", project.run("dvc", "queue", "status")))
-        status = project.run("dvc", "queue", "status")
+        status = project.run("dvc", "queue", "status").stdout
         assert status.count("Success") == 2, status
         table = project.run("dvc", "exp", "show", "--csv")
         assert {"3", "5"} <= {row["members"] for row in csv.DictReader(table.stdout.splitlines())}
@@ -75,12 +75,14 @@ def test_commands_that_are_not_run_are_still_shown():
 
 def test_the_spanish_readme_shows_the_same_commands_and_pictures():
     english, spanish = ROOT / "README.md", ROOT / "README.es.md"
-    assert commands_of(spanish) == commands_of(english)
+    assert commands_of(spanish) == commands_of(english) != []
     pictures = re.compile(r"!\[.*?\]\((.*?)\)")
-    assert pictures.findall(spanish.read_text("utf-8")) == pictures.findall(english.read_text("utf-8"))
+    assert pictures.findall(spanish.read_text("utf-8")) == pictures.findall(english.read_text("utf-8")) != []
 
 
 @pytest.mark.parametrize("path", [*TEXTS, ROOT / "README.es.md"], ids=lambda path: path.name)
 def test_links_lead_to_files(path):
-    for target in re.findall(r"\]\((?!http)(.*?)\)", path.read_text("utf-8")):
+    targets = re.findall(r"\]\((?!http)(.*?)\)", path.read_text("utf-8"))
+    assert targets or path.parent != ROOT
+    for target in targets:
         assert (path.parent / target.split("#")[0]).exists(), target
