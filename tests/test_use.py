@@ -1,31 +1,44 @@
 """From the ensemble to its use: one model file, predictions for new images, explanations, the report."""
 
+import base64
 import csv
+import hashlib
+import html
 import io
 import json
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
-from conftest import Project
+import yaml
+from conftest import ROOT, Project
 from PIL import Image
+from scipy.ndimage import uniform_filter
+from scipy.signal import correlate2d
+from sklearn.decomposition import PCA
 
 from predict.__main__ import NAME_WIDTH, write_table
 from predict.prediction import Prediction
-from stages.explain import pointing_game, tumour
-from stages.shared.explanations import explained_classes, heat_maps
-from stages.shared.images import decode
-from stages.shared.models import load_ensemble, load_model, members_of, save_model
+from stages import explain, export, report
+from stages.explain import choose, pointing_game, tumour
+from stages.shared import explanations as explanations_of
+from stages.shared.explanations import explained_classes, heat_maps, heat_scale, with_features
+from stages.shared.images import decode, frame, head_box
+from stages.shared.models import load_ensemble, load_model, members_of, predictor, save_model
 from stages.shared.names import columns, shorten_all
 from stages.shared.networks import NETWORKS, averaged, build
 from stages.shared.novelty import fit_novelty, novelty_model, thumbnailer, unexplained
-from stages.shared.params import load_params
+from stages.shared.params import Inputs, check, derive_ensemble, load_params
+from stages.shared.phantoms import draw_numbered, to_png
 from stages.shared.pictures import evidence_label, explanations, overlay, panel
-from stages.shared.rad import RadReader
+from stages.shared.rad import RadReader, shard_name
+from stages.shared.shards import pack, write_rad
 
 WITHOUT_THE_PROJECT = """
 import sys, numpy as np, keras, tensorflow as tf
@@ -268,6 +281,100 @@ def test_every_network_can_be_explained_when_it_was_loaded(tmp_path, name):
     assert np.isfinite(heat).all()
 
 
+def pooling_network(seed, classes=3):
+    """One convolution of 16×16 places, pooled."""
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((16, 16, 1), name="images")
+    features = keras.layers.Conv2D(5, 3, padding="same", activation="relu", name="fine")(keras.layers.Rescaling(1 / 255)(images))
+    head = keras.layers.Dense(classes, "softmax", kernel_initializer="random_normal", name="probabilities")
+    head.kernel_initializer.stddev = 5.0
+    return keras.Model(images, head(keras.layers.GlobalAveragePooling2D()(features)))
+
+
+def two_scale_network(seed):
+    """The same, with a linear convolution to 2×2 places before the pooling."""
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((16, 16, 1), name="images")
+    fine = keras.layers.Conv2D(5, 3, padding="same", activation="relu", name="fine")(keras.layers.Rescaling(1 / 255)(images))
+    last = keras.layers.Conv2D(6, 8, 8, name="last")(fine)
+    head = keras.layers.Dense(3, "softmax", kernel_initializer="random_normal", name="probabilities")
+    head.kernel_initializer.stddev = 5.0
+    return keras.Model(images, head(keras.layers.GlobalAveragePooling2D()(last)))
+
+
+def map_by_hand(network, image, asked):
+    """The evidence of a network of those two kinds, worked out with NumPy and SciPy from its weights."""
+    kernel, bias = network.get_layer("fine").get_weights()
+    channels = [correlate2d(image[..., 0] / 255, kernel[:, :, 0, k], "same") + bias[k] for k in range(5)]
+    fine = np.maximum(np.stack(channels, -1), 0)
+    head, offset = network.get_layer("probabilities").get_weights()
+    is_pooled = len(head) == 5
+    if is_pooled:
+        last = fine
+    else:
+        coarse, coarse_bias = network.get_layer("last").get_weights()
+        patches = fine.reshape(2, 8, 2, 8, 5)
+        last = np.einsum("aybxk,yxkm->abm", patches, coarse) + coarse_bias
+    logits = last.mean(axis=(0, 1)) @ head + offset
+    others = np.exp(np.where(np.arange(len(logits)) == asked, -np.inf, logits))
+    of_pooled = head[:, asked] - head @ (others / others.sum())  # gradient of the log-odds
+    places = amounts = np.maximum(last @ of_pooled / last[..., 0].size, 0)
+    if not is_pooled:
+        of_fine = np.tile(coarse @ of_pooled / 4, (2, 2, 1))
+        places = np.maximum((fine * of_fine).sum(axis=-1), 0)
+    neighbours = uniform_filter(np.ones(places.shape), 3, mode="constant")
+    places = uniform_filter(places, 3, mode="constant") / neighbours
+    return places / max(places.sum(), 1e-12) * amounts.sum() * places.size / 100
+
+
+def test_heat_is_the_weighted_evidence_for_the_class_asked_about_in_both_mirrors():
+    images = np.random.default_rng(0).integers(0, 256, (18, 16, 16, 1), np.uint8)
+    asked = np.arange(18) % 3
+    members = {"a": pooling_network(1), "b": two_scale_network(2)}
+    heat = heat_maps(members, {"b": 0.7, "a": 0.3}, images, asked)
+    expected = np.zeros((18, 16, 16))
+    for name, weight in {"a": 0.3, "b": 0.7}.items():
+        for row, (image, label) in enumerate(zip(images, asked, strict=True)):
+            mirrored = map_by_hand(members[name], image[:, ::-1], label)[:, ::-1]
+            expected[row] += weight / 2 * (map_by_hand(members[name], image, label) + mirrored)
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(heat, expected, rtol=1e-3, atol=1e-4 * expected.max())
+
+
+def test_places_are_told_by_the_deepest_features_of_every_fourth_pixel_or_finer():
+    explained, head = with_features(averaged(build("residual", 64, 2, 0.0, 0.0, 0.0), "mirrored"))
+    fine, last, pooled = explained.outputs
+    assert (fine.shape[1:3], last.shape[1:3]) == ((16, 16), (4, 4))
+    assert pooled.shape[1] == head.kernel.shape[0] == 2 * last.shape[3]
+
+
+class LevelStore:
+    """Stands in for the store: each image has its row as its level."""
+
+    labels = np.arange(200) % 3
+
+    def images(self, rows):
+        return np.broadcast_to(np.array(rows, np.uint8)[:, None, None, None], (len(rows), 8, 8, 1))
+
+
+def test_the_scale_is_what_the_hottest_places_of_a_tenth_of_the_findings_exceed(monkeypatch):
+    calls = []
+
+    def hottest_in_a_corner(members, weights, images, classes):
+        calls.append((members, weights, images[:, 0, 0, 0].tolist(), classes.tolist()))
+        heat = np.zeros(images.shape[:3])
+        heat[:, 2, 7] = images[:, 2, 7, 0] / 10
+        return heat
+
+    monkeypatch.setattr(explanations_of, "heat_maps", hottest_in_a_corner)
+    rows = list(range(100, 150))
+    spread = [100 + round(49 * step / 23) for step in range(24)]
+    assert heat_scale("members", "weights", LevelStore(), rows) == pytest.approx(np.quantile(spread, 0.9) / 10)
+    assert calls == [("members", "weights", spread, [row % 3 for row in spread])]
+    assert heat_scale("members", "weights", LevelStore(), [7, 9]) == pytest.approx(0.88)
+    assert heat_scale("members", "weights", LevelStore(), [0]) > 0  # a scale divides
+
+
 def test_explained_class():
     np.testing.assert_array_equal(explained_classes(np.array([[0.9, 0.1], [0.2, 0.8]])), [1, 1])
     np.testing.assert_array_equal(explained_classes(np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])), [0, 2])
@@ -282,6 +389,48 @@ def test_pointing_game():
     heat[2, 1, 1] = 0.1  # hit, all of it
     expected = {"images": 4, "accuracy": 0.5, "energy": (0.75 + 0 + 1 + 0) / 4, "chance": 0.25}  # the last map has no heat
     assert pointing_game(heat, masks) == pytest.approx(expected)
+
+
+def test_shown_images_are_the_surest_right_of_each_class_the_surest_wrong_and_the_least_certain():
+    cases = [  # true class, predicted class, how sure
+        (0, 0, 0.95),
+        (1, 0, 0.85),
+        (0, 0, 0.99),
+        (1, 1, 0.90),
+        (0, 1, 0.97),
+        (1, 1, 0.80),
+        (1, 0, 0.60),
+        (0, 0, 0.51),
+        (1, 1, 0.55),
+    ]
+    labels = np.array([true for true, _, _ in cases])
+    probabilities = np.array([[sure, 1 - sure] if predicted == 0 else [1 - sure, sure] for _, predicted, sure in cases])
+    assert choose(labels, probabilities, 6) == [2, 3, 4, 1, 7, 8]
+    assert choose(labels, probabilities, 7) == [2, 3, 0, 4, 1, 6, 7]
+    assert choose(labels, probabilities, 20) == [2, 3, 0, 5, 8, 7, 4, 1, 6]
+    right = np.array([0, 2, 3, 5, 7, 8])
+    assert choose(labels[right], probabilities[right], 5) == [1, 2, 4, 5, 3]  # none is wrong: more of the least certain
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_the_tumor_is_where_it_was_drawn_as_the_store_holds_the_image(crop):
+    drawn = draw_numbered("glioma", 3, 5)
+    image = {"path": "glioma/glioma-003.png", "sha256": hashlib.sha256(to_png(drawn.image)).hexdigest()}
+    params = SimpleNamespace(phantom=SimpleNamespace(seed=5), ingest=SimpleNamespace(crop=crop, image_size=128))
+    mask = tumour(image, params)
+    left, upper, right, lower = head_box(Image.fromarray(drawn.image)) if crop else (0, 0, *drawn.image.shape[::-1])
+    part = Image.fromarray(255 * drawn.tumour[upper:lower, left:right].astype(np.uint8))
+    scale = 128 / max(part.size)
+    part = part.resize([round(scale * side) for side in part.size], Image.Resampling.BOX)
+    expected = np.zeros((128, 128), bool)
+    top, first = (128 - part.height) // 2, (128 - part.width) // 2
+    expected[top : top + part.height, first : first + part.width] = np.asarray(part) > 127
+    assert np.sum(mask & expected) > 0.85 * np.sum(mask | expected) > 20
+    others = [{"path": name} for name in ("no/no-003.png", "glioma/other-003.png", "glioma/glioma-x3.png", "glioma/glioma.png")]
+    others += [{"path": "glioma/glioma-004.png"}, {"sha256": "0" * 64}]
+    assert [tumour({**image, **change}, params) for change in others] == [None] * 6
+    params.phantom.seed = 6
+    assert tumour(image, params) is None
 
 
 def test_tumor_outline_is_drawn_where_it_is_known():
@@ -350,6 +499,49 @@ def test_novelty_is_the_same_in_the_model_and_warns_of_as_many_images_as_it_shou
     assert 0 < np.mean(novelty[300:] > 1) < 0.25
     noise = np.random.default_rng(3).integers(0, 256, (20, 40, 40, 1)).astype(np.float32)
     assert novelty_model((40, 40, 1), *fitted).predict(noise, verbose=0).min() > 1
+
+
+def limit_by_hand(thumbnails, false_alarms):
+    """The limit of what 20 principal components leave unexplained of images that are left out, by scikit-learn."""
+    fold, errors = np.arange(len(thumbnails)) % 5, []
+    for number in range(5):
+        learned = thumbnails[fold != number]
+        errors.append(unexplained_by_hand(thumbnails[fold == number], learned))
+    return np.quantile(np.concatenate(errors), 1 - false_alarms)
+
+
+def unexplained_by_hand(thumbnails, learned):
+    components = PCA(min(20, len(learned) // 2), svd_solver="full").fit(learned)
+    return np.mean((thumbnails - components.inverse_transform(components.transform(thumbnails))) ** 2, axis=1)
+
+
+@pytest.mark.parametrize("count", [103, 13])
+def test_novelty_is_what_scikit_learns_components_leave_unexplained(count):
+    rng = np.random.default_rng(0)
+    thumbnails = rng.normal(size=(count, 30)) @ rng.normal(size=(30, 64)) + 0.3 * rng.normal(size=(count, 64)) + 5
+    mean, components, limit = fit_novelty(thumbnails, 0.1)
+    assert limit == pytest.approx(limit_by_hand(thumbnails, 0.1))
+    assert len(components) == min(20, count // 2)
+    others = rng.normal(size=(9, 64)) + 5
+    np.testing.assert_allclose(unexplained(others, mean, components), unexplained_by_hand(others, thumbnails), rtol=1e-6)
+
+
+def thumbnails_by_hand(images):
+    """Images scaled to 32×32 by Pillow, with zero mean and, but for noise on flat ones, unit variance."""
+    small = [
+        np.asarray(Image.fromarray(image[..., 0].astype(np.float32)).resize((32, 32), Image.Resampling.BILINEAR))
+        for image in images
+    ]
+    flat = np.reshape(small, (len(images), -1))
+    return (flat - flat.mean(axis=1, keepdims=True)) / np.sqrt(flat.var(axis=1, keepdims=True) + 25)
+
+
+@pytest.mark.parametrize("side", [16, 32, 64])
+def test_thumbnails_tell_nothing_of_brightness_and_contrast(side):
+    images = np.random.default_rng(0).integers(0, 256, (3, side, side, 1)).astype(np.float32)
+    images[2] = 100 + images[2] / 255  # nearly flat
+    thumbnails = thumbnailer((side, side, 1)).predict(images, verbose=0)
+    np.testing.assert_allclose(thumbnails, thumbnails_by_hand(images), atol=5e-3)
 
 
 def test_new_images_are_decoded_as_ingest_decodes_them(small):
