@@ -548,3 +548,280 @@ def test_new_images_are_decoded_as_ingest_decodes_them(small):
     with RadReader(small.path / "data/rad/image_data.h5") as rad:
         stored = rad.images([0])[0, ..., 0]
     np.testing.assert_array_equal(decode(small.path / "data/phantom/no/no-000.png", 32, True).pixels, stored)
+
+
+CLASSES, WEIGHTS = ["no", "yes"], {"member-00": 0.5, "member-01": 0.3, "member-02": 0.2}
+TEST = [2, 5, 8, 9, 13, 16, 17, 20, 23]  # rows; 12 to 23 have tumors
+CALIBRATION = {"temperature": 0.6, "biases": [0.0, 0.4]}
+FIGURES = {
+    "accuracy": 0.811,
+    "balanced_accuracy": 0.812,
+    "roc_auc": 0.813,
+    "average_precision": 0.814,
+    "f1": 0.815,
+    "log_loss": 0.416,
+    "brier_score": 0.117,
+    "expected_calibration_error": 0.018,
+    "recall": {"no": 0.621, "yes": 0.622},
+    "interval": {"accuracy": [0.701, 0.901], "balanced_accuracy": [0.702, 0.902], "roc_auc": [0.703, 0.903]},
+    "independent_groups": {"no": 31, "yes": 32},
+    "at_threshold": {"threshold": 0.451, "sensitivity": 0.652, "specificity": 0.553},
+    "test_images": 9,
+    "best_member": {"name": "member-02", "accuracy": 0.521, "balanced_accuracy": 0.522, "roc_auc": 0.523, "log_loss": 0.524},
+    "mean_member": {"accuracy": 0.531, "balanced_accuracy": 0.532, "roc_auc": 0.533, "log_loss": 0.534},
+    "uniform_vote": {"accuracy": 0.541, "balanced_accuracy": 0.542, "roc_auc": 0.543, "log_loss": 0.544},
+}
+
+
+class Workspace:
+    """What the stages before `export` leave: 24 synthetic slices of 16 pixels, and three members that have learned nothing."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        content = yaml.safe_load((ROOT / "params.yaml").read_text())
+        content |= {"members": 3, "export": {"false_alarms": 0.25}, "explain": {"images": 6}}
+        content["ingest"]["image_size"] = 16
+        content.pop("ensemble")
+        content["ensemble"] = derive_ensemble(check(content, Inputs))
+        (path / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        kinds = [("no" if row < 12 else "yes", row % 12) for row in range(24)]
+        self.slices = [draw_numbered(kind, number, 0) for kind, number in kinds]
+        images = [Image.fromarray(drawn.image) for drawn in self.slices]
+        self.pixels = np.stack([frame(image, head_box(image), 16) for image in images])[..., np.newaxis]
+        self.labels = np.array([0] * 12 + [1] * 12)
+        self.hashes = [hashlib.sha256(to_png(drawn.image)).hexdigest() for drawn in self.slices]
+        self.training = [row for row in range(24) if row not in TEST]
+        facts = {
+            "perceptual_hash": "0" * 64,
+            "whole_hash": "0" * 64,
+            "width": 9,
+            "height": 9,
+            "mode": "L",
+            "levels": [0.0, 255.0],
+        }
+        described = [
+            {"path": f"{kind}/{kind}-{number:03d}.png", "class": kind, "sha256": digest, **facts}
+            for (kind, number), digest in zip(kinds, self.hashes, strict=True)
+        ]
+        rejected = [{"path": "no/bad.png", "reason": "empty file"}]
+        self.write("data/rad/metadata.json", {"classes": CLASSES, "images": described, "rejected": rejected})
+        groups = [row if row != 4 else 3 for row in range(24)]
+        self.write("data/split.json", {"test": TEST, "training": self.training, "groups": groups})
+        shard = pack(self.pixels, "none")
+        (path / "shards").mkdir()
+        (path / "shards" / f"{shard_name(shard)}.h5").write_bytes(shard)
+        write_rad(path / "data/rad/image_data.h5", path / "shards", [shard_name(shard)], [24], self.labels.tolist(), 16, 2)
+        self.members = {name: pooling_network(seed, 2) for seed, name in enumerate(WEIGHTS)}
+        for index, (name, member) in enumerate(self.members.items()):
+            save_model(member, path / f"models/members/{name}/model.keras")
+            out_of_bag = {"accuracy": 0.911 + index / 1000, "log_loss": 0.231 + index / 1000, "images": 41 + index}
+            self.write(f"metrics/members/{name}.json", {"out_of_bag": out_of_bag})
+        identity = {"temperature": 1.0, "biases": [0.0, 0.0]}
+        calibrations = {"ensemble": CALIBRATION, "uniform vote": identity, **dict.fromkeys(WEIGHTS, identity)}
+        weights = {name: {"score": 0.7, "weight": weight} for name, weight in WEIGHTS.items()}
+        vote = {"scheme": "log_loss", "calibrations": calibrations, "threshold": 0.35, "members": weights}
+        self.write("models/weights.json", vote)
+        self.write("metrics/ensemble.json", FIGURES)
+
+    def write(self, name: str, content: dict) -> None:
+        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.path / name).write_text(json.dumps(content))
+
+    def read(self, name: str) -> dict:
+        return json.loads((self.path / name).read_text())
+
+    def votes(self, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """What each member gives these images, and the calibrated vote."""
+        images = self.pixels[rows].astype(np.float32)
+        each = np.stack([member.predict(images, verbose=0) for member in self.members.values()], axis=1)
+        scores = np.average(each, axis=1, weights=list(WEIGHTS.values())) ** (1 / 0.6) * np.exp([0.0, 0.4])
+        return each, scores / scores.sum(axis=1, keepdims=True)
+
+    def heat(self, rows: list[int]) -> np.ndarray:
+        return heat_maps(self.members, WEIGHTS, self.pixels[rows], np.ones(len(rows), int))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A workspace in which `export` and `explain` have run, and what `explain` let be drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+        patch.chdir(workspace.path)
+        patch.setattr(export, "set_up", lambda *_: None)  # before anything of TensorFlow's
+        export.main()
+        draw, workspace.drawn = explain.pictures.explanations, []
+        patch.setattr(explain.pictures, "explanations", lambda *given: workspace.drawn.append(given) or draw(*given))
+        explain.main()
+        yield workspace
+
+
+def test_the_exported_model_votes_calibrated_and_knows_its_training_images(exported):
+    model, about = load_ensemble(exported.path / "models/ensemble.keras")
+    outputs, (each, expected) = predictor(model)(exported.pixels), exported.votes(list(range(24)))
+    np.testing.assert_allclose(outputs["members"], each, atol=1e-5)
+    np.testing.assert_allclose(outputs["probabilities"], expected, atol=1e-5)
+    thumbnails = thumbnails_by_hand(exported.pixels)
+    learned = thumbnails[exported.training]
+    novelty = unexplained_by_hand(thumbnails, learned) / limit_by_hand(learned, 0.25)
+    np.testing.assert_allclose(outputs["novelty"], novelty, rtol=5e-3)
+    warned = {"images": 9, "share": pytest.approx(np.mean(novelty[TEST] > 1))}
+    assert 0 < warned["share"].expected < 1
+    assert exported.read("metrics/export.json") == {"novelty_warnings_of_test_images": warned}
+    hashes = sorted(exported.hashes[row] for row in exported.training)
+    assert about["training_images"] == {
+        "count": 15,
+        "sha256": hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
+        "sha256_prefixes": [digest[:16] for digest in hashes],
+    }
+    findings = [row for row in exported.training if row >= 12]
+    assert about["heat_scale"] == pytest.approx(np.quantile(exported.heat(findings).max(axis=(1, 2)), 0.9), rel=1e-4)
+    expected = {"classes": CLASSES, "size": 16, "crop": True, "weights": WEIGHTS, "weighed_by": "log_loss", "metrics": FIGURES}
+    expected |= {"calibration": CALIBRATION, "threshold": 0.35, "novelty": {"warn_above": 1.0, "of_test_images": warned}}
+    assert {key: about[key] for key in expected} == expected
+
+
+def test_explanations_are_of_the_images_that_they_are_drawn_beside(exported):
+    _, probabilities = exported.votes(TEST)
+    predicted, labels = probabilities.argmax(axis=1), exported.labels[TEST]
+    masks = {row: tumour(exported.read("data/rad/metadata.json")["images"][row], load_params()) for row in TEST}
+    assert [row for row, mask in masks.items() if mask is not None] == [row for row in TEST if row >= 12]
+    ((images, heat, scale, label, outlines, captions, wrong),) = exported.drawn
+    with np.load(exported.path / "models/explanations.npz", allow_pickle=False) as arrays:
+        rows = arrays["rows"].tolist()
+        np.testing.assert_array_equal(arrays["heat"], heat)
+        assert arrays["scale"] == scale == load_ensemble(exported.path / "models/ensemble.keras")[1]["heat_scale"]
+        assert arrays["classes"].tolist() == [1] * 6
+    assert rows == [TEST[place] for place in choose(labels, probabilities, 6)]
+    np.testing.assert_array_equal(images, exported.pixels[rows, ..., 0])
+    np.testing.assert_allclose(heat, exported.heat(rows), rtol=1e-3, atol=1e-4 * heat.max())
+    assert label.startswith("evidence for yes,")
+    for row, outline, caption, is_wrong in zip(rows, outlines, captions, wrong, strict=True):
+        place = TEST.index(row)
+        if row < 12:
+            assert outline is None
+        else:
+            np.testing.assert_array_equal(outline, masks[row])
+        guess = CLASSES[predicted[place]]
+        assert caption == f"true {CLASSES[row >= 12]}, predicted {guess} {probabilities[place].max():.2f}"
+        assert is_wrong == (guess != CLASSES[row >= 12])
+    assert len({*wrong}) == 2
+
+
+def test_the_pointing_game_is_of_all_test_images_with_a_tumor(exported):
+    rows = [row for row in TEST if row >= 12]
+    masks = [tumour(exported.read("data/rad/metadata.json")["images"][row], load_params()) for row in rows]
+    heat = exported.heat(rows)
+    hits = [mask.flat[warmth.argmax()] and warmth.max() > 0 for mask, warmth in zip(masks, heat, strict=True)]
+    expected = {
+        "images": 5,
+        "accuracy": np.mean(hits),
+        "energy": np.mean([warmth[mask].sum() / max(warmth.sum(), 1e-9) for mask, warmth in zip(masks, heat, strict=True)]),
+        "chance": np.mean(masks),
+    }
+    assert exported.read("metrics/explain.json") == {"images_drawn": 6, "pointing_game": pytest.approx(expected, rel=1e-3)}
+
+
+def cells(page: str, tag: str = "td") -> list[list[str]]:
+    """The cells of a page's tables, row by row."""
+    rows = [re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", row) for row in re.findall("<tr>(.*?)</tr>", page)]
+    return [[html.unescape(cell) for cell in row] for row in rows if row]
+
+
+@pytest.fixture(scope="module")
+def reported(exported):
+    """The page and the model card of that workspace."""
+    for place, name in enumerate(report.PICTURES):
+        wide = name == "confusion"
+        (exported.path / "plots").mkdir(exist_ok=True)
+        Image.new("L", (1700 if wide else 300, 20 + place)).save(exported.path / f"plots/{name}.png")
+    game = {"images": 5, "accuracy": 0.61, "energy": 0.32, "chance": 0.03}
+    exported.write("metrics/explain.json", {"images_drawn": 6, "pointing_game": game})
+    exported.write("metrics/export.json", {"novelty_warnings_of_test_images": {"images": 9, "share": 0.222}})
+    report.main()
+    return (exported.path / "plots/report.html").read_text(), (exported.path / "docs/model-card.md").read_text()
+
+
+def test_the_report_shows_each_figure_under_its_name(reported):
+    page, rows = reported[0], cells(reported[0])
+    for line in (
+        ["accuracy", "0.811"],
+        ["balanced accuracy", "0.812"],
+        ["ROC AUC", "0.813"],
+        ["average precision", "0.814"],
+        ["F1", "0.815"],
+        ["log loss, nats", "0.416"],
+        ["Brier score", "0.117"],
+        ["expected calibration error", "0.018"],
+        ["sensitivity at threshold 0.451", "0.652"],
+        ["specificity at threshold 0.451", "0.553"],
+        ["no", "0.621", "31"],
+        ["yes", "0.622", "32"],
+        ["the ensemble", "0.811", "0.812", "0.813", "0.416"],
+        ["uniform vote", "0.541", "0.542", "0.543", "0.544"],
+        ["best member by out-of-bag log loss (member-02)", "0.521", "0.522", "0.523", "0.524"],
+        ["mean member", "0.531", "0.532", "0.533", "0.534"],
+        ["member-00", "0.500", "0.911", "0.231", "41"],
+        ["member-01", "0.300", "0.912", "0.232", "42"],
+        ["member-02", "0.200", "0.913", "0.233", "43"],
+        ["no", "12", "8", "4"],
+        ["yes", "12", "7", "5"],
+        ["no/bad.png", "empty file"],
+        ["members", "3"],
+        ["ingest.image_size", "16"],
+        ["recipes.strong.augment", "1.3"],
+        ["train.early_stopping", "null"],
+    ):
+        assert line in rows, line
+    heads = cells(page, "th")
+    for head in (
+        ["class", "recall", "independent groups of test images"],
+        ["test images", "accuracy", "balanced accuracy", "ROC AUC", "log loss, nats"],
+        ["out-of-bag images", "weight", "accuracy", "log loss, nats", "images"],
+        ["class", "images", "to learn from", "to test on"],
+    ):
+        assert head in heads
+    for card in ("accuracy<b>0.811</b>95 % interval 0.701 to 0.901", "ROC AUC<b>0.813</b>95 % interval 0.703 to 0.903"):
+        assert f"<div>{card}</div>" in page
+    for sentence in (
+        "They learned from 15 images of <code>data/phantom</code> and were tested on 9 others",
+        "24 images in 23 groups of near duplicates",
+        "of 5 synthetic test slices with a tumor, the hottest point is in the tumor in 61%; 32% of the heat is, against 3% by",
+        "Of the 9 test images it would warn of 22.2%",
+    ):
+        assert sentence in page
+
+
+def test_the_report_holds_each_picture_above_its_caption(exported, reported):
+    figures = re.findall(
+        r'<figure( class=wide)?><img alt="[^"]*" src="data:image/png;base64,([^"]*)"><figcaption>(.*?)</', reported[0]
+    )
+    assert len(figures) == len(report.PICTURES) == 7
+    for (wide, content, caption), (name, text) in zip(figures, report.PICTURES.items(), strict=True):
+        assert base64.b64decode(content) == (exported.path / f"plots/{name}.png").read_bytes()
+        assert html.unescape(caption) == text
+        assert bool(wide) == (name == "confusion")
+
+
+def test_the_model_card_shows_each_figure_under_its_name(reported):
+    card = reported[1]
+    for line in (
+        "| accuracy | 0.811 | 0.701 to 0.901 |",
+        "| balanced accuracy | 0.812 | 0.702 to 0.902 |",
+        "| ROC AUC | 0.813 | 0.703 to 0.903 |",
+        "| average precision | 0.814 |  |",
+        "| expected calibration error | 0.018 |  |",
+        "| recall of no | 0.621 | |",
+        "| recall of yes | 0.622 | |",
+    ):
+        assert line in card.splitlines()
+    words = " ".join(card.split())
+    for sentence in (
+        "3 CNNs (`residual-sides`), trained from scratch, each on a sample (`bootstrap`) of the training images",
+        "weighed by `log_loss`, calibrated on out-of-bag votes",
+        "of 16×16 pixels",
+        "24 images (12 no, 12 yes), 1 files left out. 15 to learn from, 9 to test on (fold 0 of 5)",
+        "Mean member: accuracy 0.531, ROC AUC 0.533.",
+        "falsely of 22.2% of the 9 test images",
+        "In 61% of the 5 synthetic test slices with a tumor their hottest point is in it.",
+    ):
+        assert sentence in words
