@@ -288,7 +288,8 @@ def pooling_network(seed, classes=3):
     features = keras.layers.Conv2D(5, 3, padding="same", activation="relu", name="fine")(keras.layers.Rescaling(1 / 255)(images))
     head = keras.layers.Dense(classes, "softmax", kernel_initializer="random_normal", name="probabilities")
     head.kernel_initializer.stddev = 5.0
-    return keras.Model(images, head(keras.layers.GlobalAveragePooling2D()(features)))
+    pooled = keras.layers.Dropout(0.5)(keras.layers.GlobalAveragePooling2D()(features))
+    return keras.Model(images, head(pooled))
 
 
 def two_scale_network(seed):
