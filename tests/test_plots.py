@@ -4,8 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from matplotlib.cbook import STEP_LOOKUP_MAP
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
+from sklearn import metrics as sk
 
 from stages.shared import fonts, pictures
 from stages.shared.names import columns, pad, shorten, shorten_all
@@ -293,6 +295,25 @@ def test_curves_of_many_classes_have_their_mean(drawn):
         assert precisions[np.isclose(precisions[:, 0], recall), 1] == pytest.approx(expected)
     label = drawn[0].legends[0].get_texts()[0].get_text()
     assert label == "mean of 22 classes: area 0.905, average precision 0.500"
+
+
+@pytest.mark.parametrize("count", [1, 3, 21])
+def test_the_area_under_a_precision_recall_curve_is_the_average_precision(drawn, count):
+    labels, probabilities = predictions(max(count, 2))
+    curves, areas = {}, {}
+    for label in range(count):
+        precision, recall, _ = sk.precision_recall_curve(labels == label, probabilities[:, label])
+        curves[f"class {label}"] = np.stack([recall, precision], axis=1)[::-1]
+        areas[f"class {label}"] = (0.5, sk.average_precision_score(labels == label, probabilities[:, label]))
+    pictures.curves(dict.fromkeys(curves, np.array([[0, 0], [1, 1]])), curves, areas)
+    lines = drawn[0].axes[1].lines
+    for line, (_, area) in zip(lines, areas.values(), strict=False):
+        x, y = STEP_LOOKUP_MAP[line.get_drawstyle()](*line.get_xydata().T)
+        assert np.trapezoid(y, x) == pytest.approx(area)
+    if count > 20:  # their mean, on a grid
+        assert np.trapezoid(*lines[-1].get_xydata().T[::-1]) == pytest.approx(
+            np.mean([area for _, area in areas.values()]), abs=0.02
+        )
 
 
 def test_reliability_shows_accuracy_over_confidence(drawn):
