@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from conftest import SMALL
 
+from stages.shared.errors import UserError
 from stages.shared.rad import USER_BLOCK, sealed
+from stages.shared.results import read_figures, read_out_of_bag, read_vote
 
 RAD, METADATA, SPLIT = "data/rad/image_data.h5", "data/rad/metadata.json", "data/split.json"
 SHARDS, SAMPLE, MODEL = "data/rad/shards", "data/bootstrap/member-00.json", "models/members/member-00/model.keras"
@@ -125,3 +127,96 @@ def test_dvc_repro_puts_damaged_files_right(done):
     done.run("dvc", "repro")
     assert before == {name: (done.path / name).read_bytes() for name in before}
     assert "up to date" in done.run("dvc", "status")
+
+
+MEMBERS, CLASSES = ["member-00", "member-01"], ["a", "b", "c"]
+
+
+def vote() -> dict:
+    """The content of models/weights.json."""
+    calibration = {"temperature": 0.8, "biases": [0.0, 0.5, -0.5]}
+    voters = ["ensemble", "uniform vote", *MEMBERS]
+    members = {name: {"score": 0.5, "weight": 0.5} for name in MEMBERS}
+    return {"scheme": "auc", "calibrations": {name: dict(calibration) for name in voters}, "members": members}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda vote: vote["members"].pop("member-01"),
+        lambda vote: vote["members"].update({"member-02": {"score": 0.5, "weight": 0.0}}),
+        lambda vote: vote.update(members=dict(reversed(vote["members"].items()))),
+        lambda vote: vote["calibrations"].pop("ensemble"),
+        lambda vote: vote["calibrations"].pop("uniform vote"),
+        lambda vote: vote["calibrations"].pop("member-01"),
+        lambda vote: vote["calibrations"].update(other=vote["calibrations"]["ensemble"]),
+        lambda vote: vote["calibrations"]["member-00"].update(biases=[0.0, 0.5]),
+        lambda vote: vote["calibrations"]["ensemble"].update(temperature=0.0),
+        lambda vote: vote["calibrations"]["ensemble"].update(temperature=float("inf")),
+        lambda vote: vote["calibrations"]["ensemble"].update(biases=[0.0, float("nan"), 0.0]),
+        lambda vote: vote["members"]["member-00"].update(weight=-0.1),
+        lambda vote: vote["members"]["member-00"].update(weight=1.1),
+    ],
+)
+def test_a_vote_of_other_members_classes_or_values_is_refused(tmp_path, monkeypatch, change):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    content = vote()
+    (tmp_path / "models/weights.json").write_text(json.dumps(content))
+    assert read_vote(MEMBERS, CLASSES) == content
+    change(content)
+    (tmp_path / "models/weights.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"models/weights\.json"):
+        read_vote(MEMBERS, CLASSES)
+
+
+def test_each_members_own_out_of_bag_figures_are_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metrics/members").mkdir(parents=True)
+    for number, name in enumerate(MEMBERS):
+        content = {"out_of_bag": {"accuracy": number / 2, "log_loss": 9.5, "images": number}, "epochs": 2}
+        (tmp_path / f"metrics/members/{name}.json").write_text(json.dumps(content))
+    assert read_out_of_bag("member-01") == {"accuracy": 0.5, "log_loss": 9.5, "images": 1}
+    for key, value in {"accuracy": 1.5, "log_loss": None, "images": -1}.items():
+        content = {"out_of_bag": {"accuracy": 0.5, "log_loss": 9.5, "images": 1, key: value}}
+        (tmp_path / "metrics/members/member-00.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match=key):
+            read_out_of_bag("member-00")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accuracy": 1.1},
+        {"accuracy": None},
+        {"log_loss": None},
+        {"expected_calibration_error": -0.1},
+        {"interval": {"accuracy": [0.1, 0.5, 0.9], "balanced_accuracy": None, "roc_auc": None}},
+        {"interval": {"accuracy": [0.1], "balanced_accuracy": None, "roc_auc": None}},
+        {"independent_groups": {"a": 3}},
+        {"best_member": {"accuracy": 0.5, "balanced_accuracy": 0.5, "roc_auc": None, "log_loss": 0.5}},
+        {"at_threshold": {"threshold": 0.5, "sensitivity": 1.5, "specificity": None}},
+    ],
+    ids=str,
+)
+def test_figures_that_can_not_be_are_refused(tmp_path, monkeypatch, change):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metrics").mkdir()
+    headlines = {"accuracy": 0.5, "balanced_accuracy": None, "roc_auc": None, "log_loss": 0.5}
+    content = {
+        **headlines,
+        **dict.fromkeys(("average_precision", "f1")),
+        **dict.fromkeys(("brier_score", "expected_calibration_error"), 0.2),
+        "recall": {"a": 1.0, "b": None},
+        "interval": {"accuracy": [0.1, 0.9], "balanced_accuracy": None, "roc_auc": None},
+        "independent_groups": {"a": 3, "b": 0},
+        "test_images": 3,
+        "best_member": {"name": "member-00", **headlines},
+        "mean_member": headlines,
+        "uniform_vote": headlines,
+    }
+    (tmp_path / "metrics/ensemble.json").write_text(json.dumps(content))
+    assert read_figures() == content
+    (tmp_path / "metrics/ensemble.json").write_text(json.dumps({**content, **change}))
+    with pytest.raises(UserError, match=next(iter(change))):
+        read_figures()

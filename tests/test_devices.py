@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 
-from stages.shared.devices import choose_precision, choose_replicas
+from stages.shared.devices import Devices, choose_precision, choose_replicas, set_up
 from stages.shared.errors import UserError
 
 
@@ -34,6 +36,68 @@ def test_replicas_take_gpus_or_parts_of_the_cpu():
     assert choose_replicas(2, 0) == ["CPU:0", "CPU:1"]
     with pytest.raises(UserError, match=r"train\.replicas is 4"):
         choose_replicas(4, 2)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What `set_up` asks TensorFlow for, which takes such requests only at its start; the GPUs in `calls["gpus"]` are there."""
+    calls = {"gpus": [], "growing": []}
+    requests = {
+        "tensorflow.config.threading.set_intra_op_parallelism_threads": lambda number: calls.update(intra=number),
+        "tensorflow.config.threading.set_inter_op_parallelism_threads": lambda number: calls.update(inter=number),
+        "tensorflow.config.experimental.enable_op_determinism": lambda: calls.update(deterministic=True),
+        "tensorflow.config.list_physical_devices": lambda kind: calls["gpus"] if kind == "GPU" else ["the CPU"],
+        "tensorflow.config.optimizer.set_experimental_options": calls.update,
+        "tensorflow.config.experimental.set_memory_growth": lambda gpu, grows: calls["growing"].append((gpu, grows)),
+        "tensorflow.config.experimental.get_device_details": lambda gpu: {"compute_capability": gpu},
+        "tensorflow.config.set_logical_device_configuration": lambda device, parts: calls.update(parts=(device, len(parts))),
+        "tensorflow.distribute.MirroredStrategy": lambda names: calls.update(names=names) or "strategy",
+    }
+    for name, replacement in requests.items():
+        monkeypatch.setattr(name, replacement)
+    policy = keras.config.dtype_policy()
+    yield calls
+    keras.config.set_dtype_policy(policy)
+
+
+def test_set_up_fixes_threads_seed_and_order_of_computation(calls):
+    assert set_up(3, 7, "float32", 1) == Devices("float32", None)
+    first = keras.random.normal((4,))
+    assert (calls["intra"], calls["inter"], calls["deterministic"]) == (3, 3, True)
+    assert calls["disable_meta_optimizer"]
+    assert calls["growing"] == []
+    assert "parts" not in calls
+    keras.utils.set_random_seed(7)
+    np.testing.assert_array_equal(keras.random.normal((4,)), first)
+    set_up(3, 8, "float32", 1)
+    assert not np.array_equal(keras.random.normal((4,)), first)
+
+
+def test_set_up_takes_gpus_with_their_precision(calls):
+    calls["gpus"] = [(8, 0), (7, 5)]
+    assert set_up(1, 0, "auto", 2) == Devices("mixed_float16", "strategy")
+    assert keras.config.dtype_policy().name == "mixed_float16"
+    assert calls["names"] == ["GPU:0", "GPU:1"]
+    assert calls["growing"] == [((8, 0), True), ((7, 5), True)]
+    assert "disable_meta_optimizer" not in calls
+    assert "parts" not in calls
+    calls["gpus"] = [(6, 0)]
+    assert set_up(1, 0, "auto", 1) == Devices("float32", None)
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_set_up_parts_the_cpu_among_replicas(calls):
+    assert set_up(1, 0, "mixed_bfloat16", 3) == Devices("mixed_bfloat16", "strategy")
+    assert calls["parts"] == ("the CPU", 3)
+    assert calls["names"] == ["CPU:0", "CPU:1", "CPU:2"]
+
+
+def test_networks_are_built_in_the_scope_of_the_strategy():
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with Devices("float32", strategy).scope():
+        assert tf.distribute.get_strategy() is strategy
+    with Devices("float32", None).scope():
+        assert tf.distribute.get_strategy() is not strategy
 
 
 TRAINING = """

@@ -2,12 +2,17 @@
 
 import os
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+import yaml
 
+from stages import fan_out
 from stages.engines.runs import Run
 from stages.shared import machine
+from stages.shared.errors import UserError
 from stages.shared.machine import MEMBER_MEMORY, free_memory, gpu_slots, listed_gpus, number_of_jobs, usable_cores, visible_gpus
 from stages.shared.progress import epoch_line
 
@@ -100,3 +105,77 @@ def test_progress_shows_the_out_of_bag_log_loss(monkeypatch, tmp_path):
     run.log.write_text(epoch_line(3, 40, measures) + "\n")
     run.look()
     assert run.line().startswith("member-00: epoch 3 of 40, out-of-bag log loss 0.500, accuracy 0.750, ")
+
+
+MEMBERS = [f"member-{number:02d}" for number in range(4)]
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """An empty folder, in which a member's scratch folder is named by its name alone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fan_out, "read_params", lambda: "params")
+    monkeypatch.setattr(fan_out, "scratch", lambda name, params: Path(".dvc/tmp/members") / f"{name}-{params}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("engine", ["local", "dask"])
+def test_members_are_trained_that_neither_dvc_nor_a_scratch_folder_has(workspace, monkeypatch, engine):
+    for name in ("member-02-params", "member-02-before", "member-09-params"):
+        (workspace / ".dvc/tmp/members" / name).mkdir(parents=True)
+    asked = []
+    for name, module in (("local", fan_out.local), ("dask", fan_out.cluster)):
+        monkeypatch.setattr(module, "train_members", lambda *given, name=name: asked.append((name, *given)) or ["failed"])
+    monkeypatch.setattr(fan_out.dvc_repo, "known", lambda names: {"member-01"} & {*names})
+    params = SimpleNamespace(fan_out=SimpleNamespace(engine=engine))
+    assert fan_out.train_stale(MEMBERS, params) == ["failed"]
+    assert asked == [(engine, ["member-00", "member-03"], params)]
+    assert [folder.name for folder in (workspace / ".dvc/tmp/members").iterdir()] == ["member-02-params"]
+    assert fan_out.train_stale(["member-01", "member-02"], params) == []
+    assert len(asked) == 1
+
+
+def test_files_of_members_that_the_ensemble_no_longer_has_are_removed(workspace):
+    for name in MEMBERS:
+        (workspace / "models/members" / name).mkdir(parents=True)
+        (workspace / "metrics/members").mkdir(parents=True, exist_ok=True)
+        (workspace / f"metrics/members/{name}.json").touch()
+    (workspace / "models/members/.gitignore").touch()
+    fan_out.remove_former(["member-00", "member-02"])
+    assert {path.name for path in (workspace / "models/members").iterdir()} == {"member-00", "member-02", ".gitignore"}
+    assert {path.name for path in (workspace / "metrics/members").iterdir()} == {"member-00.json", "member-02.json"}
+
+
+def test_the_lock_file_lists_todays_members_in_the_order_of_dvc_yaml(workspace):
+    (workspace / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {name: {} for name in ("split", "train", "weigh")}}, sort_keys=False)
+    )
+    names = ["train@member-07", "weigh", "split", "train@member-02", "train@member-00"]
+    stages = {name: {"cmd": name, "outs": [{"path": name}]} for name in names}
+    (workspace / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False))
+    fan_out.tidy_lock_file(["member-00", "member-01", "member-02"])
+    after = yaml.safe_load((workspace / "dvc.lock").read_text())["stages"]
+    assert list(after) == ["split", "train@member-00", "train@member-01", "train@member-02", "weigh"]
+    assert after.pop("train@member-01") == {"cmd": "python -m stages.train member-01"}
+    assert all(stage == stages[name] for name, stage in after.items())
+    written = (workspace / "dvc.lock").stat().st_mtime_ns
+    fan_out.tidy_lock_file(["member-00", "member-01", "member-02"])
+    assert (workspace / "dvc.lock").stat().st_mtime_ns == written
+
+
+def test_fan_out_is_done_only_if_no_member_failed(workspace, monkeypatch):
+    failed = [
+        SimpleNamespace(name=name, failure=why, log="log", last_lines=lambda: "")
+        for name, why in (("member-00", "ended by SIGKILL"), ("member-01", ""), ("member-02", "ended by SIGKILL"))
+    ]
+    monkeypatch.setattr(fan_out, "load_params", lambda: SimpleNamespace(ensemble=dict.fromkeys(MEMBERS)))
+    tidied = []
+    monkeypatch.setattr(fan_out, "tidy_lock_file", tidied.append)
+    monkeypatch.setattr(fan_out, "train_stale", lambda names, params: failed)
+    with pytest.raises(UserError, match=r"failed: member-01, member-00, member-02 \(ended by SIGKILL\);"):
+        fan_out.main()
+    assert not (workspace / "data/fan-out.json").exists()
+    monkeypatch.setattr(fan_out, "train_stale", lambda names, params: [])
+    fan_out.main()
+    assert (workspace / "data/fan-out.json").exists()
+    assert tidied == [MEMBERS, MEMBERS]

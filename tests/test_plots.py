@@ -4,8 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from matplotlib.cbook import STEP_LOOKUP_MAP
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
+from sklearn import metrics as sk
 
 from stages.shared import fonts, pictures
 from stages.shared.names import columns, pad, shorten, shorten_all
@@ -162,6 +164,228 @@ def test_evidence_for_a_class_with_a_hard_name(drawn, name):
     pictures.explanations(images, np.ones((2, 32, 32)), 1.0, label, [None, None], captions, [False, True])
     check(drawn[0])
     assert pictures.panel(images[0], np.ones((32, 32)), 1.0, label).shape[0] > 32
+
+
+ASYMMETRIC = np.array([[8, 2, 0], [1, 5, 4], [7, 0, 13]])  # rows: true
+
+
+def check_matrix(axes) -> None:
+    """Cells, ticks and colors of `ASYMMETRIC`."""
+    texts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert texts[1, 0] == "2\n20%"  # x is the predicted class
+    assert texts[0, 1] == "1\n10%"
+    assert texts[0, 2] == "7\n35%"
+    assert texts[2, 2] == "13\n65%"
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.8, 0.2, 0], [0.1, 0.5, 0.4], [0.35, 0, 0.65]])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [label.get_text() for label in labels] == ["a", "b", "c"]
+
+
+def check_bars(axes, accuracies: dict[str, float], interval: list[float]) -> None:
+    """A bar for each voter from the top, and the interval on the first."""
+    assert [bar.get_width() for bar in axes.patches] == list(accuracies.values())
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(accuracies)
+    assert {text.get_position()[1]: text.get_text() for text in axes.texts} == {
+        place: f"{value:.3f}" for place, value in enumerate(accuracies.values())
+    }
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
+    (ends,) = axes.collections[0].get_segments()
+    np.testing.assert_allclose(ends, [[interval[0], 0], [interval[1], 0]])
+
+
+def test_confusion_matrix_has_true_classes_in_rows(drawn):
+    pictures.confusion(ASYMMETRIC, ["a", "b", "c"])
+    (figure,) = drawn
+    check_matrix(figure.axes[0])
+    assert figure.axes[0].get_title().endswith("40 test images")
+
+
+def test_cross_validation_shows_pooled_accuracies_folds_and_matrix(drawn):
+    accuracies = {"ensemble": 0.9, "uniform vote": 0.8, "mean member": 0.6}
+    pictures.crossval(accuracies, [0.75, 0.95], [0.7, 0.85, 1.0], ASYMMETRIC, ["a", "b", "c"])
+    bars, matrix = drawn[0].axes
+    check_matrix(matrix)
+    check_bars(bars, accuracies, [0.75, 0.95])
+    (folds,) = [line for line in bars.lines if line.get_label() == "folds"]
+    np.testing.assert_allclose(folds.get_xydata(), [[0.7, -0.3], [0.85, -0.3], [1.0, -0.3]])
+
+
+def test_bars_are_accuracies_and_the_interval_is_the_ensembles(drawn):
+    accuracies = {"ensemble": 0.9, "uniform vote": 0.85, "member-00": 0.8, "member-01": 0.7}
+    pictures.members(accuracies, [0.78, 0.96])
+    axes = drawn[0].axes[0]
+    check_bars(axes, accuracies, [0.78, 0.96])
+    colors = [to_hex(bar.get_facecolor()) for bar in axes.patches]
+    assert colors == [pictures.ENSEMBLE] * 2 + [pictures.MEMBER] * 2
+
+
+def test_learning_curves_are_solid_out_of_bag_and_dotted_in_bag(drawn):
+    columns = ("in_bag_log_loss", "in_bag_accuracy", "out_of_bag_log_loss", "out_of_bag_accuracy")
+    rng = np.random.default_rng(0)
+    histories = {
+        f"member-{number:02d}": {"epoch": np.arange(1, 6 - number), **{column: rng.random(5 - number) for column in columns}}
+        for number in range(2)
+    }
+    pictures.learning_curves(histories)
+    (figure,) = drawn
+    legend = zip(figure.legends[0].get_lines(), figure.legends[0].get_texts(), strict=True)
+    color_of = {text.get_text(): line.get_color() for line, text in legend}
+    for axes, measure in zip(figure.axes, ("log_loss", "accuracy"), strict=True):
+        lines = {(line.get_color(), line.get_linestyle()): line.get_xydata() for line in axes.lines}
+        assert len(lines) == 4
+        for name, history in histories.items():
+            for style, which in (("-", "out_of_bag"), (":", "in_bag")):
+                expected = np.stack([history["epoch"], history[f"{which}_{measure}"]], axis=1)
+                np.testing.assert_array_equal(lines[color_of[name], style], expected)
+
+
+def test_curves_of_many_members_have_the_mean_of_those_that_trained_that_long(drawn):
+    histories = {}
+    for number in range(21):
+        epochs, losses = np.arange(1, 4 - number % 2), np.array([3.0, 2.0, 1.0])[: 3 - number % 2] + number
+        histories[f"member-{number:02d}"] = {
+            "epoch": epochs,
+            "in_bag_log_loss": losses + 100,
+            "in_bag_accuracy": losses / 100,
+            "out_of_bag_log_loss": losses,
+            "out_of_bag_accuracy": losses / 50,
+        }
+    pictures.learning_curves(histories)
+    left, right = drawn[0].axes
+    expected = np.array([[1, 13], [2, 12], [3, 11]])  # of 21 members, 21 members, and the 11 of even numbers
+    np.testing.assert_allclose(left.lines[-1].get_xydata(), expected)
+    np.testing.assert_allclose(right.lines[-1].get_xydata(), expected / [1, 50])
+    assert drawn[0].legends[0].get_lines()[0].get_color() == pictures.ENSEMBLE
+
+
+def test_curves_show_rates_and_areas_of_their_class(drawn):
+    roc = {name: np.array([[0, 0], [0.1 * n, 0.6], [1, 1]]) for n, name in enumerate("abc", start=1)}
+    precision_recall = {name: np.array([[0, 1], [0.5, 0.9 - 0.1 * n], [1, 0.5]]) for n, name in enumerate("abc", start=1)}
+    areas = {name: (0.8 + 0.01 * n, 0.7 + 0.01 * n) for n, name in enumerate("abc", start=1)}
+    pictures.curves(roc, precision_recall, areas)
+    pictures.curves(*({"b": values["b"]} for values in (roc, precision_recall, areas)))
+    several, single = drawn
+    legend = zip(several.legends[0].get_lines(), several.legends[0].get_texts(), strict=True)
+    shown = {text.get_text(): line.get_color() for line, text in legend}
+    assert list(shown) == ["a: 0.810, 0.710", "b: 0.820, 0.720", "c: 0.830, 0.730"]
+    for axes, points in zip(several.axes, (roc, precision_recall), strict=True):
+        lines = {line.get_color(): line.get_xydata() for line in axes.lines if line.get_linestyle() != ":"}
+        for color, name in zip(shown.values(), "abc", strict=True):
+            np.testing.assert_array_equal(lines[color], points[name])
+    left, right = single.axes
+    np.testing.assert_array_equal(left.lines[1].get_xydata(), roc["b"])
+    np.testing.assert_array_equal(right.lines[0].get_xydata(), precision_recall["b"])
+    assert left.get_legend().get_texts()[0].get_text() == "b: area 0.820"
+    assert right.get_legend().get_texts()[0].get_text() == "b: average precision 0.720"
+    assert (left.get_xlabel(), left.get_ylabel()) == ("false positive rate", "true positive rate")
+    assert (right.get_xlabel(), right.get_ylabel()) == ("recall", "precision")
+
+
+def test_curves_of_many_classes_have_their_mean(drawn):
+    names = [f"class {number}" for number in range(22)]
+    steep, chance = np.array([[0, 0], [0, 0.5], [0.5, 1], [1, 1]]), np.array([[0, 0], [1, 1.0]])
+    roc = {name: steep if number % 2 else chance for number, name in enumerate(names)}
+    falling, low = np.array([[0, 1], [0.5, 0.9], [1, 0.6]]), np.array([[0, 1], [1, 0.2]])
+    precision_recall = {name: falling if number % 2 else low for number, name in enumerate(names)}
+    pictures.curves(roc, precision_recall, {name: (0.8 + number / 100, 0.5) for number, name in enumerate(names)})
+    left, right = drawn[0].axes
+    rates, precisions = (axes.lines[-1].get_xydata() for axes in (left, right))
+    for rate, expected in {0.25: (0.75 + 0.25) / 2, 0.75: (1 + 0.75) / 2}.items():
+        assert rates[np.isclose(rates[:, 0], rate), 1] == pytest.approx(expected)
+    for recall, expected in {0.25: (0.9 + 0.2) / 2, 0.75: (0.6 + 0.2) / 2}.items():
+        assert precisions[np.isclose(precisions[:, 0], recall), 1] == pytest.approx(expected)
+    label = drawn[0].legends[0].get_texts()[0].get_text()
+    assert label == "mean of 22 classes: area 0.905, average precision 0.500"
+
+
+@pytest.mark.parametrize("count", [1, 3, 21])
+def test_the_area_under_a_precision_recall_curve_is_the_average_precision(drawn, count):
+    labels, probabilities = predictions(max(count, 2))
+    curves, areas = {}, {}
+    for label in range(count):
+        precision, recall, _ = sk.precision_recall_curve(labels == label, probabilities[:, label])
+        curves[f"class {label}"] = np.stack([recall, precision], axis=1)[::-1]
+        areas[f"class {label}"] = (0.5, sk.average_precision_score(labels == label, probabilities[:, label]))
+    pictures.curves(dict.fromkeys(curves, np.array([[0, 0], [1, 1]])), curves, areas)
+    lines = drawn[0].axes[1].lines
+    for line, (_, area) in zip(lines, areas.values(), strict=False):
+        x, y = STEP_LOOKUP_MAP[line.get_drawstyle()](*line.get_xydata().T)
+        assert np.trapezoid(y, x) == pytest.approx(area)
+    if count > 20:  # their mean, on a grid
+        assert np.trapezoid(*lines[-1].get_xydata().T[::-1]) == pytest.approx(
+            np.mean([area for _, area in areas.values()]), abs=0.02
+        )
+
+
+def test_reliability_shows_accuracy_over_confidence(drawn):
+    bins = [(0.55, 0.4, 3), (0.75, 0.8, 9), (0.95, 0.9, 28)]
+    pictures.reliability(bins, 0.0575)
+    axes = drawn[0].axes[0]
+    points = [[0.55, 0.4], [0.75, 0.8], [0.95, 0.9]]
+    np.testing.assert_allclose(axes.lines[1].get_xydata(), points)
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), points)
+    np.testing.assert_allclose(axes.collections[0].get_sizes(), [60, 120, 310])
+    assert [(text.xy, text.get_text()) for text in axes.texts] == [((0.55, 0.4), "3"), ((0.75, 0.8), "9"), ((0.95, 0.9), "28")]
+    assert axes.get_xlabel().startswith("confidence")
+    pictures.reliability([(0.2, 0.1, 3)], 0.1)
+    assert drawn[1].axes[0].get_xlim()[0] < 0.2
+
+
+def test_captions_stand_at_their_images_and_are_red_where_it_was_wrong(drawn):
+    images = np.arange(6)[:, None, None] * 40 + np.zeros((6, 16, 16))
+    wrong = [True, True, False, True, False, False]
+    pictures.gallery(images.astype(np.uint8), list("abcdef"), wrong)
+    shown = [axes for axes in drawn[0].axes if axes.images]
+    assert [axes.images[0].get_array()[0, 0].tolist() for axes in shown] == [[40 * number] * 3 for number in range(6)]
+    assert [axes.get_title() for axes in shown] == list("abcdef")
+    assert [axes.title.get_color() for axes in shown] == [pictures.WRONG if is_wrong else "black" for is_wrong in wrong]
+
+
+def warm(image: float, level: float) -> np.ndarray:
+    """The color of a pixel of that level and heat, as a share of the scale."""
+    opacity = 0.85 * min(1.5 * level, 1)
+    inferno = np.array(pictures.matplotlib.colormaps["inferno"](0.3 + 0.7 * level)[:3])
+    return 0.7 * image * (1 - opacity) + 255 * inferno * opacity
+
+
+def test_heat_is_laid_over_its_image_and_outlined_where_the_tumor_is(drawn):
+    images = np.stack([np.full((16, 24), 60), np.full((16, 24), 200)]).astype(np.uint8)
+    heat, mask = np.zeros((2, 16, 24)), np.zeros((16, 24), bool)
+    heat[0, 3, 20], heat[0, 5, 7], heat[1, 12, 2] = 1.0, 9.0, 2.0
+    mask[2:6, 15:23] = True
+    pictures.explanations(images, heat, 4.0, "evidence", [mask, None], ["a", "b"], [False, True])
+    first, second, bar = drawn[0].axes
+    for axes, level in ((first, 60), (second, 200)):
+        assert np.all(axes.images[0].get_array()[:, :24] == level)
+    pixels = [axes.images[0].get_array()[:, 24:] for axes in (first, second)]
+    for (which, row, column), share in {(0, 3, 20): 0.25, (0, 5, 7): 1, (1, 12, 2): 0.5, (1, 3, 20): 0, (0, 0, 0): 0}.items():
+        np.testing.assert_allclose(pixels[which][row, column], warm(images[which, 0, 0], share), atol=1)
+    outline = np.concatenate([path.vertices for path in first.collections[0].get_paths()])
+    np.testing.assert_allclose([outline.min(axis=0), outline.max(axis=0)], [[24 + 14.5, 1.5], [24 + 22.5, 5.5]])
+    assert not second.collections
+    assert bar.get_ylim() == (0, 4.0)
+    assert bar.get_ylabel() == "evidence"
+    assert [axes.title.get_color() for axes in (first, second)] == ["black", pictures.WRONG]
+
+
+def test_a_panel_is_the_image_then_the_image_with_heat_then_the_scale():
+    image, heat = np.zeros((32, 32), np.uint8), np.zeros((32, 32))
+    image[:16] = 100
+    heat[16:, :16] = 3.0
+    pixels = pictures.panel(image, heat, 3.0, "evidence").astype(int)
+    assert pixels.shape[0] == 12 * 32
+    places = {(96, 192): [100] * 3, (288, 192): [0] * 3, (96, 480): [70] * 3, (288, 480): warm(0, 1), (288, 672): warm(0, 0)}
+    for (row, column), color in places.items():
+        np.testing.assert_allclose(pixels[row, column], color, atol=1)
+    bar = pixels[:, 768 + 20]
+    colored = np.flatnonzero(np.ptp(bar, axis=1) > 20)
+    assert bar[colored[10]].sum() > bar[colored[-10]].sum()  # the hottest color is at the top
+
+
+def test_evidence_is_for_the_second_of_two_classes_or_the_predicted_of_more():
+    assert pictures.evidence_label(["no", "yes"]).startswith("evidence for yes,")
+    assert pictures.evidence_label(["a", "b", "c"]).startswith("evidence for the predicted class,")
 
 
 def test_names_are_shortened_at_the_middle_and_stay_distinct():

@@ -123,7 +123,7 @@ def curves(
         style = {"color": COLORS[index], "linestyle": "-" if index < 10 else "--"} if few else {"color": MEMBER, "linewidth": 0.5}
         style = {"color": ENSEMBLE} if single else style
         lines += left.plot(*roc[name].T, **style)
-        right.step(*precision_recall[name].T, where="post", **style)
+        right.step(*precision_recall[name].T, where="pre", **style)
     if single:
         (name,), (area, precision) = names, areas[next(iter(roc))]
         left.legend(left.lines[1:], [f"{name}: area {_number(area)}"], loc="lower right", fontsize="small")
