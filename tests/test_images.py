@@ -384,3 +384,11 @@ def test_decoding_in_parallel_keeps_the_order_and_reads_no_further_ahead_than_it
     assert [picture.pixels.min() for path, picture in first[:4] if path.stem != "bad"] == [0, 60, 120]
     assert len(asked) < 200
     decoded.close()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_is_read(tmp_path, kind):
+    levels = np.repeat(np.repeat(np.random.default_rng(5).integers(0, 256, (8, 8), np.uint8), 8, axis=0), 8, axis=1)
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100}}.get(kind, {})
+    picture = decode(save(tmp_path, Image.fromarray(levels), "image", format=kind, **options), 64)
+    assert np.abs(picture.pixels.astype(int) - levels).max() <= (3 if kind == "JPEG" else 0)

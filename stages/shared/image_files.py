@@ -80,7 +80,7 @@ def read_levels(image: Image.Image, content: bytes) -> tuple[np.ndarray, bool] |
 
     None of an image of 8 bits or fewer.
     """
-    if not image.tile:
+    if not image.tile or image.format == "GIF":  # of 8 bits at most; its tiles tell no raw mode
         return None
     tags = image.tag_v2 if image.format == "TIFF" else {}
     by_libtiff = image.tile[0].codec_name == "libtiff"
