@@ -401,6 +401,14 @@ def test_decoding_in_parallel_keeps_the_order_and_reads_no_further_ahead_than_it
     decoded.close()
 
 
+@pytest.mark.parametrize("count", [0, 1, 8, 83])
+def test_decoding_in_parallel_gives_every_file_once_in_order(tmp_path, count):
+    paths = [save(tmp_path, ramp(8 + number, 9, 20), f"{number}.png") for number in range(count)]
+    decoded = list(decode_all(iter(paths), 16, False, 2))
+    assert [path for path, _ in decoded] == paths
+    assert [picture.height for _, picture in decoded] == list(range(8, 8 + count))
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(5)

@@ -15,10 +15,12 @@ from test_ingest import ingest
 
 from predict.__main__ import find_files as find_new_files
 from predict.__main__ import label_of
+from stages.shared import sources
 from stages.shared.errors import UserError
 from stages.shared.params import Data
-from stages.shared.sources import find_files, is_split_part
+from stages.shared.sources import find_files, is_hidden, is_split_part, stored_paths
 
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "après") for form in ("NFC", "NFD"))
 SHARED = Path(__file__).parents[1] / "../shared/data"
 SYSTEM = [
     *("__MACOSX/._a.png", ".DS_Store", "._a.png", "Icon\r", ".Spotlight-V100/a.png", ".Trashes/a.png", ".fseventsd/a.png"),
@@ -149,6 +151,144 @@ def test_real_collections_are_recognized():
     assert (classes, len(files), rejected) == (["no", "yes"], 253, [])
 
 
+def test_files_are_listed_by_class_and_then_by_path_in_composed_unicode(tmp_path):
+    tree(tmp_path / "raw", *(f"yes/{name}.png" for name in ("z", "e\u0301", "a/b", "B", "10", "9")), "no/1.png")
+    tree(tmp_path / "raw", f"{DECOMPOSED}/2.png", f"{COMPOSED}/1.png", f"{COMPOSED}/3.png", "z.txt", "a.csv", "yes/.hidden.png")
+    (tmp_path / "raw/yes/gone.png").symlink_to("nowhere.png")
+    (tmp_path / "raw/empty").mkdir()
+    classes, files, rejected = find_files(tmp_path / "raw")
+    assert classes == [COMPOSED, "empty", "no", "yes"]
+    assert files == [
+        *((COMPOSED, path) for path in (f"{COMPOSED}/1.png", f"{DECOMPOSED}/2.png", f"{COMPOSED}/3.png")),
+        ("no", "no/1.png"),
+        *(("yes", f"yes/{name}.png") for name in ("10", "9", "B", "a/b", "z", "e\u0301")),
+    ]
+    assert rejected == [
+        {"path": "a.csv", "reason": "not in a class folder"},
+        {"path": "yes/gone.png", "reason": "a symbolic link to nowhere"},
+        {"path": "z.txt", "reason": "not in a class folder"},
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_source_has_two_class_folders_or_more(tmp_path, count):
+    tree(tmp_path / "raw", *(f"{index}/1.png" for index in range(count)), "1.png")
+    if count == 2:
+        assert find_files(tmp_path / "raw")[0] == ["0", "1"]
+    else:
+        with pytest.raises(UserError, match=rf"has {count} class folder\(s\)"):
+            find_files(tmp_path / "raw")
+
+
+def test_a_source_that_is_no_folder_is_refused(tmp_path):
+    tree(tmp_path, "raw")
+    for name in ("raw", "missing"):
+        with pytest.raises(UserError, match="is not a folder"):
+            find_files(tmp_path / name)
+
+
+OBJECT = "0123456789abcdef0123456789abcd"
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("raw/no/1.png", None),
+        (f"cache/files/md5/ab/{OBJECT}", None),
+        (f"cache/ab/{OBJECT}", None),
+        ("raw/no", "a symbolic link to a folder"),
+        ("other", "a symbolic link out of data.source"),
+        ("raw/missing", "a symbolic link to nowhere"),
+        ("raw/yes/link", "a symbolic link to nowhere"),
+        ("other/1.png", UserError),
+        (f"cache/files/md5/ab/{OBJECT[1:]}", UserError),
+        (f"cache/files/md5/ab/{OBJECT}/0", UserError),
+        (f"cache/files/sha/ab/{OBJECT}", UserError),
+        (f"other/files/md5/ab/{OBJECT}", UserError),
+        ("raw2/1.png", UserError),
+    ],
+)
+def test_links_are_followed_to_files_of_the_source_and_objects_of_the_cache(tmp_path, monkeypatch, target, reason):
+    monkeypatch.setattr(sources, "dvc_cache", lambda: tmp_path / "cache")
+    tree(tmp_path, "raw/no/1.png", "raw/yes/1.png", "other/2.png")
+    if target not in ("raw/missing", "raw/yes/link") and not (tmp_path / target).exists():
+        tree(tmp_path, target)
+    (tmp_path / "raw/yes/link").symlink_to(tmp_path / target)
+    if reason is UserError:
+        with pytest.raises(UserError, match=r"'.*yes/link' is a symbolic link out of data.source"):
+            find_files(tmp_path / "raw")
+        return
+    _, files, rejected = find_files(tmp_path / "raw")
+    assert rejected == ([{"path": "yes/link", "reason": reason}] if reason else [])
+    assert files == [("no", "no/1.png"), ("yes", "yes/1.png"), *([] if reason else [("yes", "yes/link")])]
+
+
+def test_names_that_are_not_utf8_are_rejected_with_all_that_is_in_them(tmp_path):
+    tree(tmp_path / "raw", "no/1.png", "yes/1.png", "yes/a\udce9/1.png", "no/\udc80.png", "no/é.png")
+    _, files, rejected = find_files(tmp_path / "raw")
+    assert [path for _, path in files] == ["no/1.png", "no/é.png", "yes/1.png"]
+    assert rejected == [{"path": path, "reason": "its name is not UTF-8; rename it"} for path in ("no/\udc80.png", "yes/a\udce9")]
+
+
+def test_stored_paths_are_composed_unless_two_would_be_the_same():
+    assert stored_paths([f"{DECOMPOSED}/1", f"{DECOMPOSED}/2", f"{COMPOSED}/2", "é", "a"]) == {
+        f"{DECOMPOSED}/1": f"{COMPOSED}/1",
+        f"{DECOMPOSED}/2": f"{DECOMPOSED}/2",
+        f"{COMPOSED}/2": f"{COMPOSED}/2",
+        "é": "é",
+        "a": "a",
+    }
+
+
+def test_names_that_systems_give_are_hidden_and_no_other():
+    for name in (
+        *(name.split("/")[0] for name in SYSTEM),
+        "found.123",
+        ":2eDS_Store",
+        "x@SynoResource",
+        "~syncthing~a.png.tmp",
+        "DESKTOP DB",
+    ):
+        assert is_hidden(name), name
+    for name in ("found.12", "found.1234", "lost.found", "thumbs.db.png", "recycle", "a.:2e", "syncthing.tmp", "icon", "a.png"):
+        assert not is_hidden(name), name
+
+
+@pytest.mark.parametrize("folder", ["", "no/", "no/patient/"])
+def test_hidden_files_and_folders_are_passed_over(tmp_path, folder):
+    tree(tmp_path, "no/1.png", "yes/1.png", *(f"{folder}{name}" for name in SYSTEM))
+    assert find_files(tmp_path) == (["no", "yes"], [("no", "no/1.png"), ("yes", "yes/1.png")], [])
+
+
+@pytest.mark.parametrize(
+    ("paths", "is_told"),
+    [
+        (product("a b", "axial sagittal"), True),
+        (product("no yes", "here there"), True),
+        (product("no yes", "here"), False),
+        ([*product("no", "here there"), *product("yes", "here now")], False),
+        ([*product("no yes", "here there"), "no/1.png"], False),
+    ],
+)
+def test_folders_of_several_classes_are_told_if_they_could_be_classes(tmp_path, capsys, paths, is_told):
+    find_files(tree(tmp_path, *paths))
+    assert ("are taken as parts of each" in capsys.readouterr().out) == is_told
+
+
+def test_two_names_that_may_each_be_a_class_are_parts_of_a_split(tmp_path):
+    assert find_files(tree(tmp_path / "a", "val/1.png", "no/1.png"))[0] == ["no", "val"]
+    with pytest.raises(UserError, match="parts of a split"):
+        find_files(tree(tmp_path / "b", "val/1.png", "dev/1.png"))
+
+
+def test_the_largest_of_several_collections_is_named_first(tmp_path):
+    paths = [*product("train", "a b"), *product("test", "a b"), "train/a/deeper/7.png", "test/c.png"]
+    with pytest.raises(UserError, match=r"data.source=.*/train`, or use all"):
+        find_files(tree(tmp_path, *paths, "train/a/deeper/8.png"))
+    with pytest.raises(UserError, match=r"data.source=.*/test`, or use all"):
+        find_files(tree(tmp_path, "test/b/8.png", "test/b/9.png"))
+
+
 def test_system_files_are_passed_over_everywhere(project, monkeypatch):
     for folder in ("", "no/", "no/patient/"):
         put(project, {f"{folder}{name}": picture(len(name)) for name in SYSTEM})
@@ -212,9 +352,6 @@ def test_nothing_writes_through_links_into_a_shared_cache(fresh, tmp_path):
     assert not damaged(cache)
     with h5py.File(fresh.path / "data/rad/image_data.h5") as file:
         assert file["images"][:].mean() > 10
-
-
-COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "après") for form in ("NFC", "NFD"))
 
 
 def test_a_name_in_composed_and_decomposed_unicode_is_one_name(project):
