@@ -170,6 +170,13 @@ def test_files_are_listed_by_class_and_then_by_path_in_composed_unicode(tmp_path
     ]
 
 
+def test_files_of_a_class_stand_together_whatever_the_names_of_classes(tmp_path):
+    tree(tmp_path, "no/1.png", "no/2.png", "no, or not sure/1.png", "no-2/1.png")
+    classes, files, _ = find_files(tmp_path)
+    assert classes == ["no", "no, or not sure", "no-2"]
+    assert [name for name, _ in files] == ["no", "no", "no, or not sure", "no-2"]
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_a_source_has_two_class_folders_or_more(tmp_path, count):
     tree(tmp_path / "raw", *(f"{index}/1.png" for index in range(count)), "1.png")
