@@ -54,6 +54,8 @@ MISPLACED = {
     "unequal": ([*product("train", "a b c"), *product("test", "a b")], "parts of a split", "train"),
     "wrapped": (product("archive", "no yes"), "has 1 class folder, 'archive'; expected two or more", "archive"),
     "wrapped, with notes": ([*product("archive", "a b"), "LICENSE"], "has 1 class folder, 'archive'", "archive"),
+    "wrapped, with an image": ([*product("archive", "a b"), "scan.png"], "has 1 class folder, 'archive'", "archive"),
+    "wrapped twice, with notes": ([*product("x/y", "a b"), "x/README"], "has 1 class folder, 'x'", "x/y"),
     "wrapped twice": (product("archive/images", "no yes"), "has 1 class folder", "archive/images"),
     "wrapped split": (product("archive/Training archive/Testing", "no yes"), "parts of a split", "archive/Testing"),
     "twice": ([*product("set", "no yes"), "no/a.png", "yes/a.png"], "'no' and 'yes' twice, the second time in 'raw/set'", "set"),
@@ -103,6 +105,7 @@ def test_folders_without_classes_beside_or_as_parts_of_a_split_are_refused(tmp_p
             (["no/1.png", "yes/1.png", "pred/1.png"], "holds 'pred', named as a part of a split"),
             (["train/1.png", "test/1.png"], "named as parts of a split, and no class folders"),
             (["no/1.png", "yes/1.png", "more/yes/1.png"], "more/yes' is in '.*more', but named as another class"),
+            (["1/1.png", "a/1/1.png", "b/1.png"], "a/1' is in '.*a', but named as another class"),
         ]
     ):
         with pytest.raises(UserError, match=message):
@@ -118,12 +121,15 @@ def test_folders_without_classes_beside_or_as_parts_of_a_split_are_refused(tmp_p
         product("a b", "axial sagittal"),
         product("no yes", "here there"),
         product("no yes", "train test"),
+        product("a b", "train test"),
         product("no yes", "images"),
         [*product("no", "smith jones"), *product("yes", "lee")],
         ["no/a/b/c/1.png", "yes/1.png", "yes/d/2.png"],
         ["no/no/1.png", "yes/yes/1.png"],
         ["valid/1.png", "invalid/1.png"],
         ["1/2/1.png", "1/3/1.png", "2/1/1.png", "3/1.png"],
+        ["positive/glioma/1.png", "positive/meningioma/1.png", "negative/1.png"],
+        ["here/normal/1.png", "there/1.png"],
     ],
 )
 def test_folders_in_a_class_are_parts_of_it(tmp_path, paths):
@@ -133,8 +139,24 @@ def test_folders_in_a_class_are_parts_of_it(tmp_path, paths):
     assert not rejected
 
 
+def test_folders_are_parts_of_classes_if_one_class_holds_none(tmp_path):
+    (tmp_path / "e").mkdir()
+    assert find_files(tree(tmp_path, *product("a b", "here there")))[0] == ["a", "b", "e"]
+
+
 def test_names_of_parts_of_a_split():
-    for name in ("train", "Training", "TEST", "test_set", "TrainingSet", "train2017", "1-val images", "Validation", "prueba"):
+    for name in (
+        "train",
+        "Training",
+        "TEST",
+        "test_set",
+        "TrainingSet",
+        "train2017",
+        "1-val images",
+        "Validation",
+        "prueba",
+        "images_test",
+    ):
         assert is_split_part(name), name
     for name in ("yes", "set", "data", "trained", "contest", "tested", "images", "validity", "no test"):
         assert not is_split_part(name), name
@@ -280,6 +302,12 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path, folder):
 def test_folders_of_several_classes_are_told_if_they_could_be_classes(tmp_path, capsys, paths, is_told):
     find_files(tree(tmp_path, *paths))
     assert ("are taken as parts of each" in capsys.readouterr().out) == is_told
+
+
+def test_files_without_a_known_ending_may_be_images_of_a_class(tmp_path):
+    tree(tmp_path, *product("x/y", "a b"), "x/IM0001")
+    with pytest.raises(UserError, match=r"has 1 class folder\(s\); expected two or more, one for each class$"):
+        find_files(tmp_path)
 
 
 def test_two_names_that_may_each_be_a_class_are_parts_of_a_split(tmp_path):
