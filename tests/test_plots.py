@@ -165,6 +165,8 @@ def test_evidence_for_a_class_with_a_hard_name(drawn, name):
 def test_names_are_shortened_at_the_middle_and_stay_distinct():
     assert shorten("glioma", 24) == "glioma"
     assert shorten("a_class_name_of_sixty_seven_letters", 11) == "a_cla…tters"
+    assert (shorten("glioma", 6), shorten("glioma", 5), shorten("glioma", 4)) == ("glioma", "gl…ma", "gl…a")
+    assert (shorten("脑胶", 4), shorten("脑胶", 3), columns("e\u0301脑Ａ")) == ("脑胶", "脑…", 5)
     assert shorten("脑胶质瘤脑胶质瘤", 8) == "脑胶…瘤"
     assert shorten("e\u0301" * 5, 3) == "e\u0301…e\u0301"  # accents stay on their letters
     assert shorten("a\u202eb\x1b", 24) == "a\\u202eb\\x1b"

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from test_ingest import ingest
 
 from predict.__main__ import find_files as find_new_files
 from predict.__main__ import label_of
-from stages.shared import sources
+from stages.shared import queued, sources
 from stages.shared.errors import UserError
 from stages.shared.params import Data
 from stages.shared.sources import find_files, is_hidden, is_split_part, stored_paths
@@ -448,6 +449,69 @@ def queue(project: Project, source: str, *options: str, ok: bool = False) -> str
         assert output.startswith("error: ")
         assert "No experiment tasks in the queue" in project.run("dvc", "queue", "status")
     return output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "paths"),
+    [
+        ("exp run --queue", []),
+        ("exp run --temp", []),
+        ("experiments run --queue --copy-paths a --copy-paths b/c", ["a", "b/c"]),
+        ("exp run", None),
+        ("exp run --copy-paths a", None),
+        ("repro", None),
+        ("exp run --no-such-option", None),
+    ],
+)
+def test_experiments_in_folders_of_their_own_are_told_from_others(arguments, paths, capsys):
+    assert queued.copied_paths(arguments.split()) == paths
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/elsewhere/raw", None),
+        ("data/copied/deeper", None),
+        ("data/tracked", None),
+        ("data/tracked/deeper", None),
+        ("data/tracked2", "'data/tracked2/a' is neither in DVC nor in Git"),
+        ("data/lost", "tracked by data/lost.dvc, .*it is not in Git"),
+        ("data/plain", None),
+        ("data/link/deeper", "'data/link' is a symbolic link, .*the path that it leads to: data/plain/deeper"),
+        ("../raw", "relative path out of the project, .*absolute path: .*/raw"),
+        ("data/unknown", "'data/unknown/a' is neither in DVC nor in Git"),
+        ("data/hidden", None),
+    ],
+)
+def test_a_path_is_reachable_if_git_or_dvc_or_the_command_brings_it(tmp_path, monkeypatch, path, message):
+    (tmp_path / "project/data/plain").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    Path("data/link").symlink_to(Path("data/plain").absolute())
+    tracked = {str(Path(f"data/{name}").absolute()): f"data/{name}.dvc" for name in ("tracked", "lost")}
+    monkeypatch.setattr(queued, "tracked_by_dvc", lambda: tracked)
+    listed = {
+        ("--", "data/tracked.dvc"): ["data/tracked.dvc"],
+        ("--others", "--", "data/unknown"): ["data/unknown/.DS_Store", "data/unknown/a", "data/unknown/b"],
+        ("--others", "--", "data/tracked2"): ["data/tracked2/a"],
+        ("--others", "--", "data/hidden"): ["data/hidden/.git/a", "data/hidden/Thumbs.db"],
+    }
+    monkeypatch.setattr(queued, "git_files", lambda *options: listed.get(options, []))
+    monkeypatch.setattr(sys, "argv", ["dvc", "exp", "run", "--queue", "--copy-paths", "./data/copied/"])
+    if message:
+        with pytest.raises(UserError, match=f"^data.source: .*{message}"):
+            queued.check_reachable("data.source", path)
+    else:
+        queued.check_reachable("data.source", path)
+    monkeypatch.setattr(sys, "argv", ["dvc", "repro"])
+    queued.check_reachable("data.source", path)
+
+
+def test_git_lists_names_of_any_kind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tree(tmp_path, "a b.png", "é\n.png", "new.png")
+    os.system("git init -q . && git add -- 'a b.png' é*")
+    assert {*queued.git_files()} == {"a b.png", "é\n.png"}
+    assert queued.git_files("--others") == ["new.png"]
 
 
 def test_an_experiment_in_a_folder_of_its_own_is_refused_if_it_would_lack_its_files(project):
