@@ -4,10 +4,12 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
 import tracemalloc
+import zlib
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -327,6 +329,15 @@ def test_a_shard_may_stand_there_twice_and_need_not_be_linked(tmp_path, monkeypa
         np.testing.assert_array_equal(file["images"], IMAGES[rows])
 
 
+def test_a_shard_that_was_damaged_is_put_right_when_the_store_is_written_again(path):
+    damaged = shards(path)[0]
+    damaged.unlink()
+    damaged.write_bytes(b"damaged")
+    write(path)
+    with RadReader(path) as rad:
+        np.testing.assert_array_equal(rad.images(range(70)), IMAGES)
+
+
 FACTS = {"sha256": "0" * 64, "perceptual_hash": "1" * 64, "whole_hash": "2" * 64, "width": 3, "height": 4, "mode": "L"}
 
 
@@ -390,11 +401,26 @@ def test_a_sample_is_of_the_training_images_and_leaves_others_out(tmp_path, monk
             read_sample("member-03", {5, 7, 9})
 
 
-def test_json_has_one_form_and_a_file_is_written_whole_or_not_at_all(tmp_path):
+def test_an_image_that_unpacks_to_fewer_bytes_is_refused(tmp_path):
+    shard = tmp_path / "shard.h5"
+    shard.write_bytes(pack(IMAGES, "gzip"))
+    with h5py.File(shard, "a") as file:
+        file["images"].id.write_direct_chunk((0, 0, 0, 0), zlib.compress(bytes(399)))
+    name = shard_name(shard.read_bytes())
+    (tmp_path / "shards").mkdir()
+    shard.rename(tmp_path / f"shards/{name}.h5")
+    own(tmp_path / "rad.h5", names=[name])
+    with RadReader(tmp_path / "rad.h5") as rad:
+        np.testing.assert_array_equal(rad.images([1]), IMAGES[[1]])
+        with pytest.raises(UserError, match="399 bytes in an image of 400"):
+            rad.images([0])
+
+
+def test_json_has_one_form_and_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "deeper/a.json"
-    write_json(path, {"b": [1, 2.5], "a": {"c": None, "d": {}}, "e": [{"f": 1, "g": [2]}, [3]], "h": "é"})
+    write_json(path, {"b": [1, 2.5], "a": {"c": None, "d": {}}, "e": [{"f": 1, "g": [2]}, [3]], "h": "é", "i": [[1], [2]]})
     text = '{\n  "b": [1, 2.5],\n  "a": {\n    "c": null,\n    "d": {}\n  },\n'
-    text += '  "e": [\n    {"f": 1, "g": [2]},\n    [3]\n  ],\n  "h": "\\u00e9"\n}\n'
+    text += '  "e": [\n    {"f": 1, "g": [2]},\n    [3]\n  ],\n  "h": "\\u00e9",\n  "i": [\n    [1],\n    [2]\n  ]\n}\n'
     assert path.read_text() == text
     assert path.stat().st_mode & 0o777 == 0o644
     for value in (float("nan"), float("inf")):
@@ -402,6 +428,9 @@ def test_json_has_one_form_and_a_file_is_written_whole_or_not_at_all(tmp_path):
             write_json(path, {"b": [value]})
     with pytest.raises(TypeError):
         write_bytes(path, "text")
+    monkeypatch.setattr(os, "replace", lambda *_: os.stat("/nowhere"))
+    with pytest.raises(OSError, match=re.escape(str(path))):
+        write_bytes(path, b"new")
     assert path.read_text() == text
     assert [*path.parent.iterdir()] == [path]
 

@@ -130,7 +130,7 @@ def test_folders_without_classes_beside_or_as_parts_of_a_split_are_refused(tmp_p
         ["valid/1.png", "invalid/1.png"],
         ["1/2/1.png", "1/3/1.png", "2/1/1.png", "3/1.png"],
         ["positive/glioma/1.png", "positive/meningioma/1.png", "negative/1.png"],
-        ["here/normal/1.png", "there/1.png"],
+        ["here/normal/1.png", "here/other/1.png", "there/1.png"],
     ],
 )
 def test_folders_in_a_class_are_parts_of_it(tmp_path, paths):
@@ -493,10 +493,11 @@ def test_a_path_is_reachable_if_git_or_dvc_or_the_command_brings_it(tmp_path, mo
         ("--", "data/tracked.dvc"): ["data/tracked.dvc"],
         ("--others", "--", "data/unknown"): ["data/unknown/.DS_Store", "data/unknown/a", "data/unknown/b"],
         ("--others", "--", "data/tracked2"): ["data/tracked2/a"],
+        ("--others", "--", "data/copied/deeper"): ["data/copied/deeper/a"],
         ("--others", "--", "data/hidden"): ["data/hidden/.git/a", "data/hidden/Thumbs.db"],
     }
     monkeypatch.setattr(queued, "git_files", lambda *options: listed.get(options, []))
-    monkeypatch.setattr(sys, "argv", ["dvc", "exp", "run", "--queue", "--copy-paths", "./data/copied/"])
+    monkeypatch.setattr(sys, "argv", ["dvc", "exp", "run", "--queue", "--copy-paths", "./data/raw/../copied/"])
     if message:
         with pytest.raises(UserError, match=f"^data.source: .*{message}"):
             queued.check_reachable("data.source", path)
