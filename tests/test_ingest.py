@@ -511,11 +511,15 @@ def test_files_count_whose_pixels_are_in_a_shard_that_is_as_it_was(tmp_path):
         assert [second.known(str(index)) is not None for index in range(3)] == [False, True, False]
 
 
-def test_a_file_is_told_by_inode_size_and_time_of_change_unless_it_changed_just_now(tmp_path):
+def test_a_file_is_told_by_inode_size_and_time_of_change_unless_it_changed_just_now(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     assert identity(path) is None
     path.write_bytes(b"1")
-    assert identity(path) is None
+    os.utime(path, ns=(10**18, 10**18))
+    for later_ns, is_known in ((99_999_999, False), (100_000_000, True)):
+        clock = SimpleNamespace(time_ns=lambda later_ns=later_ns: 10**18 + later_ns)
+        monkeypatch.setattr("stages.shared.decoded.time", clock)
+        assert (identity(path) is not None) == is_known
     times = []
     for content, time_ns in ((b"1", 10**9), (b"12", 10**9), (b"12", 10**9 + 1)):
         path.write_bytes(content)
