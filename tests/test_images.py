@@ -1,8 +1,10 @@
 """Image files of every common kind are read right; what is no usable image is refused with its reason."""
 
+import hashlib
 import io
 import os
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
-from stages.shared.image_files import FORMATS, MAX_BYTES, ImageError
-from stages.shared.images import decode, decode_all, difference_hash, head_box, to_grey
+from stages.shared import image_files
+from stages.shared.image_files import FORMATS, MAX_BYTES, ImageError, open_image
+from stages.shared.images import decode, decode_all, difference_hash, hash_image, head_box, head_hash, to_grey
 from stages.shared.phantoms import draw_numbered
 from stages.shared.sampling import hash_array, near_duplicate_groups
 
@@ -171,20 +174,32 @@ def test_a_second_image_that_a_camera_adds_does_not_count(tmp_path):
     assert np.abs(decode(path, 64).pixels.astype(int) - decode(save(tmp_path, first), 64).pixels).mean() < 3
 
 
-@pytest.mark.parametrize("kind", [1, 4])
-@pytest.mark.parametrize("preview_first", [False, True])
-def test_a_preview_or_a_mask_in_a_tiff_does_not_count(tmp_path, kind, preview_first):
-    image, preview = Image.fromarray(SLICES[0]), Image.fromarray(SLICES[1]).resize((80, 80))
-    pages = [(preview, {254: kind}), (image, {254: 0})] if preview_first else [(image, {}), (preview, {254: kind})]
+def tiff_of(pages):
+    """The bytes of a TIFF of several pages, each with tags of its own."""
     file = io.BytesIO()
     with AppendingTiffWriter(file) as writer:
         for page, tags in pages:
             page.save(writer, "TIFF", tiffinfo=tags)
             writer.newFrame()
-    (tmp_path / "pages.tiff").write_bytes(file.getvalue())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", [1, 4])
+@pytest.mark.parametrize("preview_first", [False, True])
+def test_a_preview_or_a_mask_in_a_tiff_does_not_count(tmp_path, kind, preview_first):
+    image, preview = Image.fromarray(SLICES[0]), Image.fromarray(SLICES[1]).resize((80, 80))
+    pages = [(preview, {254: kind}), (image, {254: 0})] if preview_first else [(image, {}), (preview, {254: kind})]
+    (tmp_path / "pages.tiff").write_bytes(tiff_of(pages))
     picture = decode(tmp_path / "pages.tiff", 64)
     assert (picture.width, picture.height) == image.size
     np.testing.assert_array_equal(picture.pixels, decode(save(tmp_path, image), 64).pixels)
+
+
+def test_the_image_after_a_preview_may_not_be_too_large():
+    preview, large = Image.fromarray(GREY), Image.new("1", (20_001, 8))
+    assert open_image(tiff_of([(large.crop((0, 0, 20_000, 8)), {}), (preview, {254: 1})])).size == (20_000, 8)
+    with pytest.raises(ImageError, match="a side may have"):
+        open_image(tiff_of([(preview, {254: 1}), (large, {})]))
 
 
 def test_a_raw_file_of_which_only_a_preview_can_be_read_is_refused(tmp_path):
@@ -394,3 +409,275 @@ def test_decoding_in_parallel_keeps_the_order_and_reads_no_further_ahead_than_it
     assert [picture.pixels.min() for path, picture in first[:4] if path.stem != "bad"] == [0, 60, 120]
     assert len(asked) < 200
     decoded.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 83])
+def test_decoding_in_parallel_gives_every_file_once_in_order(tmp_path, count):
+    paths = [save(tmp_path, ramp(8 + number, 9, 20), f"{number}.png") for number in range(count)]
+    decoded = list(decode_all(iter(paths), 16, False, 2))
+    assert [path for path, _ in decoded] == paths
+    assert [picture.height for _, picture in decoded] == list(range(8, 8 + count))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+def ramp(height, width, levels=8):
+    return Image.fromarray(np.resize(np.arange(levels) * 30, (height, width)).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (ramp(8, 8), None),
+        (ramp(7, 8), "8×7 pixels are too few"),
+        (ramp(8, 7), "7×8 pixels are too few"),
+        (ramp(9, 9, levels=7), "7 distinct"),
+        (Image.fromarray(np.eye(9, dtype=bool)), None),
+        (Image.new("1", (9, 9), 1), "1 distinct"),
+        (ramp(512, 8), None),
+        (ramp(513, 8), "8×513 pixels are too narrow"),
+        (ramp(8, 513), "513×8 pixels are too narrow"),
+    ],
+)
+def test_the_least_sides_and_levels_that_are_read(tmp_path, image, reason):
+    path = save(tmp_path, image)
+    if reason:
+        with pytest.raises(ImageError, match=reason):
+            decode(path, 64)
+    else:
+        assert (decode(path, 64).width, decode(path, 64).height) == image.size
+
+
+def test_the_most_pixels_and_bytes_that_are_read(tmp_path, monkeypatch):
+    with warnings.catch_warnings(action="ignore"):
+        for size, reason in (
+            ((20_000, 5_000), None),
+            ((20_000, 5_001), "at most 100,000,000"),
+            ((5, 20_000), None),
+            ((5, 20_001), "a side"),
+        ):
+            content = save(tmp_path, Image.new("1", size)).read_bytes()
+            if reason:
+                with pytest.raises(ImageError, match=reason):
+                    open_image(content)
+            else:
+                assert open_image(content).size == size
+    path = save(tmp_path, Image.fromarray(GREY))
+    monkeypatch.setattr(image_files, "MAX_BYTES", path.stat().st_size)
+    decode(path, 32)
+    monkeypatch.setattr(image_files, "MAX_BYTES", path.stat().st_size - 1)
+    with pytest.raises(ImageError, match="are read"):
+        decode(path, 32)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_is_read(rng, tmp_path, kind):
+    levels = np.repeat(np.repeat(rng.integers(0, 256, (8, 8), np.uint8), 8, axis=0), 8, axis=1)
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100}}.get(kind, {})
+    picture = decode(save(tmp_path, Image.fromarray(levels), "image", format=kind, **options), 64)
+    assert np.abs(picture.pixels.astype(int) - levels).max() <= (3 if kind == "JPEG" else 0)
+
+
+def test_the_checksum_is_of_the_bytes_of_the_file(tmp_path):
+    path = save(tmp_path, Image.fromarray(GREY))
+    assert decode(path, 32, crop=True).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def block(rows, columns, level=100, shape=(64, 64), background=0):
+    """A rectangle of one level on a background of another."""
+    levels = np.full(shape, background, np.uint8)
+    levels[slice(*rows), slice(*columns)] = level
+    return levels
+
+
+@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_pixels_are_the_picture_or_its_head_resized_bicubically_at_the_middle_of_black(rng, tmp_path, crop, turned):
+    levels = np.zeros((96, 160), np.uint8)
+    levels[12:84, 20:140] = rng.integers(60, 256, (72, 120))
+    levels = levels.T if turned else levels
+    part = levels[20:140, 12:84] if crop and turned else levels[12:84, 20:140] if crop else levels
+    small = Image.fromarray(part).resize((24, 40) if turned else (40, 24), Image.Resampling.BICUBIC)
+    expected = np.zeros((40, 40), np.uint8)
+    expected[slice(8, 32) if not turned else slice(None), slice(8, 32) if turned else slice(None)] = small
+    picture = decode(save(tmp_path, Image.fromarray(levels)), 40, crop)
+    np.testing.assert_array_equal(picture.pixels, expected)
+    assert (picture.width, picture.height) == levels.shape[::-1]
+
+
+def test_a_large_jpeg_is_decoded_at_twice_the_stored_size(rng, tmp_path):
+    levels = np.kron(rng.integers(0, 256, (64, 64), np.uint8), np.ones((16, 16), np.uint8))
+    path = save(tmp_path, Image.fromarray(levels), "image.jpg", quality=90)
+    with Image.open(path) as file:
+        file.draft("L", (256, 256))
+        assert file.size == (256, 256)
+        expected = np.asarray(file.resize((128, 128), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(decode(path, 128).pixels, expected)
+
+
+def test_the_background_is_the_median_of_the_rim_and_what_differs_by_more_than_20_stands_out():
+    for background, level, columns in ((0, 20, (20, 50)), (0, 21, (14, 56)), (120, 100, (20, 50)), (120, 99, (14, 56))):
+        levels = block((10, 50), (20, 50), 250, background=background)
+        levels[10:50, 14:20] = levels[10:50, 50:56] = level
+        levels[0, :6] = levels[-1, :6] = levels[1:7, -1] = 255 if background < 50 else 0  # moves the mean, not the median
+        assert head_box(Image.fromarray(levels)) == (columns[0], 10, columns[1], 50)
+    levels = block((10, 50), (20, 50))
+    levels[0], levels[:40, 0] = 200, 200  # most of two sides
+    assert head_box(Image.fromarray(levels)) == (0, 0, 50, 50)
+    assert head_box(Image.fromarray(levels[::-1, ::-1])) == (14, 14, 64, 64)
+
+
+def test_rows_and_columns_of_which_a_tenth_stands_out_belong_to_the_head():
+    levels = block((10, 50), (20, 50))
+    levels[4:10, 30:36] = 100  # 6 of 64
+    levels[50:54, 30:37] = 100  # 7 of 64
+    levels[12:18, 14:20] = 100
+    levels[20:27, 50:55] = 100
+    assert head_box(Image.fromarray(levels)) == (20, 10, 55, 54)
+
+
+def test_the_box_holds_all_pixels_of_its_cells_in_images_of_any_shape():
+    levels = np.kron(block((10, 50), (20, 50)), np.ones((2, 5), np.uint8))
+    assert head_box(Image.fromarray(levels)) == (100, 20, 250, 100)
+    box = head_box(Image.fromarray(block((22, 81), (31, 117), shape=(100, 150))))  # 100/64 and 150/64 pixels to a cell
+    assert box == (13 * 150 // 64, 14 * 100 // 64, -(-50 * 150 // 64), -(-52 * 100 // 64))
+
+
+def spotted(levels, share):
+    """With so large a share of other pixels around the middle a little brighter, so that it is no flat canvas."""
+    levels = levels.copy()
+    rows, columns = np.mgrid[: levels.shape[0], : levels.shape[1]]
+    free = (levels == 0) & ((np.abs(rows - 31.5) > 18) | (np.abs(columns - 31.5) > 18))
+    places = np.flatnonzero(free)[:: int(1 / share)]
+    levels.ravel()[places] = 10
+    return Image.fromarray(levels)
+
+
+def test_an_image_of_which_less_than_a_tenth_stands_out_is_not_cut_unless_it_is_on_a_flat_canvas():
+    small, large = block((22, 42), (22, 42)), block((22, 42), (22, 43))  # 400 and 420 of 4096 cells
+    assert head_box(spotted(small, 0.04)) == (0, 0, 64, 64)
+    assert head_box(spotted(large, 0.04)) == (22, 22, 43, 42)
+    assert head_box(Image.fromarray(small)) == (22, 22, 42, 42)
+    assert head_box(spotted(small, 0.01)) == (22, 22, 42, 42)
+
+
+def test_a_head_on_a_canvas_is_looked_at_again_at_its_own_scale():
+    levels = np.zeros((256, 256), np.uint8)
+    levels[80:176, 90:166] = 100  # 0.11 of the image
+    levels[83:173, 88:90] = 100  # half a cell of the whole image
+    left, upper, right, lower = head_box(Image.fromarray(levels))
+    around = 76 + 4 + 2 * (80 // 4 + 4), 96 + 2 * (96 // 4 + 4)
+    assert 88 - around[0] / 64 <= left <= 88
+    assert 80 - around[1] / 64 <= upper <= 80
+    assert 166 <= right <= 166 + around[0] / 64
+    assert 176 <= lower <= 176 + around[1] / 64
+
+
+def test_small_heads_are_found_whole_down_to_a_crop_of_8_pixels():
+    assert head_box(Image.fromarray(block((30, 34), (29, 33)))) == (29, 30, 33, 34)
+    assert head_box(Image.fromarray(block((30, 33), (29, 33)))) == (0, 0, 64, 64)
+    levels = block((24, 40), (24, 40))
+    levels[40:58, 30:35] = 100  # more than a quarter as wide as the rest
+    np.testing.assert_allclose(head_box(Image.fromarray(levels)), (24, 24, 40, 58), atol=1)
+
+
+def test_a_head_of_a_quarter_of_the_image_is_not_looked_at_again():
+    levels = block((16, 48), (16, 48))  # 1024 of 4096 cells
+    levels[10:16, 20:26] = 100
+    assert head_box(Image.fromarray(levels)) == (16, 16, 48, 48)
+    levels[47] = levels[9]
+    left, upper, right, lower = head_box(Image.fromarray(levels))
+    assert (left, right, lower) == (16, 48, 47)
+    assert upper == 10  # six of the 56 columns that are left are more than a tenth
+
+
+def bits(image, box=None):
+    """Where a picture of 17×16 pixels gets brighter to the right, in hexadecimal."""
+    small = np.asarray(image.resize((17, 16), Image.Resampling.LANCZOS, box), int)
+    return f"{int(''.join('01'[int(step > 0)] for step in np.diff(small).ravel()), 2):064x}"
+
+
+def test_the_difference_hash_tells_where_a_picture_gets_brighter_to_the_right(rng):
+    levels = np.zeros((16, 17), np.uint8)
+    levels[0], levels[1], levels[2], levels[3, 5] = np.arange(17) * 10, np.arange(17)[::-1] * 10, 90, 30
+    expected = "ffff" + "0000" * 2 + "0800" + "0000" * 12
+    assert difference_hash(Image.fromarray(levels)) == expected
+    larger = rng.integers(0, 256, (30, 40), np.uint8)
+    larger[2:18, 3:20] = levels
+    assert difference_hash(Image.fromarray(larger), (3, 2, 20, 18)) == expected
+    picture = Image.fromarray(rng.integers(0, 256, (75, 90), np.uint8))
+    assert difference_hash(picture) == bits(picture)
+
+
+def middle_of_head(levels, box, background):
+    """Hash of the middle of a head whose box, grown by a quarter of its sides, has cells of 2×3 pixels."""
+    left, upper = box[0] - 21, box[1] - 32
+    around = np.pad(levels, 200)
+    part = around[upper + 200 : upper + 392, left + 200 : left + 328]
+    inside = np.pad(np.ones_like(levels), 200)[upper + 200 : upper + 392, left + 200 : left + 328]
+    cells = np.floor(part.reshape(64, 3, 64, 2).mean(axis=3) + 0.5).mean(axis=1).round()  # Pillow rounds rows first
+    shares = inside.reshape(64, 3, 64, 2).mean(axis=(1, 3))
+    contrast = np.where(shares >= 0.5, np.abs(cells - background), 0)
+    rows, columns = np.nonzero(contrast > np.median(contrast[contrast > 5]) / 2)
+    x, y = 2 * (columns.mean() + 0.5), 3 * (rows.mean() + 0.5)
+    across, down = 2 * 1.8 * max(1, columns.std()), 3 * 1.8 * max(1, rows.std())
+    middle = max(0, x - across), max(0, y - down), min(128, x + across), min(192, y + down)
+    return bits(Image.fromarray(part), middle)
+
+
+@pytest.mark.parametrize(("left", "upper"), [(40, 50), (5, 100), (110, 10)])
+@pytest.mark.parametrize("background", [0, 40, 255])
+def test_the_hash_of_a_head_is_of_its_middle_whatever_lies_around(rng, left, upper, background):
+    levels = np.full((256, 200), background, np.uint8)
+    rows, columns = np.mgrid[:256, :200]
+    texture = Image.fromarray(rng.integers(0, 256, (20, 16), np.uint8)).resize((200, 256), Image.Resampling.BICUBIC)
+    for x, y, half_x, half_y in ((left + 38, upper + 60, 36, 55), (left + 70, upper + 100, 12, 25)):
+        levels = np.where(((columns - x) / half_x) ** 2 + ((rows - y) / half_y) ** 2 < 1, texture, levels)
+    box = left, upper, left + 86, upper + 128
+    assert head_hash(Image.fromarray(levels), box) == middle_of_head(levels, box, background)
+
+
+def test_a_head_of_one_line_or_of_no_contrast_has_a_hash(rng):
+    levels = np.zeros((256, 200), np.uint8)
+    levels[60:170, 61:63] = rng.integers(100, 200, (110, 1))
+    assert head_hash(Image.fromarray(levels), (40, 50, 126, 178)) == middle_of_head(levels, (40, 50, 126, 178), 0)
+    levels = np.kron(rng.integers(0, 6, (32, 25), np.uint8), np.ones((8, 8), np.uint8))
+    levels[:, [0, -1]], levels[[0, -1]] = 0, 0
+    faint = Image.fromarray(levels)
+    assert head_hash(faint, (40, 50, 126, 178)) == bits(faint.crop((40, 50, 126, 178)))
+
+
+@pytest.mark.parametrize(("background", "across", "is_cut"), [(21, 31, True), (20, 31, False), (60, 32, False), (60, 31, True)])
+def test_a_slice_with_a_background_of_its_own_is_hashed_without_the_canvas(rng, background, across, is_cut):
+    levels = np.zeros((256, 256), np.uint8)
+    levels[52:188, 52:188] = background
+    levels[52:188, 70 : 70 + 2 * across] = rng.integers(120, 256, (136, 2 * across))  # on so many of 64 cells above and below
+    canvas, box = Image.fromarray(levels), (52, 52, 188, 188)
+    inner = canvas.crop((56, 56, 184, 184))  # a cell less at each edge
+    expected = head_hash(inner, head_box(inner)) if is_cut else head_hash(canvas, box)
+    assert head_hash(inner, head_box(inner)) != head_hash(canvas, box)
+    assert hash_image(canvas, box) == (expected, expected)
+
+
+def test_the_whole_image_is_hashed_too_if_the_head_fills_45_percent_of_it(rng, tmp_path):
+    levels = np.kron(rng.integers(0, 256, (10, 10), np.uint8), np.ones((10, 10), np.uint8))
+    levels[:, :30], levels[:, 75:] = 0, 0
+    image = Image.fromarray(levels)
+    of_head, whole = hash_image(image, (30, 0, 75, 100))
+    assert (of_head, whole) == (head_hash(image, (30, 0, 75, 100)), bits(image))
+    assert of_head != whole
+    assert hash_image(image, (30, 0, 74, 100)) == (head_hash(image, (30, 0, 74, 100)),) * 2
+    picture = decode(save(tmp_path, Image.fromarray(SLICES[0])), 32, crop=True)
+    slice_ = Image.fromarray(SLICES[0])
+    assert (picture.perceptual_hash, picture.whole_hash) == (head_hash(slice_, head_box(slice_)), bits(slice_))
+
+
+def test_a_frame_around_a_head_that_fills_the_image_is_no_canvas(rng):
+    levels = np.full((256, 256), 60, np.uint8)
+    levels[40:200, 60:200] = rng.integers(120, 256, (160, 140))
+    levels[:4], levels[-4:], levels[:, :4], levels[:, -4:] = 0, 0, 0, 0
+    image = Image.fromarray(levels)
+    assert hash_image(image, (0, 0, 256, 256)) == (head_hash(image, (0, 0, 256, 256)), bits(image))

@@ -1,16 +1,28 @@
 """Whatever lies in a source: what can be used is in the store, what can not is told in one line each, and nothing is lost."""
 
+import hashlib
 import io
 import json
 import os
 import shlex
 import shutil
 import subprocess
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
+import numpy as np
 import pytest
-from conftest import Output, Project, picture, put
+import yaml
+from conftest import ROOT, Output, Project, picture, put
 from PIL import Image
+
+from stages import ingest as stage
+from stages.shared.decoded import Decoded, identity
+from stages.shared.errors import UserError
+from stages.shared.images import decode
+from stages.shared.params import Ingest
 
 # Root may read every file, but for a process that gave that right away.
 RIGHTS = "-dac_override,-dac_read_search"
@@ -301,3 +313,221 @@ def test_an_empty_class_and_an_empty_source_are_refused_and_one_image_is_a_class
     (project.path / "data/raw").mkdir()
     output, _, _ = ingest(project, ok=False)
     assert "has 0 class folder(s); expected two or more" in output.stderr
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder, the current one, with params.yaml of a source that is not there yet."""
+    monkeypatch.chdir(tmp_path)
+    set_params()
+    return tmp_path
+
+
+def set_params(**values) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["data"]["source"] = "data/raw"
+    params["ingest"] |= {"image_size": 32, "crop": False, **values}
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def in_store() -> tuple[np.ndarray, list[int], dict, dict]:
+    with h5py.File("data/rad/image_data.h5") as file:
+        images, labels = file["images"][:], file["labels"][:].tolist()
+    return images, labels, *(json.loads(Path(path).read_text()) for path in ("data/rad/metadata.json", "metrics/ingest.json"))
+
+
+def grey(seed: int, height: int = 32, width: int = 32, **options) -> tuple[np.ndarray, bytes]:
+    levels, content = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8), io.BytesIO()
+    Image.fromarray(levels).save(content, "PNG", **options)
+    return levels, content.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_each_row_has_the_pixels_the_label_and_the_facts_of_its_file(workplace, capsys, compression):
+    set_params(compression=compression)
+    paths = ["a/2.png", "a/y/1.png", "a/z.png", "b/1.png", "b/x.png", "c/0.png", "c/1.png", "c/10.png", "c/2.png", "c/é.png"]
+    shapes = {"b/1.png": (16, 32), "c/0.png": (64, 32)}
+    made = {path: grey(seed, *shapes.get(path, (32, 32))) for seed, path in enumerate(paths)}
+    put(Project(workplace), {path: content for path, (_, content) in reversed(made.items())})
+    put(Project(workplace), {"c/9.png": b"", "a/1.png": b"x", "notes.txt": b"x"})
+    put(Project(workplace), {"b/both.png": grey(99)[1], "c/both.png": grey(99, compress_level=1)[1]})
+    stage.main()
+    images, labels, metadata, metrics = in_store()
+    assert metadata["classes"] == ["a", "b", "c"]
+    assert labels == [0, 0, 0, 1, 1, 2, 2, 2, 2, 2]
+    for row, (path, (levels, content)) in enumerate(made.items()):
+        expected = np.zeros((32, 32), np.uint8)
+        if path == "b/1.png":
+            expected[8:24] = levels
+        elif path == "c/0.png":
+            expected[:, 8:24] = Image.fromarray(levels).resize((16, 32), Image.Resampling.BICUBIC)
+        else:
+            expected = levels
+        np.testing.assert_array_equal(images[row, :, :, 0], expected)
+        assert metadata["images"][row] == {
+            "path": path,
+            "class": path[0],
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "perceptual_hash": decode(f"data/raw/{path}", 32).perceptual_hash,
+            "whole_hash": decode(f"data/raw/{path}", 32).whole_hash,
+            "width": levels.shape[1],
+            "height": levels.shape[0],
+            "mode": "L",
+            "levels": [0, 255],
+        }
+    rejected = ["notes.txt", "a/1.png", "b/both.png", "c/9.png", "c/both.png"]
+    assert [file["path"] for file in metadata["rejected"]] == rejected
+    assert metrics == {"images": 10, "rejected": 5, "classes": {"a": 3, "b": 2, "c": 5}}
+    assert list(metrics["classes"]) == ["a", "b", "c"]
+    assert "10 images of 3 classes, 5 files left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_the_store_holds_heads_or_whole_pictures_as_the_parameter_says(workplace, crop):
+    set_params(crop=crop)
+    for seed, path in enumerate(("no/a.png", "yes/b.png")):
+        levels = np.zeros((64, 64), np.uint8)
+        levels[10:42, 20:52] = np.random.default_rng(seed).integers(60, 256, (32, 32))
+        put(Project(workplace), {path: b""})
+        Image.fromarray(levels).save(f"data/raw/{path}")
+    stage.main()
+    expected = levels[10:42, 20:52] if crop else np.asarray(Image.fromarray(levels).resize((32, 32), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(in_store()[0][1, :, :, 0], expected)
+
+
+def test_a_second_run_decodes_only_new_files_and_stores_all(workplace, monkeypatch):
+    paths = [f"{name}/{index}.png" for name in ("no", "yes") for index in range(20)]
+    made = {path: grey(seed) for seed, path in enumerate(paths)}
+    put(Project(workplace), {path: content for path, (_, content) in made.items() if path != "no/7.png"})
+    settle(Project(workplace))
+    stage.main()
+    put(Project(workplace), {"no/7.png": made["no/7.png"][1]})
+    asked = []
+
+    def decode_all(files, *options):
+        asked.extend(files := list(files))
+        return ((path, decode(path, 32)) for path in files)
+
+    monkeypatch.setattr(stage, "decode_all", decode_all)
+    stage.main()
+    assert asked == [Path("data/raw/no/7.png")]
+    images, labels, metadata, _ = in_store()
+    assert [image["path"] for image in metadata["images"]] == sorted(paths)
+    assert labels == [0] * 20 + [1] * 20
+    np.testing.assert_array_equal(images[..., 0], [made[path][0] for path in sorted(paths)])
+
+
+def test_a_source_that_can_not_be_used_leaves_the_store_as_it_is(workplace):
+    put(Project(workplace), {"no/a.png": grey(1)[1], "yes/a.png": grey(2)[1], "yes/b.png": b"x"})
+    stage.main()
+    before = stored_bytes(Project(workplace))
+    set_params(strict=True)
+    with pytest.raises(UserError, match="1 files can't be used"):
+        stage.main()
+    set_params()
+    put(Project(workplace), {"yes/a.png": b"x"})
+    with pytest.raises(UserError, match="no usable image in class folder 'yes'"):
+        stage.main()
+    put(Project(workplace), {"yes/a.png": grey(1)[1]})
+    with pytest.raises(UserError, match="no usable image in class folder 'no', 'yes'"):
+        stage.main()
+    assert stored_bytes(Project(workplace)) == before
+    stage.check(Path("raw"), ["a"], Counter(a=1), [], strict=True)
+
+
+def test_a_picture_in_two_classes_is_out_of_both_and_names_the_first_path_of_the_first_other():
+    pixels = {
+        "a/1": "p",
+        "a/2": "q",
+        "a/3": "p",
+        "b/1": "r",
+        "b/2": "p",
+        "b/3": "p",
+        "c/1": "p",
+        "c/2": "r",
+        "c/3": "s",
+        "c/4": "s",
+    }
+    files = [(path[0], path) for path in [*pixels, "c/unread"]]
+    reasons = stage.in_two_classes(files, {path: SimpleNamespace(pixels=name) for path, name in pixels.items()})
+    others = {"a/1": "b/2", "a/3": "b/2", "b/1": "c/2", "b/2": "a/1", "b/3": "a/1", "c/1": "a/1", "c/2": "b/1"}
+    assert reasons == {path: f"the same picture is in another class: {other!r}" for path, other in others.items()}
+
+
+SETTINGS = {"compression": "none", "crop": False, "image_size": 16, "strict": False}
+
+
+def decoded(folder: Path, **changes) -> Decoded:
+    return Decoded(Ingest(**SETTINGS | changes), folder)
+
+
+def with_pixels(pixels: np.ndarray) -> SimpleNamespace:
+    facts = {"sha256": "0", "perceptual_hash": "1", "whole_hash": "2", "width": 3, "height": 4, "mode": "L", "levels": [0, 255]}
+    return SimpleNamespace(pixels=pixels, **facts)
+
+
+def test_shards_hold_the_images_in_the_order_asked_for_from_this_run_and_the_last(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 16, 16), np.uint8)
+    with decoded(tmp_path) as first:
+        facts = [first.add(str(index), with_pixels(pixels[index])) for index in (0, 1, 2, 1)]
+        assert facts[1] == facts[3]
+        assert facts[0]._asdict() == {**vars(with_pixels(None)), "pixels": facts[0].pixels}
+        hashes = [fact.pixels for fact in facts[:3]]
+        assert len({*hashes}) == 3
+        rising, name = first.shard(sorted(hashes)), first.shard(sorted(hashes, reverse=True))
+        assert first.shard(sorted(hashes, reverse=True)) == name != rising
+        first.keep({"0", "1"}, [name])
+    with decoded(tmp_path) as second:
+        assert second.known("0") == facts[0]
+        assert second.known("2") is second.known(None) is None
+        new = second.add(None, with_pixels(pixels[5])).pixels
+        assert second.known(None) is None
+        second.add("again", with_pixels(pixels[2]))
+        other = second.shard([hashes[1], new, hashes[0], hashes[2], hashes[1]])
+        second.keep({"1", "again"}, [other])
+    with h5py.File(tmp_path / f"{other}.h5") as file:
+        np.testing.assert_array_equal(file["images"][..., 0], pixels[[1, 5, 0, 2, 1]])
+    assert [path.stem for path in tmp_path.glob("*.h5")] == [other]
+    with decoded(tmp_path) as third:
+        assert third.known("1") == facts[1]
+        assert third.known("again").pixels == hashes[2]
+        assert third.known("0") is None
+
+
+@pytest.mark.parametrize("change", [{"image_size": 17}, {"crop": True}, {"compression": "gzip"}, {"strict": True}, {}])
+def test_what_was_decoded_counts_while_the_parameters_of_decoding_are_the_same(tmp_path, change):
+    with decoded(tmp_path) as first:
+        facts = first.add("file", with_pixels(np.zeros((16, 16), np.uint8)))
+        first.keep({"file"}, [first.shard([facts.pixels])])
+    with decoded(tmp_path, **change) as second:
+        assert (second.known("file") is None) == (change not in ({"strict": True}, {}))
+
+
+def test_files_count_whose_pixels_are_in_a_shard_that_is_as_it_was(tmp_path):
+    with decoded(tmp_path) as first:
+        facts = [first.add(str(level), with_pixels(np.full((16, 16), level, np.uint8))) for level in range(3)]
+        names = [first.shard([facts[index].pixels]) for index in range(2)]
+        first.keep({"0", "1", "2"}, names)
+    os.utime(tmp_path / f"{names[0]}.h5", (1, 1))
+    with decoded(tmp_path) as second:
+        assert [second.known(str(index)) is not None for index in range(3)] == [False, True, False]
+
+
+def test_a_file_is_told_by_inode_size_and_time_of_change_unless_it_changed_just_now(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    assert identity(path) is None
+    path.write_bytes(b"1")
+    os.utime(path, ns=(10**18, 10**18))
+    for later_ns, is_known in ((99_999_999, False), (100_000_000, True)):
+        clock = SimpleNamespace(time_ns=lambda later_ns=later_ns: 10**18 + later_ns)
+        monkeypatch.setattr("stages.shared.decoded.time", clock)
+        assert (identity(path) is not None) == is_known
+    times = []
+    for content, time_ns in ((b"1", 10**9), (b"12", 10**9), (b"12", 10**9 + 1)):
+        path.write_bytes(content)
+        os.utime(path, ns=(time_ns, time_ns))
+        times.append(identity(path))
+    copy = shutil.copy2(path, tmp_path / "b.png")
+    assert len({*times, identity(copy)}) == 4
+    os.link(path, tmp_path / "c.png")
+    assert identity(tmp_path / "c.png") == times[-1]

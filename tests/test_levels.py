@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.shared.image_files import ImageError
+from stages.shared.image_files import ImageError, open_image, read_levels
 from stages.shared.images import Picture, decode, fill_grey_scale, head_box
 from stages.shared.phantoms import draw_numbered
 
@@ -17,7 +17,7 @@ SLICE = draw_numbered("yes", 0, 0).image
 SLICE = np.round(np.clip(SLICE * (255 / np.percentile(SLICE, 99.9)), 0, 255)).astype(np.uint8)  # it fills the grey scale
 
 
-def to_png(samples: np.ndarray) -> bytes:
+def to_png(samples: np.ndarray, transparent: tuple[int, ...] = ()) -> bytes:
     """A PNG of 16-bit samples: grey, grey and alpha, RGB, or RGB and alpha, which Pillow can't write."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -26,7 +26,10 @@ def to_png(samples: np.ndarray) -> bytes:
     height, width, bands = samples.shape
     header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[bands], 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    if transparent:
+        start += chunk(b"tRNS", struct.pack(f">{bands}H", *transparent))
+    return start + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def to_tiff(pages: list[np.ndarray], photometric: int, order: str = "<", tags: dict | None = None, planar: bool = False) -> bytes:
@@ -245,3 +248,94 @@ def test_tiff_photometric_interpretation_and_orientation_at_every_depth(tmp_path
 def test_the_head_is_cropped_in_a_deep_image_as_in_its_8_bit_copy():
     grey, _ = fill_grey_scale(DEEP["4,200 levels"])
     np.testing.assert_allclose(head_box(grey), head_box(Image.fromarray(SLICE)), atol=5)
+
+
+def window_of(levels, rows, columns, background):
+    """The window by hand: from a thousandth of the box's levels to a thousandth of those unlike the background."""
+    ordered = np.sort(levels, axis=None)
+    last = len(ordered) - 1
+    spread = ordered[int(np.floor(0.99 * last))] - ordered[int(np.ceil(0.01 * last))]
+    head = np.sort(levels[slice(*rows), slice(*columns)], axis=None)
+    tissue = head[np.abs(head - background) > 20 / 255 * spread]
+    return head[int(np.ceil(0.001 * (len(head) - 1)))], tissue[int(np.floor(0.999 * (len(tissue) - 1)))]
+
+
+@pytest.mark.parametrize("background", [0, 5000])
+@pytest.mark.parametrize("zero_is_white", [False, True])
+def test_the_window_is_that_of_the_head_without_its_extremes(background, zero_is_white):
+    rng = np.random.default_rng(1)
+    levels = background + rng.integers(-2, 3, (128, 128)).astype(float)
+    levels[20:108, 30:100] = rng.integers(0, 5001, (88, 70))
+    levels[50, 50:52], levels[2, :4], levels[60, 60] = 60_000, 30_000, -9_000
+    signed = -levels if zero_is_white else levels
+    black, white = window_of(signed, (20, 108), (30, 100), np.median([signed[0], signed[-1], signed[:, 0], signed[:, -1]]))
+    grey, window = fill_grey_scale(levels, zero_is_white)
+    assert window == ((-black, -white) if zero_is_white else (black, white))
+    np.testing.assert_array_equal(grey, np.round(np.clip((signed - black) * (255 / (white - black)), 0, 255)))
+
+
+@pytest.mark.parametrize("zero_is_white", [False, True])
+def test_infinite_levels_are_the_ends_and_no_number_is_black(zero_is_white):
+    levels = np.tile(np.arange(64.0), (64, 1))
+    levels[30, 30:33] = np.nan, np.inf, -np.inf
+    grey, _ = fill_grey_scale(levels, zero_is_white)
+    assert np.asarray(grey)[30, 30:33].tolist() == ([0, 0, 255] if zero_is_white else [0, 255, 0])
+
+
+def test_the_window_of_a_large_image_is_found_in_a_sample_of_at_most_1024_a_side():
+    rng = np.random.default_rng(1)
+    levels = rng.integers(5000, 9000, (2100, 1500))
+    levels[::3, ::3] = rng.integers(100, 4000, (700, 500))
+    grey, (black, white) = fill_grey_scale(levels)
+    assert grey.size == (1500, 2100)
+    assert 100 <= black < white < 4000
+    for height, outside in ((1024, False), (1025, True)):
+        levels = rng.integers(5000, 9000, (height, 40))
+        levels[::2, ::2] = rng.integers(100, 4000, ((height + 1) // 2, 20))
+        assert (fill_grey_scale(levels)[1][1] < 4000) == outside
+
+
+LUMA = 0.299, 0.587, 0.114
+
+
+def of_pixels(*values):
+    """Samples of a picture of 10×10 pixels that has these in turn."""
+    return np.resize(np.array(values, np.uint16), (10, 10, len(values[0])))
+
+
+@pytest.mark.parametrize("transparent", [(1000,), (300, 20_000, 65_535)])
+def test_the_transparent_color_of_a_deep_png_is_black(transparent):
+    samples = of_pixels(transparent, [transparent[0]] * len(transparent), [40_000] * len(transparent))
+    content = to_png(samples, transparent)
+    levels, zero_is_white = read_levels(open_image(content), content)
+    expected = samples[..., 0] if len(transparent) == 1 else np.round(samples @ LUMA)
+    np.testing.assert_array_equal(levels, np.where((samples == transparent).all(axis=-1), 0, expected))
+    assert not zero_is_white
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", ["LA PNG", "RGBA PNG", "RGBA", "RGBa", "CMYK"])
+def test_partial_transparency_and_black_ink_darken_deep_colors(kind, order):
+    rng = np.random.default_rng(2)
+    samples = rng.integers(0, 65_536, (10, 12, 2 if kind == "LA PNG" else 4)).astype(np.uint16)
+    if kind == "RGBa":  # colors are times alpha
+        samples[..., 3] |= 0x8000
+        samples[..., :3] >>= 1
+    colors, last = samples[..., :-1].astype(float), samples[..., -1].astype(float)
+    if kind == "LA PNG":
+        expected = colors[..., 0] * last / 65_535
+    elif kind == "CMYK":
+        expected = (65_535 - colors) @ LUMA * (65_535 - last) / 65_535
+    else:
+        expected = colors @ LUMA * (1 if kind == "RGBa" else last / 65_535)
+    tags = {"RGBA": {338: [2]}, "RGBa": {338: [1]}}.get(kind)
+    content = to_png(samples) if "PNG" in kind else to_tiff([samples], 5 if kind == "CMYK" else 2, order, tags)
+    levels, _ = read_levels(open_image(content), content)
+    np.testing.assert_allclose(levels, expected, atol=0.6)
+
+
+def test_a_tiff_of_one_page_that_is_called_a_preview_is_read():
+    content = to_tiff([bands(TWELVE, 1)], 1, tags={254: [1]})
+    levels, zero_is_white = read_levels(open_image(content), content)
+    np.testing.assert_array_equal(levels, TWELVE)
+    assert not zero_is_white

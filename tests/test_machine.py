@@ -48,6 +48,45 @@ def test_this_machine_has_cores_and_memory():
     assert 2**20 < free_memory() < psutil.virtual_memory().total
 
 
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "free"),
+    [("max", 0, 9 * GIB), (8 * GIB, 3 * GIB, 5 * GIB), (20 * GIB, GIB, 9 * GIB), (GIB, 2 * GIB, 0), (None, 0, 9 * GIB)],
+)
+def test_free_memory_is_what_the_machine_and_the_container_leave(monkeypatch, tmp_path, limit, used, free):
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: SimpleNamespace(available=9 * GIB, total=50 * GIB))
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text(f"{used}\n")
+    assert free_memory() == free
+
+
+def test_gpus_that_are_named_are_listed_as_they_are_named(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-a,-1,,0")
+    assert listed_gpus() == ["3", "GPU-a", "0"]
+
+
+def test_no_gpu_is_listed_where_the_driver_fails_or_is_missing(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert listed_gpus() == []
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 0\nexit 9\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert listed_gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("gpu_slots", "stale", "memory", "expected"),
+    [(2, 9, 9, (2, "GPUs", 2)), (4, 3, 9, (3, "members to train", 3)), (4, 9, 3, (3, "free memory", 3))],
+)
+def test_members_on_gpus_are_as_many_as_gpus_memory_and_members_allow(gpu_slots, stale, memory, expected):
+    jobs = number_of_jobs("auto", stale, 1, 16, memory * GIB, gpu_slots=gpu_slots, each=GIB)
+    assert (jobs.number, jobs.limit, jobs.last) == expected
+
+
 @pytest.mark.parametrize(
     ("gpus", "replicas", "members_per_gpu", "slots"),
     [

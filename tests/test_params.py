@@ -1,6 +1,7 @@
 """params.yaml: its checks, the derived block, and the page that documents it."""
 
 import copy
+import math
 from pathlib import Path
 from typing import get_args
 
@@ -141,6 +142,174 @@ def test_what_yaml_takes_for_something_else_is_reported_with_what_to_type(tmp_pa
     with pytest.raises(UserError) as error:
         check(read_params(path), Params)
     assert reported in str(error.value)
+
+
+ANY = math.inf
+RANGES = {  # of whole numbers
+    "seed": (0, 2**20 - 1),
+    "members": (1, 999),
+    "phantom.seed": (0, 2**20 - 1),
+    **{f"phantom.classes.{kind}": (0, ANY) for kind in CONTENT["phantom"]["classes"]},
+    "ingest.image_size": (16, 1024),
+    "split.folds": (2, ANY),
+    "split.fold": (0, CONTENT["split"]["folds"] - 1),
+    "split.near_duplicate_bits": (0, 256),
+    **{f"train.{name}": (1, ANY) for name in ("epochs", "batch_size", "threads", "replicas", "early_stopping")},
+    "fan_out.jobs": (1, ANY),
+    "fan_out.members_per_gpu": (1, ANY),
+    "evaluate.resamples": (100, 100_000),
+    "evaluate.bins": (2, 100),
+    "evaluate.gallery": (1, 64),
+    "explain.images": (1, 64),
+}
+SPANS = {  # of other numbers, with whether the ends belong to them
+    "train.clip_norm": (0, ANY, False, False),
+    "train.label_smoothing": (0, 1, True, False),
+    "train.mixup": (0, 0.5, True, True),
+    "train.augment.rotation": (0, 180, True, True),
+    "train.augment.shift": (0, 0.5, True, True),
+    "train.augment.zoom": (0, 0.5, True, True),
+    "train.augment.contrast": (0, 1, True, True),
+    "train.augment.brightness": (0, 1, True, True),
+    "train.augment.erase": (0, 0.7, True, True),
+    **{f"recipes.base.{penalty}": (0, ANY, True, False) for penalty in ("l1", "l2")},
+    "recipes.base.dropout": (0, 1, True, False),
+    "recipes.base.learning_rate": (0, ANY, False, False),
+    "recipes.base.augment": (0, 3, True, True),
+    "recipes.base.fraction": (0, 4, False, True),
+    "evaluate.min_sensitivity": (0, 1, False, True),
+    "export.false_alarms": (0, 0.5, False, True),
+}
+
+
+def is_allowed(name, value):
+    try:
+        check(changed(**{"split__fold": 0, "phantom__classes__glioma": 9, name.replace(".", "__"): value}), Params)
+    except UserError as error:
+        assert name.rpartition(".")[2] in str(error)
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("name", "ends"), RANGES.items())
+def test_whole_numbers_are_taken_from_the_least_to_the_most(name, ends):
+    least, most = ends
+    assert is_allowed(name, least)
+    assert not is_allowed(name, least - 1)
+    assert is_allowed(name, 2**19 if most == ANY else most)
+    assert most == ANY or not is_allowed(name, most + 1)
+
+
+@pytest.mark.parametrize(("name", "span"), SPANS.items())
+def test_other_numbers_are_taken_between_their_ends(name, span):
+    least, most, with_least, with_most = span
+    assert is_allowed(name, float(least)) == with_least
+    assert is_allowed(name, float(most)) == with_most
+    assert not is_allowed(name, math.nextafter(least, -1))
+    assert is_allowed(name, math.nextafter(least, 1))
+    assert is_allowed(name, math.nextafter(most, 0))
+    assert most == ANY or not is_allowed(name, math.nextafter(most, 1000))
+
+
+@pytest.mark.parametrize("name", ["split.near_duplicate_bits", "train.clip_norm", "train.early_stopping", "train.reduce_lr"])
+def test_null_switches_off(name):
+    assert is_allowed(name, None)
+
+
+@pytest.mark.parametrize(
+    ("network", "least"), [("seed-cnn", 46), *((name, 32) for name in APPLICATIONS), ("residual", 16), ("notebook-1", 16)]
+)
+def test_networks_take_images_from_their_smallest_size(network, least):
+    for size, is_right in ((least, True), (least - 1, False)):
+        values = {"network__name": network, "network__weights": "none", "ingest__image_size": size}
+        if is_right:
+            assert check(changed(**values), Params).ingest.image_size == least
+        else:
+            with pytest.raises(UserError, match=r"image_size"):
+                check(changed(**values), Params)
+
+
+def test_weights_are_for_networks_that_have_some_and_a_file_of_them_is_a_dependency():
+    for weights, file in {"none": "data/weights/README.md", "imagenet": "data/weights/README.md", "w/own.h5": "w/own.h5"}.items():
+        params = check(changed(network__name="vgg16", network__weights=weights), Params)
+        assert params.network.weights_file == file
+        assert {member["weights_file"] for member in derive_ensemble(params).values()} == {file}
+    for weights in ("imagenet", "w/own.h5"):
+        with pytest.raises(UserError, match="expected none with residual"):
+            check(changed(network__name="residual", network__weights=weights), Params)
+
+
+def test_members_are_derived_from_recipes_in_turn_with_seeds_of_their_own():
+    values = {"l1": 0.25, "l2": 0.5, "dropout": 0.125, "learning_rate": 0.75, "augment": 2.0, "fraction": 0.875}
+    others = {"l1": 1.0, "l2": 2.0, "dropout": 0.0, "learning_rate": 3.0, "augment": 0.5, "fraction": 4.0}
+    content = changed(seed=7, members=102, recipes={"second": values, "first": others})
+    ensemble = derive_ensemble(check(content, Params))
+    assert list(ensemble)[:3] == ["member-00", "member-01", "member-02"]
+    assert list(ensemble)[99:] == ["member-99", "member-100", "member-101"]
+    shared = {"weights_file": "data/weights/README.md"}
+    assert ensemble["member-00"] == {"recipe": "second", "seed": 7000, **values, **shared}
+    assert ensemble["member-01"] == {"recipe": "first", "seed": 7001, **others, **shared}
+    assert ensemble["member-02"] == {"recipe": "second", "seed": 7002, **values, **shared}
+    assert ensemble["member-101"] == {"recipe": "first", "seed": 7101, **others, **shared}
+    assert derive_ensemble(check(content | {"seed": 0}, Params))["member-02"]["seed"] == 2
+
+
+def test_members_come_in_the_order_of_their_numbers_whatever_the_order_in_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = changed(members=101)
+    content["ensemble"] = dict(sorted(derive_ensemble(check(content, Params)).items()))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    assert list(load_params().ensemble) == [f"member-{number:02}" for number in range(101)]
+    for name, key, value in (("member-03", "seed", 4), ("member-100", "l2", 0.5), ("member-00", "recipe", "strong")):
+        edited = copy.deepcopy(content)
+        edited["ensemble"][name][key] = value
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(edited, sort_keys=False))
+        with pytest.raises(UserError, match="does not fit"):
+            load_params()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "fractions", "is_right"),
+    [
+        ("bootstrap", (1.0, 4.0, 0.5), True),
+        ("subsample", (0.9, 0.5, 0.1), True),
+        ("subsample", (0.9, 0.5, 1.0), False),
+        ("committee", (0.8, 0.8, 0.8), True),
+        ("committee", (0.8, 0.8, 0.7), False),
+        ("committee", (1.0, 1.0, 1.0), False),
+    ],
+)
+def test_samples_without_replacement_leave_images_out(scheme, fractions, is_right):
+    values = {f"recipes__{name}__fraction": fraction for name, fraction in zip(CONTENT["recipes"], fractions, strict=True)}
+    if is_right:
+        check(changed(bootstrap__scheme=scheme, **values), Params)
+    else:
+        with pytest.raises(UserError, match="fraction is"):
+            check(changed(bootstrap__scheme=scheme, **values), Params)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reduce_lr", "is_right"), [("cosine", None, True), ("constant", 1, True), ("cosine", 1, False)]
+)
+def test_the_rate_is_reduced_only_where_it_is_constant(schedule, reduce_lr, is_right):
+    content = changed(train__schedule=schedule, train__reduce_lr=reduce_lr)
+    if is_right:
+        assert check(content, Params).train.reduce_lr == reduce_lr
+    else:
+        with pytest.raises(UserError, match="reduce_lr"):
+            check(content, Params)
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_right"), [((1, 1, 0, 0, 0), True), ((0, 0, 0, 1, 1), True), ((0, 9, 0, 0, 0), False), ((0,) * 5, False)]
+)
+def test_built_in_data_have_two_classes(counts, is_right):
+    content = changed(phantom__classes=dict(zip(CONTENT["phantom"]["classes"], counts, strict=True)))
+    if is_right:
+        check(content, Params)
+    else:
+        with pytest.raises(UserError, match="two classes"):
+            check(content, Params)
 
 
 def keys_of(block: dict, above: tuple = ()) -> list[tuple]:

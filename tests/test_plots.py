@@ -391,6 +391,8 @@ def test_evidence_is_for_the_second_of_two_classes_or_the_predicted_of_more():
 def test_names_are_shortened_at_the_middle_and_stay_distinct():
     assert shorten("glioma", 24) == "glioma"
     assert shorten("a_class_name_of_sixty_seven_letters", 11) == "a_cla…tters"
+    assert (shorten("glioma", 6), shorten("glioma", 5), shorten("glioma", 4)) == ("glioma", "gl…ma", "gl…a")
+    assert (shorten("脑胶", 4), shorten("脑胶", 3), columns("e\u0301脑Ａ")) == ("脑胶", "脑…", 5)
     assert shorten("脑胶质瘤脑胶质瘤", 8) == "脑胶…瘤"
     assert shorten("e\u0301" * 5, 3) == "e\u0301…e\u0301"  # accents stay on their letters
     assert shorten("a\u202eb\x1b", 24) == "a\\u202eb\\x1b"

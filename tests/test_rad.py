@@ -1,10 +1,15 @@
 """The disk store: equal bytes from equal images, read by index from threads and processes, refused when it is damaged."""
 
+import hashlib
+import json
+import os
 import pickle
+import re
 import subprocess
 import sys
 import time
 import tracemalloc
+import zlib
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.shared.errors import UserError
-from stages.shared.rad import USER_BLOCK, RadReader, sealed, shard_name
+from stages.shared.files import read_json, write_bytes, write_json
+from stages.shared.rad import USER_BLOCK, RadReader, Split, read_metadata, read_sample, read_split, sealed, shard_name
 from stages.shared.shards import MOST_SHARDS, cuts, pack, write_rad
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (70, 20, 20, 1), np.uint8)
@@ -278,3 +284,162 @@ def test_a_store_that_has_other_files_read_is_refused(tmp_path, path):
             change(tmp_path / f"{kind}.h5", make)
             with pytest.raises(UserError, match="lacks `images`"):
                 RadReader(tmp_path / f"{kind}.h5")
+
+
+@pytest.mark.parametrize(("count", "around"), [(60, 3), (4900, 3), (4901, 7), (10_501, 15)])
+def test_shards_begin_where_the_hash_of_a_path_is_the_least_of_those_around(count, around):
+    paths = [f"no/é{number:05}.png" for number in range(count)]
+    hashes = [int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), sys.byteorder) for path in paths]
+    least = [min(hashes[max(0, place - around) : place + around + 1]) for place in range(count)]
+    assert cuts(paths) == sorted({0, *(place for place in range(count) if hashes[place] == least[place])})
+
+
+def test_checksums_are_those_of_sha256():
+    content = bytes(range(256)) * 4
+    assert shard_name(content) == hashlib.sha256(content).hexdigest()[:32]
+    assert sealed(content) == hashlib.sha256(content[512:]).hexdigest().encode() + bytes(448) + content[512:]
+
+
+@pytest.mark.parametrize(("classes", "kind"), [(256, np.uint8), (257, np.uint16)])
+def test_labels_are_as_wide_as_the_last_class_needs(tmp_path, classes, kind):
+    write(tmp_path / "rad.h5", labels=[classes - 1 - row for row in range(70)], classes=classes)
+    with h5py.File(tmp_path / "rad.h5") as file:
+        assert file["labels"].dtype == kind
+        assert file["labels"][:3].tolist() == [classes - 1, classes - 2, classes - 3]
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_shard_may_stand_there_twice_and_need_not_be_linked(tmp_path, monkeypatch, can_link, compression):
+    if not can_link:
+        monkeypatch.setattr(os, "link", lambda *_: os.stat("/nowhere"))
+    names = []
+    for start, end in ((0, 3), (3, 10)):
+        content = pack(IMAGES[start:end], compression)
+        names.append(shard_name(content))
+        (tmp_path / f"{names[-1]}.h5").write_bytes(content)
+    rows = [*range(3, 10), 0, 1, 2, *range(3, 10)]
+    write_rad(tmp_path / "rad/rad.h5", tmp_path, [names[1], *names], [7, 3, 7], [row % 5 for row in rows], 20, 5)
+    with RadReader(tmp_path / "rad/rad.h5") as rad:
+        np.testing.assert_array_equal(rad.images(range(17)), IMAGES[rows])
+        assert rad.shape == (17, 20, 20, 1)
+        assert rad.labels.tolist() == [row % 5 for row in rows]
+    assert [path.samefile(tmp_path / path.name) for path in shards(tmp_path / "rad/rad.h5")] == [can_link] * 2
+    with h5py.File(tmp_path / "rad/rad.h5") as file:
+        np.testing.assert_array_equal(file["images"], IMAGES[rows])
+
+
+def test_a_shard_that_was_damaged_is_put_right_when_the_store_is_written_again(path):
+    damaged = shards(path)[0]
+    damaged.unlink()
+    damaged.write_bytes(b"damaged")
+    write(path)
+    with RadReader(path) as rad:
+        np.testing.assert_array_equal(rad.images(range(70)), IMAGES)
+
+
+FACTS = {"sha256": "0" * 64, "perceptual_hash": "1" * 64, "whole_hash": "2" * 64, "width": 3, "height": 4, "mode": "L"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        ({"path": "no/a..b.png"}, None),
+        ({"path": "/no/a.png"}, "leads out of data.source"),
+        ({"path": "no/../../a.png"}, "leads out of data.source"),
+        ({"class": "maybe"}, "does not list the class 'maybe'"),
+        ({"sha256": "0" * 63}, "is not what it should be"),
+        ({"levels": [0.0]}, "is not what it should be"),
+    ],
+)
+def test_metadata_are_read_if_paths_and_classes_are_those_of_a_source(tmp_path, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    images = [{"path": f"{name}/a.png", "class": name, **FACTS, "levels": [0.0, 255.0]} for name in ("no", "yes")]
+    images[1] |= change
+    content = {"classes": ["no", "yes"], "images": images, "rejected": [{"path": "b", "reason": "c"}]}
+    write_json("data/rad/metadata.json", content)
+    if message:
+        with pytest.raises(UserError, match=message):
+            read_metadata()
+    else:
+        assert read_metadata() == content
+
+
+@pytest.mark.parametrize(
+    ("test", "training", "groups", "is_right"),
+    [
+        ([2, 0], [1, 3], [0, 1, 2, 3], True),
+        ([2, 0], [1], [0, 1, 2, 3], False),
+        ([2, 0], [1, 3, 2], [0, 1, 2, 3], False),
+        ([2, 4], [1, 3], [0, 1, 2, 3], False),
+        ([2, 0], [1, 3], [0, 1, 2], False),
+        ([2, 0], [1, 3], [0, 1, 2, 3, 4], False),
+    ],
+)
+def test_a_split_has_every_image_once(tmp_path, monkeypatch, test, training, groups, is_right):
+    monkeypatch.chdir(tmp_path)
+    write_json("data/split.json", content := {"test": test, "training": training, "groups": groups})
+    if is_right:
+        assert read_split(4) == content
+    else:
+        with pytest.raises(UserError, match="not a split of the 4 images"):
+            read_split(4)
+
+
+@pytest.mark.parametrize(
+    ("in_bag", "out_of_bag", "is_right"),
+    [([5, 5, 7], [9], True), ([5], [6], False), ([4, 5], [9], False), ([5, 9], [7, 9], False)],
+)
+def test_a_sample_is_of_the_training_images_and_leaves_others_out(tmp_path, monkeypatch, in_bag, out_of_bag, is_right):
+    monkeypatch.chdir(tmp_path)
+    write_json("data/bootstrap/member-03.json", {"in_bag": in_bag, "out_of_bag": out_of_bag})
+    if is_right:
+        assert read_sample("member-03", {5, 7, 9}) == (in_bag, out_of_bag)
+    else:
+        with pytest.raises(UserError, match="was not drawn from these images"):
+            read_sample("member-03", {5, 7, 9})
+
+
+def test_an_image_that_unpacks_to_fewer_bytes_is_refused(tmp_path):
+    shard = tmp_path / "shard.h5"
+    shard.write_bytes(pack(IMAGES, "gzip"))
+    with h5py.File(shard, "a") as file:
+        file["images"].id.write_direct_chunk((0, 0, 0, 0), zlib.compress(bytes(399)))
+    name = shard_name(shard.read_bytes())
+    (tmp_path / "shards").mkdir()
+    shard.rename(tmp_path / f"shards/{name}.h5")
+    own(tmp_path / "rad.h5", names=[name])
+    with RadReader(tmp_path / "rad.h5") as rad:
+        np.testing.assert_array_equal(rad.images([1]), IMAGES[[1]])
+        with pytest.raises(UserError, match="399 bytes in an image of 400"):
+            rad.images([0])
+
+
+def test_json_has_one_form_and_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "deeper/a.json"
+    write_json(path, {"b": [1, 2.5], "a": {"c": None, "d": {}}, "e": [{"f": 1, "g": [2]}, [3]], "h": "é", "i": [[1], [2]]})
+    text = '{\n  "b": [1, 2.5],\n  "a": {\n    "c": null,\n    "d": {}\n  },\n'
+    text += '  "e": [\n    {"f": 1, "g": [2]},\n    [3]\n  ],\n  "h": "\\u00e9",\n  "i": [\n    [1],\n    [2]\n  ]\n}\n'
+    assert path.read_text() == text
+    assert path.stat().st_mode & 0o777 == 0o644
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="JSON"):
+            write_json(path, {"b": [value]})
+    with pytest.raises(TypeError):
+        write_bytes(path, "text")
+    monkeypatch.setattr(os, "replace", lambda *_: os.stat("/nowhere"))
+    with pytest.raises(OSError, match=re.escape(str(path))):
+        write_bytes(path, b"new")
+    assert path.read_text() == text
+    assert [*path.parent.iterdir()] == [path]
+
+
+def test_json_is_read_strictly_and_without_unknown_keys(tmp_path):
+    content = {"test": [0], "training": [1], "groups": [0, 1]}
+    (tmp_path / "a.json").write_text(json.dumps(content | {"more": 1}))
+    assert read_json(tmp_path / "a.json", Split) == content
+    for test in ([0.0], ["0"], [True], [-1], None):
+        (tmp_path / "a.json").write_text(json.dumps(content | {"test": test}))
+        with pytest.raises(UserError, match="is not what it should be"):
+            read_json(tmp_path / "a.json", Split)

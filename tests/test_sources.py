@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from test_ingest import ingest
 
 from predict.__main__ import find_files as find_new_files
 from predict.__main__ import label_of
+from stages.shared import queued, sources
 from stages.shared.errors import UserError
 from stages.shared.params import Data
-from stages.shared.sources import find_files, is_split_part
+from stages.shared.sources import find_files, is_hidden, is_split_part, stored_paths
 
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "après") for form in ("NFC", "NFD"))
 SHARED = Path(__file__).parents[1] / "../shared/data"
 SYSTEM = [
     *("__MACOSX/._a.png", ".DS_Store", "._a.png", "Icon\r", ".Spotlight-V100/a.png", ".Trashes/a.png", ".fseventsd/a.png"),
@@ -52,6 +55,8 @@ MISPLACED = {
     "unequal": ([*product("train", "a b c"), *product("test", "a b")], "parts of a split", "train"),
     "wrapped": (product("archive", "no yes"), "has 1 class folder, 'archive'; expected two or more", "archive"),
     "wrapped, with notes": ([*product("archive", "a b"), "LICENSE"], "has 1 class folder, 'archive'", "archive"),
+    "wrapped, with an image": ([*product("archive", "a b"), "scan.png"], "has 1 class folder, 'archive'", "archive"),
+    "wrapped twice, with notes": ([*product("x/y", "a b"), "x/README"], "has 1 class folder, 'x'", "x/y"),
     "wrapped twice": (product("archive/images", "no yes"), "has 1 class folder", "archive/images"),
     "wrapped split": (product("archive/Training archive/Testing", "no yes"), "parts of a split", "archive/Testing"),
     "twice": ([*product("set", "no yes"), "no/a.png", "yes/a.png"], "'no' and 'yes' twice, the second time in 'raw/set'", "set"),
@@ -109,6 +114,7 @@ def test_folders_without_classes_beside_or_as_parts_of_a_split_are_refused(tmp_p
             (["no/1.png", "yes/1.png", "pred/1.png"], "holds 'pred', named as a part of a split"),
             (["train/1.png", "test/1.png"], "named as parts of a split, and no class folders"),
             (["no/1.png", "yes/1.png", "more/yes/1.png"], "more/yes' is in '.*more', but named as another class"),
+            (["1/1.png", "a/1/1.png", "b/1.png"], "a/1' is in '.*a', but named as another class"),
         ]
     ):
         with pytest.raises(UserError, match=message):
@@ -124,12 +130,15 @@ def test_folders_without_classes_beside_or_as_parts_of_a_split_are_refused(tmp_p
         product("a b", "axial sagittal"),
         product("no yes", "here there"),
         product("no yes", "train test"),
+        product("a b", "train test"),
         product("no yes", "images"),
         [*product("no", "smith jones"), *product("yes", "lee")],
         ["no/a/b/c/1.png", "yes/1.png", "yes/d/2.png"],
         ["no/no/1.png", "yes/yes/1.png"],
         ["valid/1.png", "invalid/1.png"],
         ["1/2/1.png", "1/3/1.png", "2/1/1.png", "3/1.png"],
+        ["positive/glioma/1.png", "positive/meningioma/1.png", "negative/1.png"],
+        ["here/normal/1.png", "here/other/1.png", "there/1.png"],
     ],
 )
 def test_folders_in_a_class_are_parts_of_it(tmp_path, paths):
@@ -139,8 +148,24 @@ def test_folders_in_a_class_are_parts_of_it(tmp_path, paths):
     assert not rejected
 
 
+def test_folders_are_parts_of_classes_if_one_class_holds_none(tmp_path):
+    (tmp_path / "e").mkdir()
+    assert find_files(tree(tmp_path, *product("a b", "here there")))[0] == ["a", "b", "e"]
+
+
 def test_names_of_parts_of_a_split():
-    for name in ("train", "Training", "TEST", "test_set", "TrainingSet", "train2017", "1-val images", "Validation", "prueba"):
+    for name in (
+        "train",
+        "Training",
+        "TEST",
+        "test_set",
+        "TrainingSet",
+        "train2017",
+        "1-val images",
+        "Validation",
+        "prueba",
+        "images_test",
+    ):
         assert is_split_part(name), name
     for name in ("yes", "set", "data", "trained", "contest", "tested", "images", "validity", "no test"):
         assert not is_split_part(name), name
@@ -155,6 +180,157 @@ def test_real_collections_are_recognized():
     assert (classes, len(files), rejected) == (["glioma", "meningioma", "notumor", "pituitary"], 1624, [])
     classes, files, rejected = find_files(SHARED / "brain_mri")
     assert (classes, len(files), rejected) == (["no", "yes"], 253, [])
+
+
+def test_files_are_listed_by_class_and_then_by_path_in_composed_unicode(tmp_path):
+    tree(tmp_path / "raw", *(f"yes/{name}.png" for name in ("z", "e\u0301", "a/b", "B", "10", "9")), "no/1.png")
+    tree(tmp_path / "raw", f"{DECOMPOSED}/2.png", f"{COMPOSED}/1.png", f"{COMPOSED}/3.png", "z.txt", "a.csv", "yes/.hidden.png")
+    (tmp_path / "raw/yes/gone.png").symlink_to("nowhere.png")
+    (tmp_path / "raw/empty").mkdir()
+    classes, files, rejected = find_files(tmp_path / "raw")
+    assert classes == [COMPOSED, "empty", "no", "yes"]
+    assert files == [
+        *((COMPOSED, path) for path in (f"{COMPOSED}/1.png", f"{DECOMPOSED}/2.png", f"{COMPOSED}/3.png")),
+        ("no", "no/1.png"),
+        *(("yes", f"yes/{name}.png") for name in ("10", "9", "B", "a/b", "z", "e\u0301")),
+    ]
+    assert rejected == [
+        {"path": "a.csv", "reason": "not in a class folder"},
+        {"path": "yes/gone.png", "reason": "a symbolic link to nowhere"},
+        {"path": "z.txt", "reason": "not in a class folder"},
+    ]
+
+
+def test_files_of_a_class_stand_together_whatever_the_names_of_classes(tmp_path):
+    tree(tmp_path, "no/1.png", "no/2.png", "no, or not sure/1.png", "no-2/1.png")
+    classes, files, _ = find_files(tmp_path)
+    assert classes == ["no", "no, or not sure", "no-2"]
+    assert [name for name, _ in files] == ["no", "no", "no, or not sure", "no-2"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_source_has_two_class_folders_or_more(tmp_path, count):
+    tree(tmp_path / "raw", *(f"{index}/1.png" for index in range(count)), "1.png")
+    if count == 2:
+        assert find_files(tmp_path / "raw")[0] == ["0", "1"]
+    else:
+        with pytest.raises(UserError, match=rf"has {count} class folder\(s\)"):
+            find_files(tmp_path / "raw")
+
+
+def test_a_source_that_is_no_folder_is_refused(tmp_path):
+    tree(tmp_path, "raw")
+    for name in ("raw", "missing"):
+        with pytest.raises(UserError, match="is not a folder"):
+            find_files(tmp_path / name)
+
+
+OBJECT = "0123456789abcdef0123456789abcd"
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("raw/no/1.png", None),
+        (f"cache/files/md5/ab/{OBJECT}", None),
+        (f"cache/ab/{OBJECT}", None),
+        ("raw/no", "a symbolic link to a folder"),
+        ("other", "a symbolic link out of data.source"),
+        ("raw/missing", "a symbolic link to nowhere"),
+        ("raw/yes/link", "a symbolic link to nowhere"),
+        ("other/1.png", UserError),
+        (f"cache/files/md5/ab/{OBJECT[1:]}", UserError),
+        (f"cache/files/md5/ab/{OBJECT}/0", UserError),
+        (f"cache/files/sha/ab/{OBJECT}", UserError),
+        (f"other/files/md5/ab/{OBJECT}", UserError),
+        ("raw2/1.png", UserError),
+    ],
+)
+def test_links_are_followed_to_files_of_the_source_and_objects_of_the_cache(tmp_path, monkeypatch, target, reason):
+    monkeypatch.setattr(sources, "dvc_cache", lambda: tmp_path / "cache")
+    tree(tmp_path, "raw/no/1.png", "raw/yes/1.png", "other/2.png")
+    if target not in ("raw/missing", "raw/yes/link") and not (tmp_path / target).exists():
+        tree(tmp_path, target)
+    (tmp_path / "raw/yes/link").symlink_to(tmp_path / target)
+    if reason is UserError:
+        with pytest.raises(UserError, match=r"'.*yes/link' is a symbolic link out of data.source"):
+            find_files(tmp_path / "raw")
+        return
+    _, files, rejected = find_files(tmp_path / "raw")
+    assert rejected == ([{"path": "yes/link", "reason": reason}] if reason else [])
+    assert files == [("no", "no/1.png"), ("yes", "yes/1.png"), *([] if reason else [("yes", "yes/link")])]
+
+
+def test_names_that_are_not_utf8_are_rejected_with_all_that_is_in_them(tmp_path):
+    tree(tmp_path / "raw", "no/1.png", "yes/1.png", "yes/a\udce9/1.png", "no/\udc80.png", "no/é.png")
+    _, files, rejected = find_files(tmp_path / "raw")
+    assert [path for _, path in files] == ["no/1.png", "no/é.png", "yes/1.png"]
+    assert rejected == [{"path": path, "reason": "its name is not UTF-8; rename it"} for path in ("no/\udc80.png", "yes/a\udce9")]
+
+
+def test_stored_paths_are_composed_unless_two_would_be_the_same():
+    assert stored_paths([f"{DECOMPOSED}/1", f"{DECOMPOSED}/2", f"{COMPOSED}/2", "é", "a"]) == {
+        f"{DECOMPOSED}/1": f"{COMPOSED}/1",
+        f"{DECOMPOSED}/2": f"{DECOMPOSED}/2",
+        f"{COMPOSED}/2": f"{COMPOSED}/2",
+        "é": "é",
+        "a": "a",
+    }
+
+
+def test_names_that_systems_give_are_hidden_and_no_other():
+    for name in (
+        *(name.split("/")[0] for name in SYSTEM),
+        "found.123",
+        ":2eDS_Store",
+        "x@SynoResource",
+        "~syncthing~a.png.tmp",
+        "DESKTOP DB",
+    ):
+        assert is_hidden(name), name
+    for name in ("found.12", "found.1234", "lost.found", "thumbs.db.png", "recycle", "a.:2e", "syncthing.tmp", "icon", "a.png"):
+        assert not is_hidden(name), name
+
+
+@pytest.mark.parametrize("folder", ["", "no/", "no/patient/"])
+def test_hidden_files_and_folders_are_passed_over(tmp_path, folder):
+    tree(tmp_path, "no/1.png", "yes/1.png", *(f"{folder}{name}" for name in SYSTEM))
+    assert find_files(tmp_path) == (["no", "yes"], [("no", "no/1.png"), ("yes", "yes/1.png")], [])
+
+
+@pytest.mark.parametrize(
+    ("paths", "is_told"),
+    [
+        (product("a b", "axial sagittal"), True),
+        (product("no yes", "here there"), True),
+        (product("no yes", "here"), False),
+        ([*product("no", "here there"), *product("yes", "here now")], False),
+        ([*product("no yes", "here there"), "no/1.png"], False),
+    ],
+)
+def test_folders_of_several_classes_are_told_if_they_could_be_classes(tmp_path, capsys, paths, is_told):
+    find_files(tree(tmp_path, *paths))
+    assert ("are taken as parts of each" in capsys.readouterr().out) == is_told
+
+
+def test_files_without_a_known_ending_may_be_images_of_a_class(tmp_path):
+    tree(tmp_path, *product("x/y", "a b"), "x/IM0001")
+    with pytest.raises(UserError, match=r"has 1 class folder\(s\); expected two or more, one for each class$"):
+        find_files(tmp_path)
+
+
+def test_two_names_that_may_each_be_a_class_are_parts_of_a_split(tmp_path):
+    assert find_files(tree(tmp_path / "a", "val/1.png", "no/1.png"))[0] == ["no", "val"]
+    with pytest.raises(UserError, match="parts of a split"):
+        find_files(tree(tmp_path / "b", "val/1.png", "dev/1.png"))
+
+
+def test_the_largest_of_several_collections_is_named_first(tmp_path):
+    paths = [*product("train", "a b"), *product("test", "a b"), "train/a/deeper/7.png", "test/c.png"]
+    with pytest.raises(UserError, match=r"data.source=.*/train`, or use all"):
+        find_files(tree(tmp_path, *paths, "train/a/deeper/8.png"))
+    with pytest.raises(UserError, match=r"data.source=.*/test`, or use all"):
+        find_files(tree(tmp_path, "test/b/8.png", "test/b/9.png"))
 
 
 def test_system_files_are_passed_over_everywhere(project, monkeypatch):
@@ -222,9 +398,6 @@ def test_nothing_writes_through_links_into_a_shared_cache(fresh, tmp_path):
         assert file["images"][:].mean() > 10
 
 
-COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "après") for form in ("NFC", "NFD"))
-
-
 def test_a_name_in_composed_and_decomposed_unicode_is_one_name(project):
     put(project, {f"{COMPOSED}/a.png": picture(1), f"{COMPOSED}/b.png": picture(2), f"avant/{COMPOSED}.png": picture(3)})
     _, stored, _ = ingest(project)
@@ -286,6 +459,70 @@ def queue(project: Project, source: str, *options: str, ok: bool = False) -> str
     assert ("Queued" in queued) == ok
     assert ("No experiment tasks in the queue" in queued) != ok
     return output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "paths"),
+    [
+        ("exp run --queue", []),
+        ("exp run --temp", []),
+        ("experiments run --queue --copy-paths a --copy-paths b/c", ["a", "b/c"]),
+        ("exp run", None),
+        ("exp run --copy-paths a", None),
+        ("repro", None),
+        ("exp run --no-such-option", None),
+    ],
+)
+def test_experiments_in_folders_of_their_own_are_told_from_others(arguments, paths, capsys):
+    assert queued.copied_paths(arguments.split()) == paths
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/elsewhere/raw", None),
+        ("data/copied/deeper", None),
+        ("data/tracked", None),
+        ("data/tracked/deeper", None),
+        ("data/tracked2", "'data/tracked2/a' is neither in DVC nor in Git"),
+        ("data/lost", "tracked by data/lost.dvc, .*it is not in Git"),
+        ("data/plain", None),
+        ("data/link/deeper", "'data/link' is a symbolic link, .*the path that it leads to: data/plain/deeper"),
+        ("../raw", "relative path out of the project, .*absolute path: .*/raw"),
+        ("data/unknown", "'data/unknown/a' is neither in DVC nor in Git"),
+        ("data/hidden", None),
+    ],
+)
+def test_a_path_is_reachable_if_git_or_dvc_or_the_command_brings_it(tmp_path, monkeypatch, path, message):
+    (tmp_path / "project/data/plain").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    Path("data/link").symlink_to(Path("data/plain").absolute())
+    tracked = {str(Path(f"data/{name}").absolute()): f"data/{name}.dvc" for name in ("tracked", "lost")}
+    monkeypatch.setattr(queued, "tracked_by_dvc", lambda: tracked)
+    listed = {
+        ("--", "data/tracked.dvc"): ["data/tracked.dvc"],
+        ("--others", "--", "data/unknown"): ["data/unknown/.DS_Store", "data/unknown/a", "data/unknown/b"],
+        ("--others", "--", "data/tracked2"): ["data/tracked2/a"],
+        ("--others", "--", "data/copied/deeper"): ["data/copied/deeper/a"],
+        ("--others", "--", "data/hidden"): ["data/hidden/.git/a", "data/hidden/Thumbs.db"],
+    }
+    monkeypatch.setattr(queued, "git_files", lambda *options: listed.get(options, []))
+    monkeypatch.setattr(sys, "argv", ["dvc", "exp", "run", "--queue", "--copy-paths", "./data/raw/../copied/"])
+    if message:
+        with pytest.raises(UserError, match=f"^data.source: .*{message}"):
+            queued.check_reachable("data.source", path)
+    else:
+        queued.check_reachable("data.source", path)
+    monkeypatch.setattr(sys, "argv", ["dvc", "repro"])
+    queued.check_reachable("data.source", path)
+
+
+def test_git_lists_names_of_any_kind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tree(tmp_path, "a b.png", "é\n.png", "new.png")
+    os.system("git init -q . && git add -- 'a b.png' é*")
+    assert {*queued.git_files()} == {"a b.png", "é\n.png"}
+    assert queued.git_files("--others") == ["new.png"]
 
 
 def test_an_experiment_in_a_folder_of_its_own_is_refused_if_it_would_lack_its_files(project):

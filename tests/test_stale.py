@@ -1,6 +1,8 @@
 """DVC takes no two different runs for one, and records no run whose inputs changed meanwhile."""
 
+import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 import yaml
 from conftest import Output, Project, check_trained_in_parallel, ran
 
+from stages.shared import inputs, scratch
 from stages.shared.errors import UserError
 from stages.shared.params import UNHASHED_KEYS, Inputs, Params, check, derive_ensemble, load_params, read_params
 
@@ -131,6 +134,150 @@ def test_stage_declares_the_parameters_that_it_reads(stage):
     assert names
     for name in names:
         assert name in declared or name.partition(".")[0] in declared, f"{stage} reads {name}"
+
+
+def test_dependencies_are_those_that_dvc_yaml_lists(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params = read_params()
+    paths, values = inputs.dependencies("data/dvc.yaml:phantom", params)
+    assert paths == [Path(path) for path in STAGES["phantom"]["deps"]]
+    assert values == {"phantom": params["phantom"]}
+    paths, values = inputs.dependencies("ingest", with_value(params, "data.source", "my/images"))
+    assert paths == [Path("my/images"), *(Path(path) for path in STAGES["ingest"]["deps"][1:])]
+    assert values == {"data.source": "my/images", "ingest": params["ingest"]}
+    changed = with_value(params, "ensemble.member-01.weights_file", "my/weights.h5")
+    paths, values = inputs.dependencies("train@member-01", changed)
+    plain = [path for path in STAGES["train"]["do"]["deps"] if "$" not in path]
+    assert {*paths} == {Path(path) for path in (*plain, "data/bootstrap/member-01.json", "my/weights.h5")}
+    assert values == {
+        "ensemble.member-01": changed["ensemble"]["member-01"],
+        "network": params["network"],
+        "train": params["train"],
+    }
+    for stage, message in (("train@member-99", "ensemble.member-99 is missing"), ("split", "split is missing")):
+        with pytest.raises(UserError, match=message):
+            inputs.dependencies(stage, {name: value for name, value in params.items() if name != "split"})
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder, the current one, with a stage for each of two members that depends on files and parameters."""
+    definition = {"deps": ["data", "${item.weights_file}", "${key}.json"], "params": ["ensemble.${key}", "split.fold"]}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(inputs, "_definitions", lambda: {"train": {"do": definition}})
+    scratch._hash.cache_clear()
+    members = {name: {"weights_file": "w.h5", "seed": seed} for seed, name in enumerate(("member-00", "member-01"))}
+    set_params({"ensemble": members, "split": {"fold": 0, "folds": 5}})
+    for name in ("data/deep/a.png", "data/b.png", "data/.hidden/c", "data/deep/.d", "w.h5", "member-00.json", "member-01.json"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name)
+    yield tmp_path
+    scratch._hash.cache_clear()
+
+
+def set_params(params: dict) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def edit(name: str, value: object) -> None:
+    set_params(with_value(read_params(), name, value))
+
+
+@pytest.mark.parametrize(
+    ("change", "reported"),
+    [
+        (lambda: None, None),
+        (lambda: Path("data/b.png").write_text("DATA/b.png"), "'data/b.png' changed"),
+        (lambda: os.utime("data/deep/a.png"), "'data/deep/a.png' changed"),
+        (lambda: os.unlink("data/deep/a.png"), "'data/deep/a.png' changed"),
+        (lambda: Path("data/new").touch(), "'data/new' changed"),
+        (lambda: Path(shutil.copy2("w.h5", "copy")).rename("w.h5"), "'w.h5' changed"),
+        (lambda: os.unlink("member-01.json"), "'member-01.json' changed"),
+        (lambda: Path("data/.hidden/c").write_text("x"), None),
+        (lambda: Path("data/deep/.d").unlink(), None),
+        (lambda: Path("member-00.json").unlink(), None),
+        (lambda: edit("split.folds", 6), None),
+        (lambda: edit("ensemble.member-00.seed", 6), None),
+        (lambda: edit("split.fold", 1), "params.yaml: split.fold changed"),
+        (lambda: edit("ensemble.member-01.seed", 0), "params.yaml: ensemble.member-01.seed changed"),
+        (lambda: edit("ensemble.member-01.more", 0), "params.yaml: ensemble.member-01.more changed"),
+        (lambda: set_params({"split": {"fold": 0}}), "params.yaml changed"),
+        (lambda: Path("params.yaml").write_text("a: ["), "params.yaml changed"),
+    ],
+)
+def test_inputs_that_are_no_longer_what_they_were_are_named(workplace, change, reported):
+    for path in Path().rglob("*"):
+        os.utime(path, (1, 1))
+    before = inputs.Inputs("train@member-01")
+    change()
+    if reported:
+        with pytest.raises(UserError, match=f"^{re.escape(reported)} while train@member-01 ran"):
+            before.check()
+    else:
+        before.check()
+    if reported is None or reported.startswith("params.yaml"):
+        before.check_files()
+
+
+def test_a_scratch_folder_is_named_by_all_that_its_member_depends_on(workplace):
+    def sha256(text):
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    inside = ["data/.hidden/c", "data/b.png", "data/deep/.d", "data/deep/a.png"]
+    depends = {
+        "data": sha256("".join(f"{name}\0{sha256(name)}\n" for name in inside)),
+        "w.h5": sha256("w.h5"),
+        "member-01.json": sha256("member-01.json"),
+        "ensemble.member-01": {"weights_file": "w.h5", "seed": 1},
+        "split.fold": 0,
+    }
+    digest = sha256(json.dumps(depends, sort_keys=True))
+    assert scratch.scratch("member-01") == Path(f".dvc/tmp/members/member-01-{digest[:32]}")
+    assert scratch.scratch("member-01", with_value(read_params(), "split.folds", 7)) == scratch.scratch("member-01")
+    with pytest.raises(UserError, match="no member 'member-02'"):
+        scratch.scratch("member-02")
+    Path("w.h5").unlink()
+    scratch._hash.cache_clear()
+    with pytest.raises(UserError, match=r"w\.h5 is missing"):
+        scratch.scratch("member-00")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: Path("data/b.png").rename("data/c.png"),
+        lambda: Path("data/b.png").write_text("other"),
+        lambda: Path("w.h5").write_text("other"),
+        lambda: Path("member-00.json").write_text("other"),
+        lambda: edit("split.fold", 1),
+        lambda: edit("ensemble.member-00.seed", 1),
+    ],
+)
+def test_members_are_outdated_if_anything_that_they_depend_on_is_another(workplace, change):
+    assert scratch.outdated() == []
+    folders = [scratch.scratch(name) for name in ("member-00", "member-01")]
+    for folder in (*folders, folders[0].with_name("member-00-" + "0" * 32 + ".part")):
+        assert not scratch.is_trained(folder)
+        folder.mkdir(parents=True)
+        assert scratch.is_trained(folder)
+    folders[0].with_name("member-07-" + "0" * 32).mkdir()
+    assert scratch.outdated() == ["member-07"]
+    change()
+    scratch._hash.cache_clear()
+    assert scratch.scratch("member-00") != folders[0]
+    assert scratch.outdated()[0] == "member-00"
+
+
+def test_what_was_trained_replaces_what_was_in_its_place(workplace):
+    folder = Path(".dvc/tmp/members/member-01-0")
+    for path in (folder / "metrics.json", folder / "deep/model.keras", Path("models/members/member-01/old.keras")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    scratch.put_in_place(folder, "member-01")
+    assert not [*folder.parent.iterdir()]
+    assert {str(path) for path in Path("models").rglob("*") if path.is_file()} == {"models/members/member-01/deep/model.keras"}
+    assert Path("metrics/members/member-01.json").read_text() == "metrics.json"
+    assert Path("models/members/member-01/deep/model.keras").read_text() == "model.keras"
 
 
 def test_another_image_size_gives_another_store_and_comes_back_from_the_cache(done):

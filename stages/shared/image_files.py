@@ -84,7 +84,7 @@ def read_levels(image: Image.Image, content: bytes) -> tuple[np.ndarray, bool] |
         return None
     tags = image.tag_v2 if image.format == "TIFF" else {}
     by_libtiff = image.tile[0].codec_name == "libtiff"
-    layouts = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile]  # Pillow's raw modes
+    layouts = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile]  # raw modes; a GIF's: numbers
     if image.mode == "F" or image.mode.startswith("I"):
         if by_libtiff:  # which gives the machine's byte order, whatever the file's, but Pillow forgets that for some
             _set_layouts(image, [layout.replace("B", "N") for layout in layouts])
