@@ -11,6 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from stages import bootstrap_sample, evaluate, split, weigh
 from stages.shared.errors import UserError
+from stages.shared.members import read_predictions, write_predictions
 
 SCHEMES = ["uniform", "accuracy", "balanced_accuracy", "auc", "softmax", "log_loss"]
 SEED = 5
@@ -45,6 +46,39 @@ def joined(hashes: list[list[bytes]], bits: int) -> list[int]:
                 if groups[other] is None and min(apart) <= bits:
                     waiting.append(other)
     return groups
+
+
+PREDICTED = "row,none,überall\n4,0.25,0.75\n2,1,0\n"
+AGAIN = "does not fit the images and classes it should be of; run `dvc repro --force` to make it again"
+
+
+def test_predictions_are_read_as_they_were_written(tmp_path):
+    values = np.array([[0.25, 0.75], [1 / 3, 2 / 3]], np.float32)
+    write_predictions(tmp_path / "made.csv", [4, 2], values, ["none", "über\nall"])
+    written = read_predictions(tmp_path / "made.csv", [4, 2], ["none", "über\nall"])
+    np.testing.assert_array_equal(written.astype(np.float32), values)
+
+
+@pytest.mark.parametrize(
+    ("content", "reported"),
+    [
+        (None, "is missing; run `dvc repro` to make it"),
+        (PREDICTED.replace("\n4,", "\n5,"), AGAIN),
+        (PREDICTED.replace("none", "some"), AGAIN),
+        ("row,none,überall\n4,0.25\n2,1\n", AGAIN),
+        (PREDICTED.replace("0.75", "nan"), AGAIN),
+        (PREDICTED.replace("0.75", "x"), "is not a table of predictions (could not convert string to float: 'x')"),
+        ("", "is not a table of predictions"),
+    ],
+)
+def test_predictions_of_other_rows_or_classes_are_refused(tmp_path, content, reported):
+    path, arguments = tmp_path / "test.csv", ([4, 2], ["none", "überall"])
+    path.write_text(PREDICTED, "utf-8")
+    assert read_predictions(path, *arguments).tolist() == [[0.25, 0.75], [1, 0]]
+    path.unlink() if content is None else path.write_text(content, "utf-8")
+    with pytest.raises(UserError) as raised:
+        read_predictions(path, *arguments)
+    assert str(raised.value).startswith(f"{path} {reported}")
 
 
 @pytest.mark.parametrize("fold", [0, 1, 3])
