@@ -83,13 +83,13 @@ DRAWN = {
 @pytest.mark.parametrize(("number", "drawn"), DRAWN.items())
 def test_the_built_in_slices_stay_what_they_are(number, drawn):
     shape, levels, pixels, middle = drawn
-    one = draw_numbered(*number, 3)
-    assert one.image.shape == one.tumour.shape == shape
-    parts = [np.array_split(row, 4, axis=1) for row in np.array_split(one.image.astype(float), 4, axis=0)]
+    picture = draw_numbered(*number, 3)
+    assert picture.image.shape == picture.tumour.shape == shape
+    parts = [np.array_split(row, 4, axis=1) for row in np.array_split(picture.image.astype(float), 4, axis=0)]
     np.testing.assert_allclose([part.mean() for row in parts for part in row], [float(word) for word in levels.split()], atol=0.1)
-    assert abs(one.tumour.sum() - pixels) <= 2
+    assert abs(picture.tumour.sum() - pixels) <= 2
     if pixels:
-        np.testing.assert_allclose(np.argwhere(one.tumour).mean(axis=0), middle, atol=0.2)
+        np.testing.assert_allclose(np.argwhere(picture.tumour).mean(axis=0), middle, atol=0.2)
 
 
 def test_of_the_tumours_three_in_five_are_gliomas_and_one_in_four_a_meningioma(monkeypatch):

@@ -434,7 +434,14 @@ def test_spellings_of_a_source_are_one(spelling, monkeypatch, tmp_path):
 
 def test_other_paths_stay_what_they_are(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for path, expected in {"../raw/": "../raw", "/data//raw/": "/data/raw", "//data": "/data", "a b": "a b"}.items():
+    beside = str(tmp_path.parent / "raw")
+    for path, expected in {
+        beside: beside,
+        "../raw/": "../raw",
+        "/data//raw/": "/data/raw",
+        "//data": "/data",
+        "a b": "a b",
+    }.items():
         assert Data(source=path).source == expected
 
 
