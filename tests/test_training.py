@@ -11,13 +11,14 @@ import workspace
 from scipy.special import xlogy
 from sklearn import metrics as sk
 
+from stages.shared import training
 from stages.shared.augmentation import augment
 from stages.shared.batches import training_batches, validation_batches
 from stages.shared.errors import UserError
 from stages.shared.networks import build
 from stages.shared.params import Params, check
 from stages.shared.rad import RadReader
-from stages.shared.training import evaluation_sample, fit, fit_and_write, learning_rate, predict
+from stages.shared.training import check_weights, evaluation_sample, fit, fit_and_write, learning_rate, predict, train_member
 
 OFF = {"flip": False, "rotation": 0.0, "shift": 0.0, "zoom": 0.0, "contrast": 0.0, "brightness": 0.0, "erase": 0.0}
 PLAIN = {
@@ -404,6 +405,25 @@ def test_threads_and_the_members_seed_reach_tensorflow(made):
     assert made.threads == {"intra": 3, "inter": 3}
 
 
+def test_a_member_starts_from_the_weights_that_were_asked_for(made, monkeypatch):
+    def load(model, name, weights, freeze):
+        started.append((name, weights, freeze))
+        model.get_layer("probabilities").set_weights([np.zeros((128, 2)), np.array([0.0, 3.0])])
+
+    started = []
+    monkeypatch.setattr(training, "start_from", load)
+    made.set(**{f"recipes__{recipe}__learning_rate": STILL for recipe in ("base", "strong", "light")})
+    params = check(made.params, Params)
+    network = params.network.model_copy(update={"weights": "data/weights/base.h5", "freeze": False})
+    train(made)
+    assert not started
+    fit_and_write("member-01", params.model_copy(update={"network": network}), made.folder / "started")
+    assert started == [("notebook-1", "data/weights/base.h5", False)]
+    lines = (made.folder / "started/test.csv").read_text().splitlines()[1:]
+    positive = np.array([float(line.split(",")[2]) for line in lines])
+    np.testing.assert_allclose(positive, 1 / (1 + np.exp(-3)), rtol=1e-5)
+
+
 def test_penalties_dropout_and_learning_rate_are_those_of_the_members_recipe(made):
     """Of `strong`, the second recipe, for the second member."""
     made.set(
@@ -421,3 +441,64 @@ def test_a_member_that_diverges_is_reported_and_nothing_is_written(made):
     with pytest.raises(UserError, match=r"member-01 diverged; .*lower recipes\.strong\.learning_rate"):
         train(made, epochs=3)
     assert not (made.folder / "trained").exists()
+
+
+class Watched:
+    """The inputs of a member, which have changed or not when its training ends."""
+
+    stage, changed = None, False
+
+    def __init__(self, stage):
+        Watched.stage = stage
+
+    def check_files(self):
+        if Watched.changed:
+            raise UserError("params.yaml changed")
+
+
+@pytest.fixture
+def staged(made, monkeypatch):
+    """The folder of member-01, whose training is replaced by a file of the member's name and seed."""
+
+    def leave_file(name, params, folder):
+        folder.mkdir(parents=True)
+        (folder / "trained").write_text(f"{name} {params.ensemble[name].seed}")
+
+    folder = made.folder / "scratch/member-01-0123.45"
+    monkeypatch.setattr(training, "Inputs", Watched)
+    monkeypatch.setattr(training, "scratch", lambda name: made.folder / f"scratch/{name}-0123.45")
+    monkeypatch.setattr(training, "fit_and_write", leave_file)
+    monkeypatch.setattr(Watched, "changed", False)
+    return folder
+
+
+def test_a_members_folder_is_there_when_its_training_has_ended(staged):
+    unfinished = staged.with_name(f"{staged.name}.part")
+    unfinished.mkdir(parents=True)
+    (unfinished / "left").write_text("by a training that was killed")
+    train_member("member-01", staged)
+    assert [path.name for path in staged.parent.iterdir()] == [staged.name]
+    assert {path.name: path.read_text() for path in staged.iterdir()} == {"trained": "member-01 5001"}
+    assert Watched.stage == "train@member-01"
+
+
+def test_a_member_whose_inputs_changed_has_no_folder(staged, monkeypatch):
+    with pytest.raises(UserError) as raised:
+        train_member("member-01", staged.with_name("member-01-other"))
+    assert str(raised.value) == "an input of member-01 changed before it was trained; run `dvc repro` again"
+    assert not staged.parent.exists()
+    monkeypatch.setattr(Watched, "changed", True)
+    with pytest.raises(UserError, match=r"params\.yaml changed"):
+        train_member("member-01", staged)
+    assert not staged.exists()
+
+
+def test_first_weights_are_tried_on_a_network_for_the_images(made, monkeypatch):
+    tried = []
+    monkeypatch.setattr(training, "start_from", lambda model, **network: tried.append((model, network)))
+    made.set(network__name="notebook-1")
+    check_weights()
+    [(model, network)] = tried
+    assert model.inputs[0].shape == (None, SIDE, SIDE, 1)
+    assert model.name == "notebook_1"
+    assert network == made.params["network"]
