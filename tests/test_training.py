@@ -266,7 +266,7 @@ def test_a_cosine_warms_up_for_three_epochs_and_falls_to_zero(made):
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_the_schedule_is_followed_epoch_by_epoch(made, schedule):
+def test_the_schedule_is_followed_epoch_by_epoch(made, schedule, capsys):
     model, history = fitted(made, imbalanced(made), imbalanced(made), epochs=5, schedule=schedule, member_learning_rate=0.01)
     assert int(model.optimizer.iterations) == 10  # two batches of eight, five times
     rates = (
@@ -274,6 +274,9 @@ def test_the_schedule_is_followed_epoch_by_epoch(made, schedule):
     )
     np.testing.assert_allclose([epoch[-1] for epoch in history], rates, atol=1e-8)
     assert [epoch[0] for epoch in history] == [1, 2, 3, 4, 5]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [f"epoch {number} of 5" for number in range(1, 6)]
+    assert lines[0].endswith(f"learning rate {rates[0]:.4f}")
 
 
 def contradictory(made):
