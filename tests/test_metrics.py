@@ -260,6 +260,12 @@ def test_calibration_undoes_boasting_and_a_leaning_to_one_class():
     np.testing.assert_allclose(calibrate(true, 1.0, np.zeros(3)), true, atol=1e-6)
 
 
+def test_calibration_of_extreme_temperatures_is_finite():
+    probabilities = np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]])
+    np.testing.assert_allclose(calibrate(probabilities, 0.001, np.zeros(3)), probabilities)
+    np.testing.assert_allclose(calibrate(probabilities, 1e9, np.zeros(3)), 1 / 3, atol=1e-6)
+
+
 def test_calibration_from_few_right_predictions_stays_modest():
     temperature, biases = fit_calibration(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]]))
     assert 0.4 < temperature < 1
