@@ -72,7 +72,11 @@ MISPLACED = {
 
 
 ONLY_SET = {"wrapped", "wrapped, with notes", "wrapped twice", "twice", "twice, deeper", "twice, wrapped", "odd name"}
-ONLY_SET |= {"one collection"}  # cases of a single set of class folders, which is joined with no other
+ONLY_SET |= {
+    "one collection",
+    "wrapped, with an image",
+    "wrapped twice, with notes",
+}  # cases of a single set of class folders, which is joined with no other
 
 
 @pytest.mark.parametrize("case", MISPLACED)
