@@ -54,9 +54,11 @@ AGAIN = "does not fit the images and classes it should be of; run `dvc repro --f
 
 def test_predictions_are_read_as_they_were_written(tmp_path):
     values = np.array([[0.25, 0.75], [1 / 3, 2 / 3]], np.float32)
-    write_predictions(tmp_path / "made.csv", [4, 2], values, ["none", "über\nall"])
-    written = read_predictions(tmp_path / "made.csv", [4, 2], ["none", "über\nall"])
-    np.testing.assert_array_equal(written.astype(np.float32), values)
+    write_predictions(tmp_path / "made.csv", [4, 2], values, ["no", "yes"])
+    assert (tmp_path / "made.csv").read_bytes() == b"row,no,yes\n4,0.25,0.75\n2,0.333333343,0.666666687\n"
+    odd = ["no", "über\r\nall"]
+    write_predictions(tmp_path / "made.csv", [4, 2], values, odd)
+    np.testing.assert_array_equal(read_predictions(tmp_path / "made.csv", [4, 2], odd).astype(np.float32), values)
 
 
 @pytest.mark.parametrize(
