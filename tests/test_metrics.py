@@ -58,7 +58,8 @@ def test_calibration_error_by_hand():
         (pytest.approx(0.85), pytest.approx(1 / 2), 2),
     ]
     assert metrics.calibration_error(labels, probabilities, 4) == pytest.approx((3 * (2 / 3 - 0.65) + 2 * 0.35) / 5)
-    assert metrics.calibration_bins(np.array([0]), np.array([[1.0, 0.0]]), 4) == [(1.0, 1.0, 1)]  # in the last bin
+    certain = np.array([[1.0, 0.0], [0.9, 0.1]])  # in the last bin with others
+    assert metrics.calibration_bins(np.array([0, 0]), certain, 4) == [(pytest.approx(0.95), 1.0, 2)]
 
 
 def test_summary_by_hand():
