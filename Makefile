@@ -19,7 +19,6 @@ test: $(ENV)/ready-dev
 mutants: $(ENV)/ready-dev
 	python -m pip install --quiet 'mutmut>=3.8.1,<3.9'
 	mutmut run
-	mutmut export-cicd-stats
 	mutmut results
 
 faults: $(ENV)/ready-dev

@@ -92,12 +92,7 @@ class Project:
     def edit(self, **values) -> None:
         """Change keys of params.yaml by hand; `a__b` stands for `a.b`."""
         params = self.params
-        for key, value in values.items():
-            *sections, last = key.split("__")
-            block = params
-            for section in sections:
-                block = block[section]
-            block[last] = value
+        assign(params, values)
         (self.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
     @property
@@ -110,6 +105,16 @@ class Project:
     def copy(self, folder: Path) -> "Project":
         shutil.copytree(self.path, folder / "project", symlinks=True)
         return Project(folder / "project")
+
+
+def assign(params: dict, values: dict) -> None:
+    """Set keys of nested parameters; `a__b` stands for `a.b`."""
+    for key, value in values.items():
+        *sections, last = key.split("__")
+        block = params
+        for section in sections:
+            block = block[section]
+        block[last] = value
 
 
 def ran(output: Output) -> list[str]:

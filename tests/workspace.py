@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from conftest import ROOT, assign
 
 from stages.shared.params import Params, check, derive_ensemble
 from stages.shared.rad import shard_name
 from stages.shared.shards import pack, write_rad
 
-ROOT = Path(__file__).parents[1]
 SIDE = 16
 
 
@@ -51,12 +51,7 @@ class Workspace:
 
     def set(self, **values) -> None:
         """Change keys of params.yaml; `a__b` stands for `a.b`."""
-        for key, value in values.items():
-            *sections, last = key.split("__")
-            block = self.params
-            for section in sections:
-                block = block[section]
-            block[last] = value
+        assign(self.params, values)
         self.params["ensemble"] = derive_ensemble(check({**self.params, "ensemble": {}}, Params))
         self.write("params.yaml", yaml.safe_dump(self.params, sort_keys=False))
 
