@@ -22,6 +22,7 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 from scipy.signal import correlate2d
 from sklearn.decomposition import PCA
+from workspace import write_store
 
 from predict.__main__ import NAME_WIDTH, write_table
 from predict.prediction import Prediction
@@ -37,8 +38,7 @@ from stages.shared.novelty import fit_novelty, novelty_model, thumbnailer, unexp
 from stages.shared.params import Inputs, check, derive_ensemble, load_params
 from stages.shared.phantoms import draw_numbered, to_png
 from stages.shared.pictures import evidence_label, explanations, overlay, panel
-from stages.shared.rad import RadReader, shard_name
-from stages.shared.shards import pack, write_rad
+from stages.shared.rad import RadReader
 
 WITHOUT_THE_PROJECT = """
 import sys, numpy as np, keras, tensorflow as tf
@@ -610,10 +610,7 @@ class Workspace:
         self.write("data/rad/metadata.json", {"classes": CLASSES, "images": described, "rejected": rejected})
         groups = [row if row != 4 else 3 for row in range(24)]
         self.write("data/split.json", {"test": TEST, "training": self.training, "groups": groups})
-        shard = pack(self.pixels, "none")
-        (path / "shards").mkdir()
-        (path / "shards" / f"{shard_name(shard)}.h5").write_bytes(shard)
-        write_rad(path / "data/rad/image_data.h5", path / "shards", [shard_name(shard)], [24], self.labels.tolist(), 16, 2)
+        write_store(path, self.pixels, self.labels.tolist(), 2)
         self.members = {name: pooling_network(seed, 2) for seed, name in enumerate(WEIGHTS)}
         for index, (name, member) in enumerate(self.members.items()):
             save_model(member, path / f"models/members/{name}/model.keras")

@@ -57,12 +57,7 @@ class Workspace:
 
     def store(self) -> None:
         """Write the store of these images and labels."""
-        content = pack(self.images, "none")
-        name = shard_name(content)
-        (self.folder / "made").mkdir(exist_ok=True)
-        (self.folder / f"made/{name}.h5").write_bytes(content)
-        path = self.folder / "data/rad/image_data.h5"
-        write_rad(path, self.folder / "made", [name], [len(self.labels)], self.labels.tolist(), SIDE, len(self.classes))
+        write_store(self.folder, self.images, self.labels.tolist(), len(self.classes))
 
     def split(self, test: list[int], groups: list[int] | None = None) -> None:
         training = sorted({*range(len(self.labels))} - {*test})
@@ -72,6 +67,15 @@ class Workspace:
     def predictions(self, name: str, part: str, rows: list[int], probabilities: np.ndarray) -> None:
         lines = [",".join(map(str, [row, *values])) for row, values in zip(rows, probabilities.tolist(), strict=True)]
         self.write(f"models/members/{name}/{part}.csv", "\n".join([",".join(["row", *self.classes]), *lines]) + "\n")
+
+
+def write_store(folder: Path, images: np.ndarray, labels: list[int], classes: int) -> None:
+    """Write data/rad of uint8 images, shape (n, side, side, 1), in a single shard."""
+    content = pack(images, "none")
+    name = shard_name(content)
+    (folder / "shards").mkdir(exist_ok=True)
+    (folder / f"shards/{name}.h5").write_bytes(content)
+    write_rad(folder / "data/rad/image_data.h5", folder / "shards", [name], [len(labels)], labels, images.shape[1], classes)
 
 
 def make(folder: Path, classes: int, members: int = 4) -> Workspace:
