@@ -2,9 +2,9 @@
 
     make crossval                                   (or: python -m crossval --seeds 1,2,3 -S members=9)
 
-Folds run as `dvc exp run --queue -S 'split.fold=range(0,5)' evaluate` would queue them. An experiment that is there already,
-of the same code, parameters and images, is not run again. Every image is a test image once for each seed, for an ensemble that
-has not seen it nor a near duplicate of it.
+Folds run one after the other, each as `dvc exp run --temp -S split.fold=0 evaluate` runs it: in a folder of its own. An
+experiment that is there already, of the same code, parameters and images, is not run again. Every image is a test image once for
+each seed, for an ensemble that has not seen it nor a near duplicate of it.
 
 Reads   params.yaml; plots/data/votes.csv of each fold's experiment
 Writes  metrics/crossval.json, plots/crossval.png
@@ -64,17 +64,16 @@ def main() -> None:
 
     wanted = [(seed, fold) for seed in seeds for fold in folds]
     done = finished(params)
-    if any(one not in done for one in wanted):
-        for seed in seeds:
-            if missing := [str(fold) for one, fold in wanted if one == seed and (seed, fold) not in done]:
-                overrides = [f"seed={seed}", f"split.fold={','.join(missing)}", *options.set_param]
-                settings = [part for override in overrides for part in ("-S", override)]
-                command("dvc", "exp", "run", "--queue", "evaluate", *settings)
-        subprocess.run(["dvc", "exp", "run", "--run-all"], check=False)
+    if missing := [one for one in wanted if one not in done]:
+        for seed, fold in missing:  # one by one: DVC's queue may stop without a word (treeverse/dvc issue 10428)
+            overrides = [f"seed={seed}", f"split.fold={fold}", *options.set_param]
+            settings = [part for override in overrides for part in ("-S", override)]
+            if subprocess.run(["dvc", "exp", "run", "--temp", "evaluate", *settings], check=False).returncode != 0:
+                break
         done = finished(params)
     if failed := [f"seed {seed}, fold {fold}" for seed, fold in wanted if (seed, fold) not in done]:
         raise UserError(
-            f"no result of {'; '.join(failed)}; see `dvc queue status` and `dvc queue logs NAME`, then run this again"
+            f"no result of {'; '.join(failed)}; put right what is told above, then run this again: folds that are done are kept"
         )
 
     summary = summarize({one: done[one] for one in wanted}, params["evaluate"]["resamples"], params["evaluate"]["bins"])

@@ -20,7 +20,11 @@ def test_every_image_is_tested_once_and_folds_that_are_done_are_not_run_again(do
     done.run("git", "add", "data/raw.dvc", "data/.gitignore")
     done.run("git", "commit", "-q", "-m", "Own images")
     former = experiments(done)
+    failed = done.run(*command, "-S", "recipes.base.learning_rate=1e30", ok=False)
+    assert failed.stderr.splitlines()[-1].startswith("error: no result of seed 0, fold 0; seed 0, fold 1; put right what is told")
+    assert failed.count("training failed: member-00") == 1  # the second fold is not begun
     done.run(*command, "--folds", "1")
+    assert "Queued" not in done.run("dvc", "queue", "status")
     assert json.loads(done.read("metrics/crossval.json"))["folds_run"] == 1
     output = done.run(*command)
     assert output.count("Running stage 'evaluate'") == 1  # of the fold that was missing
