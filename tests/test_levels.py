@@ -339,3 +339,18 @@ def test_a_tiff_of_one_page_that_is_called_a_preview_is_read():
     levels, zero_is_white = read_levels(open_image(content), content)
     np.testing.assert_array_equal(levels, TWELVE)
     assert not zero_is_white
+
+
+@pytest.mark.parametrize("masks", [None, (0xF800, 0x07E0, 0x001F)], ids=["5-5-5", "5-6-5"])
+def test_a_bmp_of_16_bits_per_pixel_has_colors_of_few_bits(tmp_path, masks):
+    """Not samples of 16 bits: it was refused as broken."""
+    red, green, blue = np.random.default_rng(0).integers(0, 32, (3, 40, 40))
+    pixels = red << 11 | green << 6 | blue if masks else red << 10 | green << 5 | blue
+    rows = pixels[::-1].astype("<u2").tobytes()
+    offset = 54 + 12 * bool(masks)
+    header = struct.pack("<IiiHHIIiiII", 40, 40, 40, 1, 16, 3 * bool(masks), len(rows), 0, 0, 0, 0)
+    header += struct.pack("<3I", *masks) if masks else b""
+    file = tmp_path / "small.bmp"
+    file.write_bytes(b"BM" + struct.pack("<IHHI", offset + len(rows), 0, 0, offset) + header + rows)
+    expected = 255 / 31 * (0.299 * red + 0.587 * green + 0.114 * blue)
+    np.testing.assert_allclose(decode(file, 40).pixels, expected, atol=6)
