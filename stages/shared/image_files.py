@@ -96,8 +96,8 @@ def read_levels(image: Image.Image, content: bytes) -> tuple[np.ndarray, bool] |
             levels = np.where(levels == transparent, 0, levels)
         return levels, image.format == "TIFF" and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0) == 0
 
-    is_deep = image.format in ("PNG", "TIFF") and ";16" in str(layouts[0])  # a BMP's 16 bits are those of all three colors
-    is_deep = is_deep or tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))[0] == 16
+    has_deep_layout = image.format == "PNG" and ";16" in layouts[0]  # a BMP's 16 bits are those of all three colors
+    is_deep = has_deep_layout or tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))[0] == 16
     if image.mode not in ("RGB", "RGBA", "CMYK") or not is_deep:
         return None
     if by_libtiff and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2:
