@@ -302,6 +302,14 @@ def test_early_stopping_ends_after_its_patience_and_keeps_the_best_weights(made)
     assert losses[len(history) - 1] > losses[best] * 1.05
 
 
+def test_early_stopping_goes_on_while_the_loss_falls_a_little(made):
+    rows = imbalanced(made)
+    _, history = fitted(made, rows, rows, epochs=6, member_learning_rate=1e-4, early_stopping=2)
+    falls = -np.diff([epoch[4] for epoch in history])
+    assert len(history) == 6
+    assert 0 < falls.min() <= falls.max() < 0.1
+
+
 def test_the_learning_rate_is_halved_after_epochs_without_a_better_out_of_bag_loss(made):
     rows = contradictory(made)
     _, history = fitted(made, *rows, epochs=9, reduce_lr=2, member_learning_rate=0.003)
