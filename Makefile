@@ -4,16 +4,20 @@ ENV := .venv
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
-LOCKED := environment/locked.txt
+LOCKED := requirements/locked.txt
 INSTALL = python -m pip install --quiet --constraint $(LOCKED) --requirement
 
-.PHONY: repro test mutants faults cluster-test lint docs bench crossval app locked audit
+.PHONY: repro test test-unit mutants faults cluster-test lint docs bench crossval app repair locked audit
 
 repro: $(ENV)/ready
 	dvc repro
 
 test: $(ENV)/ready-dev
 	python -m pytest
+
+# Seconds, for the loop while editing: no DVC, no training.
+test-unit: $(ENV)/ready-dev
+	python -m pytest tests/unit
 
 # Changes the code that decides validity, a line at a time, and counts which changes the tests notice: see CONTRIBUTING.md.
 mutants: $(ENV)/ready-dev
@@ -25,20 +29,25 @@ faults: $(ENV)/ready-dev
 	python -m tests.faults
 
 cluster-test: $(ENV)/ready-dev
-	python -m pytest --numprocesses 0 tests/cluster_hosts.py
+	python -m pytest --numprocesses 0 tests/faults/cluster_hosts.py
 
 crossval: $(ENV)/ready
-	python -m crossval $(ARGUMENTS)
+	python -m brainmri.crossval $(ARGUMENTS)
 
 app: $(ENV)/ready-app
-	python -m app
+	python -m brainmri.app
+
+# After a crash or a full disk, where `dvc repro` refuses: docs/reliability.md
+repair: $(ENV)/ready
+	python -m brainmri.repair
 
 lint: $(ENV)/ready-dev
 	ruff check .
 	ruff format --check .
 
-docs: $(ENV)/ready
+docs: $(ENV)/ready-dev
 	python -m docs.make_parameters
+	python -m docs.make_dag
 
 bench: $(ENV)/ready-bench
 	python -m benchmarks.run
@@ -55,26 +64,23 @@ audit: $(ENV)/ready
 	$(ENV)/audit/bin/pip install --quiet pip-audit
 	$(ENV)/audit/bin/pip-audit --no-deps --disable-pip --requirement $(LOCKED)
 
-# DVC starts stages as `python`, which .venv/bin/dvc must find where the environment is not activated.
-$(ENV)/ready: requirements.txt $(wildcard environment/*)
+$(ENV)/ready: requirements.txt requirements/training.txt $(LOCKED) brainmri/configure.py .dvc/plots/page.html
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: TensorFlow needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.13")'
 	$(PYTHON) -m venv $(ENV)
 	$(INSTALL) requirements.txt
-	python -c 'import pathlib, vl_convert; pathlib.Path("$(ENV)/vega.js").write_text(vl_convert.javascript_bundle(), "utf-8")'
-	cp environment/dvc_safeguards.* $$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-	printf '%s\n' '#!/bin/sh' 'PATH="$$(dirname "$$(readlink -f "$$0")"):$$PATH"' 'export PATH' 'exec python -P -m dvc "$$@"' >$(ENV)/bin/dvc
+	python -m brainmri.configure
 	touch $@
 
-$(ENV)/ready-dev: $(ENV)/ready requirements-dev.txt requirements-cluster.txt app/requirements.txt
-	$(INSTALL) requirements-dev.txt
+$(ENV)/ready-dev: $(ENV)/ready requirements/dev.txt requirements/cluster.txt requirements/app.txt
+	$(INSTALL) requirements/dev.txt
 	touch $@
 
-$(ENV)/ready-app: $(ENV)/ready app/requirements.txt
-	$(INSTALL) app/requirements.txt
+$(ENV)/ready-app: $(ENV)/ready requirements/app.txt
+	$(INSTALL) requirements/app.txt
 	touch $@
 
 # TorchEnsemble asks for torchvision, which it uses for nothing that is measured here.
-$(ENV)/ready-bench: $(ENV)/ready benchmarks/requirements.txt
-	$(INSTALL) benchmarks/requirements.txt
+$(ENV)/ready-bench: $(ENV)/ready requirements/bench.txt
+	$(INSTALL) requirements/bench.txt
 	python -m pip install --quiet --no-deps torchensemble==0.2.0
 	touch $@

@@ -1,108 +1,55 @@
-"""Reads a folder of class folders into the RAD, the project's disk store.
+"""Read a folder of class folders into the RAD, the on-disk image store.
 
     dvc repro ingest
 
 Reads   params: data.source, ingest
-Writes  data/rad/image_data.h5   pixels and labels, by way of
-        data/rad/shards          the pixels, in files that are named by their content
-        data/rad/metadata.json   what is known of each image, and what was left out and why
-        metrics/ingest.json      how many of each
+Writes  data/rad/image_data.h5   index file: labels, and a view of the pixels in
+        data/rad/shards          files named by their content
+        data/rad/metadata.json   of each image; why each skipped file was skipped
+        metrics/ingest.json      numbers of images and of skipped files
 """
 
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
-from stages.shared.decoded import Decoded, Facts, identity
-from stages.shared.errors import UserError
-from stages.shared.files import write_json
-from stages.shared.images import ImageError, decode_all
-from stages.shared.machine import usable_cores
-from stages.shared.params import Ingest, load_params
-from stages.shared.progress import progress
-from stages.shared.rad import IMAGES, METADATA
-from stages.shared.running import run_stage
-from stages.shared.shards import cuts, write_rad
-from stages.shared.sources import find_files, stored_paths
+from brainmri.common.file_names import stored_paths
+from brainmri.common.files import write_json
+from brainmri.common.params import load_params
+from brainmri.common.paths import INGEST_METRICS, METADATA, STORE_INDEX
+from brainmri.images.cache import DecodeCache
+from brainmri.images.ingestion import check_source, conflicting_classes, decode_new, write_shards
+from brainmri.images.sources import list_images
+from brainmri.store.writer import write_store
 
 
 def main() -> None:
     params = load_params()
+    settings = params.ingest
     source = Path(params.data.source)
-    classes, files, rejected = find_files(source)
-    with Decoded(params.ingest) as decoded:
-        identities = {path: identity(f"{source}/{path}") for _, path in files}
-        facts, unusable = look_at(source, identities, decoded, params.ingest)
-        unusable |= in_two_classes(files, facts)
-        rejected += [{"path": path, "reason": unusable[path]} for _, path in files if path in unusable]
-        rows = [(name, path) for name, path in files if path not in unusable]
-        counts = Counter(name for name, _ in rows)
-        check(source, classes, counts, rejected, params.ingest.strict)
+    classes, files, rejected = list_images(source)
+    with DecodeCache(settings) as cache:
+        records, skipped = decode_new(source, files, cache)
+        skipped |= conflicting_classes(files, records)
+        rejected += [
+            {"path": path, "reason": skipped[path]} for _, path in files if path in skipped
+        ]
+        usable = [(name, path) for name, path in files if path not in skipped]
+        images_of = Counter(name for name, _ in usable)
+        counts = {name: images_of[name] for name in classes}
+        check_source(source, counts, rejected, settings.strict)
 
-        stored = stored_paths([path for _, path in files])
-        names, sizes = [], []
-        for start, end in pairwise([*cuts([stored[path] for _, path in files]), len(files)]):
-            pixels = [facts[path].pixels for _, path in files[start:end] if path not in unusable]
-            if pixels:
-                names.append(decoded.shard(pixels))
-                sizes.append(len(pixels))
-        labels = [classes.index(name) for name, _ in rows]
-        write_rad(IMAGES, decoded.folder, names, sizes, labels, params.ingest.image_size, len(classes))
-        decoded.keep({*identities.values()}, names)
-    images = [{"path": stored[path], "class": name, **told(facts[path])} for name, path in rows]
+        paths = stored_paths([path for _, path in files])
+        names, sizes = write_shards(files, paths, records, skipped, cache)
+        labels = [classes.index(name) for name, _ in usable]
+        write_store(
+            STORE_INDEX, cache.folder, names, sizes, labels, settings.image_size, len(classes)
+        )
+        cache.save_index(names)
+
+    images = [
+        {"path": paths[path], "class": name, **records[path].metadata} for name, path in usable
+    ]
     write_json(METADATA, {"classes": classes, "images": images, "rejected": rejected})
-    write_json(
-        "metrics/ingest.json",
-        {"images": len(rows), "rejected": len(rejected), "classes": {name: counts[name] for name in classes}},
-    )
-    print(f"{len(rows)} images of {len(classes)} classes, {len(rejected)} files left out")
-
-
-def look_at(
-    source: Path, identities: dict[str, str | None], decoded: Decoded, settings: Ingest
-) -> tuple[dict[str, Facts], dict[str, str]]:
-    """What is known of each image file, by its path, and why others can't be used; files that are not known are decoded."""
-    facts = {path: known for path, file in identities.items() if (known := decoded.known(file))}
-    new = [path for path in identities if path not in facts]
-    unusable = {}
-    pictures = decode_all((source / path for path in new), settings.image_size, settings.crop, usable_cores())
-    for path, (_, picture) in zip(new, progress(pictures, len(new), "reading images"), strict=True):
-        if isinstance(picture, ImageError):
-            unusable[path] = str(picture)
-        else:
-            facts[path] = decoded.add(identities[path], picture)
-    return facts, unusable
-
-
-def in_two_classes(files: list[tuple[str, str]], facts: dict[str, Facts]) -> dict[str, str]:
-    """Paths whose picture is in another class as well, with the reason to leave them out: nobody knows which class is right."""
-    first: dict[str, dict[str, str]] = {}  # of each picture: by class, the first path
-    for name, path in files:
-        if path in facts:
-            first.setdefault(facts[path].pixels, {}).setdefault(name, path)
-    reasons = {}
-    for name, path in files:
-        alike = first[facts[path].pixels] if path in facts else {}
-        if others := [other for of_class, other in alike.items() if of_class != name]:
-            reasons[path] = f"the same picture is in another class: {others[0]!r}"
-    return reasons
-
-
-def check(source: Path, classes: list[str], counts: Counter, rejected: list[dict], strict: bool) -> None:
-    """Tell what is left out, and refuse a source that can't be used, before anything is written."""
-    for file in rejected:
-        print(f"left out: {file['path']!r}: {file['reason']}")
-    if empty := [name for name in classes if not counts[name]]:
-        names = ", ".join(map(repr, empty))
-        raise UserError(f"{source}: no usable image in class folder {names}; add images or remove the folder")
-    if rejected and strict:
-        raise UserError(f"{source}: {len(rejected)} files can't be used, and ingest.strict allows none; mend or remove them")
-
-
-def told(facts: Facts) -> dict:
-    """What metadata.json tells of an image, besides its path and class."""
-    return {key: value for key, value in facts._asdict().items() if key != "pixels"}
-
-
-if __name__ == "__main__":
-    run_stage(main)
+    metrics = {"images": len(usable), "rejected": len(rejected), "classes": counts}
+    write_json(INGEST_METRICS, metrics)
+    print(f"{len(usable)} images of {len(classes)} classes, {len(rejected)} files skipped")

@@ -1,7 +1,7 @@
-"""Hydra plugin: derives the `ensemble` block while `dvc exp run` composes params.yaml, after checking all of it.
+"""Hydra plugin: check params.yaml and derive its block `ensemble` while `dvc exp run` composes it.
 
-A mistake ends the command with one line before DVC has changed anything. It leaves as `SystemExit`, since OmegaConf would
-wrap any other error in several lines of its own.
+A mistake ends the command with one line before DVC has changed anything. It leaves as `SystemExit`,
+since OmegaConf would wrap any other error in several lines of its own.
 """
 
 import argparse
@@ -19,55 +19,70 @@ from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).parents[2]
 PRESETS = ROOT / "conf/preset"
-sys.path.append(str(ROOT))
+sys.path.append(str(ROOT))  # Hydra imports this file from wherever DVC runs
 
-from stages.shared.errors import UserError
-from stages.shared.inputs import first_difference
-from stages.shared.params import PATH, Inputs, check, derive_ensemble, read_params
-from stages.shared.queued import check_reachable
+from brainmri.common.dependencies import first_difference
+from brainmri.common.errors import UserError
+from brainmri.common.experiments import check_reachable
+from brainmri.common.params import EditableParams, derive_ensemble, read_params, validate
+from brainmri.common.paths import PARAMS, PHANTOM
 
 
-class ProjectRoot(SearchPathPlugin):
-    """Lets compose.yaml include params.yaml, which is in the project's root."""
+class Composition(SearchPathPlugin):
+    """Hydra calls this before each composition; compose.yaml includes params.yaml, in the project's
+    root.
+    """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        check_before_composition()
+        OmegaConf.register_new_resolver("ensemble", ensemble, replace=True)
         search_path.append("project", f"file://{ROOT}")
 
 
 def ensemble(_root_: DictConfig) -> DictConfig:
-    if list(_root_) == ["ensemble"]:  # Hydra also looks at compose.yaml alone, before it joins it with params.yaml
+    """Resolve `${ensemble:}`: check the composed parameters, and derive the block from them."""
+    # Hydra also resolves compose.yaml alone, before it joins it with params.yaml.
+    if list(_root_) == ["ensemble"]:
         return OmegaConf.create({})
     edited = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "ensemble"])
     try:
-        inputs = check(OmegaConf.to_container(edited), Inputs)
-        check_source(inputs.data.source)
-        check_weights(inputs.network.weights_file)
-        check_reachable("data.source", inputs.data.source)
-        check_reachable("network.weights", inputs.network.weights_file)
+        params = validate(OmegaConf.to_container(edited), EditableParams)
+        check_source(params.data.source)
+        check_weights(params.network.weights_file)
+        check_reachable("data.source", params.data.source)
+        check_reachable("network.weights", params.network.weights_file)
     except UserError as error:
         sys.exit(f"error: {error}")
-    _root_.data.source, _root_.network.weights = inputs.data.source, inputs.network.weights  # each in its one spelling
-    return OmegaConf.create(derive_ensemble(inputs))
+    _root_.data.source = params.data.source  # in its one spelling
+    _root_.network.weights = params.network.weights
+    return OmegaConf.create(derive_ensemble(params))
 
 
 def check_source(source: str) -> None:
-    """The images are there, or DVC knows how to get them."""
-    tracked = any((ROOT / f"{folder}.dvc").is_file() for folder in (Path(source), *Path(source).parents))
-    if source != "data/phantom" and not (ROOT / source).is_dir() and not tracked:
-        raise UserError(f"data.source: {source!r} is not there; expected a folder of class folders (README: Your own images)")
+    """Check that the images are there, or that DVC can get them."""
+    folders = (Path(source), *Path(source).parents)
+    is_tracked = any((ROOT / f"{folder}.dvc").is_file() for folder in folders)
+    if source != str(PHANTOM) and not (ROOT / source).is_dir() and not is_tracked:
+        raise UserError(
+            f"data.source: {source!r} is missing; expected a folder of class folders (README: Your"
+            " own images)"
+        )
 
 
 def check_weights(file: str) -> None:
-    """The weights file is there, or DVC knows how to get it."""
+    """Check that the weights file is there, or that DVC can get it."""
     if not (ROOT / file).is_file() and not (ROOT / f"{file}.dvc").is_file():
-        raise UserError(f"network.weights: {file!r} is not there; expected none, imagenet or the path of a weights file")
+        raise UserError(
+            f"network.weights: {file!r} is missing; expected none, imagenet or the path of a"
+            " weights file"
+        )
 
 
 def check_before_composition() -> None:
     """Check what Hydra would report in lines of its own, or not at all."""
     try:
         check_no_other_command()
-        params = read_params(ROOT / PATH)
+        params = read_params(ROOT / PARAMS)
         check_numbers(params)
         texts = overrides(sys.argv)
         for text in texts:
@@ -79,51 +94,57 @@ def check_before_composition() -> None:
 
 
 def check_no_other_command() -> None:
-    """Refuse to change params.yaml under a stage that is running in this workspace."""
+    """Refuse to change params.yaml while another command of DVC's runs in this workspace."""
     try:
         locks = json.loads((ROOT / ".dvc/tmp/rwlock").read_bytes())
-        writers, readers = locks.get("write", {}).values(), locks.get("read", {}).values()
-        holders = {holder["pid"]: holder["cmd"] for holder in [*writers, *(holder for group in readers for holder in group)]}
+        holders = [*locks.get("write", {}).values()]
+        for readers in locks.get("read", {}).values():
+            holders += readers
+        commands = {holder["pid"]: holder["cmd"] for holder in holders}
     except (OSError, ValueError, AttributeError, TypeError, KeyError):
         return  # missing or damaged: DVC reports it
-    for pid, command in holders.items():
+    for pid, command in commands.items():
         if pid != os.getpid() and psutil.pid_exists(pid):
             raise UserError(
-                f"another command is running in this workspace (PID {pid}: {command}); params.yaml is left as it is:"
-                " wait until it has ended"
+                f"another command is running in this workspace (PID {pid}: {command}); params.yaml"
+                " is unchanged: wait until it has ended"
             )
 
 
 def check_numbers(params: dict) -> None:
     """Refuse a number that `dvc repro` and `dvc exp run` would read differently, such as 010."""
-    composed = OmegaConf.to_container(OmegaConf.load(ROOT / PATH))
+    composed = OmegaConf.to_container(OmegaConf.load(ROOT / PARAMS))
     if composed != params:
         name = first_difference("", params, composed).removeprefix(".")
         raise UserError(
-            f"{PATH}: {name} has two meanings in YAML; expected text in quotes, or a decimal number such as 10 or 0.5"
+            f"{PARAMS}: {name} has two meanings in YAML; expected text in quotes, or a decimal"
+            " number such as 10 or 0.5"
         )
 
 
 def overrides(arguments: list[str]) -> list[str]:
-    """The overrides of params.yaml on DVC's command line."""
+    """Return the overrides of params.yaml on DVC's command line."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("-S", "--set-param", action="append", default=[])
-    known, _ = parser.parse_known_args(arguments)
-    return [text.removeprefix(f"{PATH}:") for text in known.set_param]
+    parsed, _ = parser.parse_known_args(arguments)
+    return [text.removeprefix(f"{PARAMS}:") for text in parsed.set_param]
 
 
 def preset_recipes(text: str) -> dict:
-    """The recipes of the presets that an override names, which may be several for the queue; none if it names no preset."""
+    """Return the recipes of the presets that an override names: several for the queue, or none."""
     override = OverridesParser.create().parse_override(text)
     if override.key_or_group != "preset" or override.is_delete():
         return {}
     if override.is_add() or override.is_force_add():
         raise UserError(f"{text}: expected {text.lstrip('+')}, without +")
-    known = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    names = [str(override.value())]
+    if override.is_sweep_override():
+        names = list(override.sweep_string_iterator())
+    presets = sorted(path.stem for path in PRESETS.glob("*.yaml"))
     recipes = {}
-    for name in override.sweep_string_iterator() if override.is_sweep_override() else [str(override.value())]:
-        if name not in known:
-            raise UserError(f"preset is {name!r}; expected one of {', '.join(known)}")
+    for name in names:
+        if name not in presets:
+            raise UserError(f"preset is {name!r}; expected one of {', '.join(presets)}")
         recipes |= OmegaConf.to_container(OmegaConf.load(PRESETS / f"{name}.yaml").recipes)
     return recipes
 
@@ -131,19 +152,18 @@ def preset_recipes(text: str) -> dict:
 def check_override(text: str, params: dict) -> None:
     """Refuse an override of a derived parameter, or of one that params.yaml lacks."""
     override = OverridesParser.create().parse_override(text)
-    names = override.key_or_group.split(".")
-    if names[0] == "ensemble":
-        raise UserError(f"{text}: `ensemble` is derived; set recipes, seed, members or network.weights instead")
-    if override.key_or_group == "preset":
-        return  # see `preset_recipes`
-    block = {} if override.is_add() or override.is_force_add() else params
-    for place, name in enumerate(names if block else []):
-        if not isinstance(block, dict) or name not in block:
-            near = difflib.get_close_matches(name, block, n=1) if isinstance(block, dict) else []
-            hint = f"; did you mean {'.'.join([*names[:place], *near])}?" if near else ""
-            raise UserError(f"{PATH}: {'.'.join(names[: place + 1])} is unknown{hint}")
-        block = block[name]
-
-
-check_before_composition()
-OmegaConf.register_new_resolver("ensemble", ensemble, replace=True)
+    keys = override.key_or_group.split(".")
+    if keys[0] == "ensemble":
+        raise UserError(
+            f"{text}: `ensemble` is derived; set recipes, seed, members or network.weights instead"
+        )
+    is_added = override.is_add() or override.is_force_add()
+    if override.key_or_group == "preset" or is_added:
+        return
+    block = params
+    for depth, key in enumerate(keys):
+        if not isinstance(block, dict) or key not in block:
+            near = difflib.get_close_matches(key, block, n=1) if isinstance(block, dict) else []
+            hint = f"; did you mean {'.'.join([*keys[:depth], *near])}?" if near else ""
+            raise UserError(f"{PARAMS}: {'.'.join(keys[: depth + 1])} is unknown{hint}")
+        block = block[key]

@@ -1,0 +1,1 @@
+"""A web page on this machine that shows predictions for new images."""

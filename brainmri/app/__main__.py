@@ -1,0 +1,74 @@
+"""Show a web page that predicts the classes of images: drop them there, or click an example.
+
+    make app              (or: python -m brainmri.app --port 7860)
+
+The page is on the loopback interface only, and loads nothing from other machines. Uploaded images
+are deleted when the app ends.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from brainmri.common.errors import UserError
+from brainmri.common.paths import ENSEMBLE
+from brainmri.models.runtime import start_tensorflow
+
+
+def main() -> None:
+    options = parse_arguments()
+    try:
+        run(options)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:  # such as Gradio's if the port is taken
+        sys.exit(f"error: {error}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m brainmri.app", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--port", type=int, help="of the page; default: the first free one from 7860"
+    )
+    parser.add_argument(
+        "--model",
+        default=str(ENSEMBLE),
+        metavar="FILE",
+        help="the exported ensemble; default: %(default)s",
+    )
+    return parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Load the ensemble, and serve the page until the app is interrupted."""
+    with tempfile.TemporaryDirectory() as folder:
+        set_environment(uploads=Path(folder) / "uploads")
+        start_tensorflow()  # before Gradio, after which its import takes longer
+        from brainmri.app.examples import write_examples
+        from brainmri.app.page import build_page, serve
+        from brainmri.app.predictions import Gallery, predict_files
+        from brainmri.models.ensemble import load_ensemble
+
+        model, about = load_ensemble(options.model)
+
+        def predict(files: list[str] | None) -> tuple[str, Gallery]:
+            return predict_files(files, model, about)
+
+        examples = Path(folder) / "examples"
+        page = build_page(predict, write_examples(examples))
+        serve(page, options.port, examples)
+
+
+def set_environment(uploads: Path) -> None:
+    """Set the variables that Gradio and Keras's optional imports read when they are imported."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+if __name__ == "__main__":
+    main()

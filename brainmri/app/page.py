@@ -1,0 +1,87 @@
+"""The page of the app, built with Gradio."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import gradio as gr
+
+from brainmri.app.predictions import Gallery
+
+SUFFIXES = [".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"]
+MAX_FILE_SIZE = "20mb"
+INTRODUCTION = """
+# Brain MRI ensemble
+**Not for clinical use.** Drop slices here, or click an example. Beside each image, the evidence for
+a finding (of more than two classes, for the predicted one) is laid over it, on one scale for all
+images: without evidence it stays dark.
+"""
+
+
+def build_page(
+    predict: Callable[[list[str]], tuple[str, Gallery]], examples: list[str]
+) -> gr.Blocks:
+    """Build the page: images in, predictions and overlays out.
+
+    Parameters
+    ----------
+    predict : callable
+        From paths of image files to what `brainmri.app.predictions.predict_files` returns.
+    examples : list of str
+        Paths of image files that can be clicked.
+    """
+    with gr.Blocks(title="Brain MRI ensemble", analytics_enabled=False) as page:
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            with gr.Column(scale=1):
+                files = gr.File(
+                    label="Images", file_count="multiple", file_types=SUFFIXES, elem_id="images"
+                )
+                example_gallery = gr.Gallery(
+                    [(path, Path(path).stem) for path in examples],
+                    label="Synthetic examples",
+                    columns=3,
+                    height="auto",
+                    allow_preview=False,
+                    buttons=[],
+                    elem_id="examples",
+                )
+            with gr.Column(scale=2):
+                table = gr.HTML(elem_id="predictions")
+                overlays = gr.Gallery(
+                    label="Evidence for a finding",
+                    columns=2,
+                    height="auto",
+                    format="png",
+                    elem_id="overlays",
+                )
+
+        def predict_example(event: gr.SelectData) -> tuple[str, Gallery]:
+            return predict([examples[event.index]])
+
+        outputs = [table, overlays]
+        files.change(predict, files, outputs, api_visibility="private")
+        example_gallery.select(predict_example, None, outputs, api_visibility="private")
+    return page
+
+
+def serve(page: gr.Blocks, port: int | None, examples: Path) -> None:
+    """Serve the page on the loopback interface until the app is interrupted.
+
+    Parameters
+    ----------
+    page : gr.Blocks
+    port : int, optional
+        None: the first free one from 7860.
+    examples : Path
+        Folder of the examples, which the page may read.
+    """
+    page.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        share=False,
+        ssr_mode=False,
+        max_file_size=MAX_FILE_SIZE,
+        allowed_paths=[str(examples)],
+        footer_links=[],
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+    )

@@ -1,0 +1,88 @@
+"""Predictions for uploaded files, as the page shows them."""
+
+import functools
+from pathlib import Path
+
+import keras
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from brainmri.common.resources import usable_cores
+from brainmri.images.decoding import ImageError, decode_all
+from brainmri.models.about import About
+from brainmri.predict.inference import predict_images
+from brainmri.predict.overlays import draw_overlays
+from brainmri.predict.prediction import Prediction
+
+MAX_FILES = 64
+TEMPLATES = Path(__file__).parent / "templates"
+Gallery = list[tuple[np.ndarray, str]]  # images with captions
+
+
+def predict_files(files: list[str] | None, model: keras.Model, about: About) -> tuple[str, Gallery]:
+    """Predict the classes of image files.
+
+    Parameters
+    ----------
+    files : list of str, optional
+        Paths; no more than the first `MAX_FILES` are read.
+    model, about : see `brainmri.models.ensemble.load_ensemble`
+
+    Returns
+    -------
+    table : str
+        HTML: a row for each file, those that could not be read last; empty without files.
+    gallery : list of (ndarray of uint8, shape (height, width, 3); str)
+        Overlay and caption of each image that could be read.
+    """
+    if not files:
+        return "", []
+    paths = [Path(file) for file in files[:MAX_FILES]]
+    images, errors = [], []
+    for path, image in decode_all(paths, about["size"], about["crop"], usable_cores()):
+        if isinstance(image, ImageError):
+            errors.append((path.name, str(image)))
+        else:
+            images.append((path, image))
+    for file in files[MAX_FILES:]:
+        errors.append((Path(file).name, f"more than {MAX_FILES} images at once"))
+
+    predictions = list(predict_images(images, model, about))
+    overlays = draw_overlays(predictions, model, about) if predictions else []
+    captions = [caption_of(prediction, about["classes"]) for prediction in predictions]
+    table = render_table(predictions, errors, about["classes"])
+    return table, list(zip(overlays, captions, strict=True))
+
+
+def caption_of(prediction: Prediction, classes: list[str]) -> str:
+    """Return the caption of an overlay: the file's name, the predicted class, its probability."""
+    predicted = prediction.probabilities.argmax()
+    probability = prediction.probabilities[predicted]
+    return f"{prediction.path.name}: {classes[predicted]} {probability:.2f}"
+
+
+def render_table(
+    predictions: list[Prediction], errors: list[tuple[str, str]], classes: list[str]
+) -> str:
+    """Render predictions, and the files that could not be read, as an HTML table.
+
+    Parameters
+    ----------
+    predictions : list of Prediction
+    errors : list of (str, str)
+        Name of the file, and why it could not be read.
+    classes : list of str
+    """
+    template = _environment().get_template("predictions.html.j2")
+    return template.render(predictions=predictions, errors=errors, classes=classes)
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,1 @@
+"""Parameters, paths, files, errors, progress: what every room uses."""

@@ -1,0 +1,99 @@
+"""Files between stages: written atomically, JSON in a fixed layout; read and checked, with one
+clear line on failure.
+"""
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from brainmri.common.errors import UserError
+
+Shape = TypeVar("Shape")
+COMPACT = json.JSONEncoder(allow_nan=False)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file atomically; its folder is made if it is missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException as error:
+        os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename = str(path)
+        raise
+
+
+def write_json(path: str | Path, content: Mapping) -> None:
+    """Write JSON in a fixed layout: two spaces of indent, lists of numbers on one line, no NaN."""
+    write_bytes(path, (_format(content, "") + "\n").encode())
+
+
+def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
+    """Write a compressed file that `numpy.load` reads without pickle; equal arrays give equal
+    bytes.
+    """
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_bytes(path, content.getvalue())
+
+
+def read_json(path: str | Path, shape: type[Shape]) -> Shape:
+    """Read and check a JSON file.
+
+    Parameters
+    ----------
+    path : str or Path
+    shape : type
+        A TypedDict, checked strictly; unknown keys are dropped.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not JSON, or has another shape.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
+    return parse_json(content, shape, path)
+
+
+def parse_json(content: bytes, shape: type[Shape], path: str | Path) -> Shape:
+    """Parse and check the content of a JSON file; see `read_json`."""
+    repair = "run `dvc repro --force` to make it again"
+    try:
+        return TypeAdapter(shape).validate_python(json.loads(content.decode()), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the whole file"
+        raise UserError(
+            f"{path} has unexpected content ({key}: {first['msg']}); {repair}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}); {repair}") from None
+
+
+def _format(value, indent: str) -> str:
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        items = [
+            f"{inner}{json.dumps(str(key))}: {_format(item, inner)}" for key, item in value.items()
+        ]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        items = [inner + COMPACT.encode(item) for item in value]
+        return "[\n" + ",\n".join(items) + f"\n{indent}]"
+    return COMPACT.encode(value)

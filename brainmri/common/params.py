@@ -1,0 +1,536 @@
+"""params.yaml: which parameters there are, what they mean, and the derived block `ensemble`.
+
+`Params` is the one description of the parameters: the checks and docs/parameters.md come from it.
+"""
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from brainmri.common.errors import UserError
+from brainmri.common.paths import NO_WEIGHTS_FILE, PARAMS
+
+# DVC's run cache leaves keys of these names out of its key (treeverse/dvc issue 10296).
+UNHASHED_KEYS = ("size", "nfiles")
+MAX_ERRORS = 5  # in one message
+Model = TypeVar("Model", bound="Section")
+
+
+def normalize_path(path: str) -> str:
+    """Return the one spelling of a path: without needless parts, relative in the project."""
+    path = os.path.normpath(re.sub("/+", "/", path))
+    return os.path.relpath(path) if (Path.cwd() / path).is_relative_to(Path.cwd()) else path
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**20)]
+Count = Annotated[int, Field(ge=1)]
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(normalize_path)]
+
+
+class Section(BaseModel):
+    """A block of params.yaml: every key is there, of its type, and no other."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Data(Section):
+    source: FilePath = Field(description="folder of class folders; a class is named as its folder")
+
+
+class PhantomClasses(Section):
+    no: Annotated[int, Field(ge=0)] = Field(description="synthetic slices without a tumor")
+    yes: Annotated[int, Field(ge=0)] = Field(
+        description="with a tumor of any of the three kinds below"
+    )
+    glioma: Annotated[int, Field(ge=0)] = Field(
+        description="with an irregular tumor inside the brain"
+    )
+    meningioma: Annotated[int, Field(ge=0)] = Field(
+        description="with a smooth tumor at the brain's border"
+    )
+    pituitary: Annotated[int, Field(ge=0)] = Field(
+        description="with a small tumor in the middle of the brain"
+    )
+
+    @model_validator(mode="after")
+    def _two_classes(self):
+        if sum(count > 0 for count in self.model_dump().values()) < 2:
+            raise ValueError("expected two classes or more with a number above 0")
+        return self
+
+
+class Phantom(Section):
+    seed: Seed = Field(description="of the synthetic slices")
+    classes: PhantomClasses = Field(description="slices of each class; 0: no such class")
+
+
+class Ingest(Section):
+    compression: Literal["none", "gzip"] = Field(
+        description="of the stored images: gzip takes less space and more time to read"
+    )
+    crop: bool = Field(description="crop each image to the head before resizing")
+    image_size: Annotated[int, Field(ge=16, le=1024)] = Field(
+        description="height and width of a stored image, pixels"
+    )
+    strict: bool = Field(description="an unusable file is an error; else it is skipped with a line")
+
+
+class Split(Section):
+    folds: Annotated[int, Field(ge=2)] = Field(description="number of stratified group folds")
+    fold: Annotated[int, Field(ge=0)] = Field(description="the test fold, counted from 0")
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] | None = Field(
+        description="near duplicates, which stay on one side, are images whose perceptual hashes"
+        " differ in at most so many of 256 bits; null: a random split, to show what that leaks"
+    )
+
+    @model_validator(mode="after")
+    def _fold_exists(self):
+        if self.fold >= self.folds:
+            last = self.folds - 1
+            raise ValueError(
+                f"fold is {self.fold}; expected 0 to {last}, since folds is {self.folds}"
+            )
+        return self
+
+
+class Bootstrap(Section):
+    scheme: Literal["bootstrap", "subsample", "committee"] = Field(
+        description="bootstrap: sample with replacement; subsample: without; committee: members"
+        " hold out one fold each, in turn"
+    )
+
+
+OwnNetwork = Literal[
+    "residual", "residual-sides", "residual-deep", "seed-cnn", "notebook-1", "notebook-2"
+]
+KerasApplication = Literal[
+    "vgg16", "notebook-3", "resnet50", "densenet121", "mobilenet-v2", "efficientnet-b0"
+]
+OWN_NETWORKS, KERAS_APPLICATIONS = get_args(OwnNetwork), get_args(KerasApplication)
+MIN_IMAGE_SIZE = {"seed-cnn": 46, **dict.fromkeys(KERAS_APPLICATIONS, 32)}  # pixels
+
+
+class Network(Section):
+    name: Literal[OwnNetwork, KerasApplication] = Field(
+        description=f"the members' network: {', '.join(OWN_NETWORKS)}; of Keras Applications"
+        f" {', '.join(KERAS_APPLICATIONS)}"
+    )
+    weights: FilePath = Field(
+        description="pretrained weights of a network of Keras Applications: none, imagenet"
+        " (downloaded), or the path of a weights file"
+    )
+    freeze: bool = Field(description="pretrained weights stay; only the layers after them train")
+
+    @model_validator(mode="after")
+    def _takes_weights(self):
+        if self.weights != "none" and self.name not in KERAS_APPLICATIONS:
+            raise ValueError(
+                f"weights is {self.weights!r}; expected none with {self.name}; weights are for"
+                f" {', '.join(KERAS_APPLICATIONS)}"
+            )
+        return self
+
+    @property
+    def weights_file(self) -> str:
+        """The file that members depend on; without a weights file, one that never changes."""
+        has_file = self.weights not in ("none", "imagenet")
+        return self.weights if has_file else str(NO_WEIGHTS_FILE)
+
+
+class Augment(Section):
+    flip: bool = Field(description="flip left and right")
+    rotation: Annotated[float, Field(ge=0, le=180)] = Field(description="largest rotation, degrees")
+    shift: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        description="largest shift, as a fraction of the image's size"
+    )
+    zoom: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        description="largest zoom in or out, as a fraction"
+    )
+    contrast: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="largest change of contrast, as a fraction"
+    )
+    brightness: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="largest change of brightness, as a fraction of white"
+    )
+    erase: Annotated[float, Field(ge=0, le=0.7)] = Field(
+        description="random erasing: largest side of the rectangle, as a fraction of the image's"
+        " size"
+    )
+
+
+class Train(Section):
+    epochs: Count = Field(description="largest number of epochs of a member")
+    batch_size: Count = Field(description="images in a batch")
+    threads: Count = Field(description="CPU threads of a member; another number rounds differently")
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        description="of the arithmetic; auto: mixed_float16 on GPUs with units for it, else float32"
+    )
+    replicas: Count = Field(
+        description="devices over which a member's batches are spread, batch_size images on each"
+    )
+    cache: Literal["auto", "memory", "none"] = Field(
+        description="pixels in memory, or read from the store batch by batch; auto: as memory"
+        " allows; the result is the same"
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        description="learning rate: warm-up and cosine decay to 0, or constant"
+    )
+    clip_norm: Positive | None = Field(
+        description="largest global norm of the gradient, with replicas of each one's; null: no"
+        " clipping"
+    )
+    early_stopping: Count | None = Field(
+        description="patience in epochs without a better out-of-bag log loss; the best weights are"
+        " restored; null: off"
+    )
+    reduce_lr: Count | None = Field(
+        description="patience in epochs without a better out-of-bag log loss before a constant"
+        " learning rate is halved; null: off"
+    )
+    label_smoothing: Dropout = Field(
+        description="fraction of a label spread over all classes; 0: off"
+    )
+    class_weights: Literal["balanced", "none"] = Field(
+        description="weight classes by their inverse frequency in-bag"
+    )
+    mixup: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        description="largest fraction of another image, and of its label, mixed into every second"
+        " training image; 0: off"
+    )
+    views: Literal["plain", "mirrored", "zoomed"] = Field(
+        description="test-time augmentation: a prediction is the mean over the image; also its"
+        " mirror image; also both zoomed in and out"
+    )
+    augment: Augment = Field(description="random changes of training images; 0 or false: off")
+
+    @model_validator(mode="after")
+    def _one_schedule(self):
+        if self.reduce_lr and self.schedule != "constant":
+            raise ValueError(
+                f"reduce_lr is {self.reduce_lr}, which needs schedule: constant; expected null with"
+                f" schedule: {self.schedule}"
+            )
+        return self
+
+
+class Recipe(Section):
+    l1: NonNegative = Field(
+        description="L1 penalty on convolution and dense kernels; seed-cnn: on dense kernels alone"
+    )
+    l2: NonNegative = Field(description="L2 penalty on them")
+    dropout: Dropout = Field(
+        description="dropout before the last layer; seed-cnn: after the first dense layer"
+    )
+    learning_rate: Positive = Field(description="Adam's initial learning rate")
+    augment: Annotated[float, Field(ge=0, le=3)] = Field(
+        description="augmentation strength: factor of `train.augment`"
+    )
+    fraction: Annotated[float, Field(gt=0, le=4)] = Field(
+        description="images drawn for a member, as a fraction of the training images; below 1"
+        " unless drawn with replacement"
+    )
+
+
+class Member(Recipe):
+    recipe: str = Field(description="name of its recipe")
+    seed: int = Field(description="1000 × `seed` + the member's number")
+    weights_file: str = Field(description="the file of `network.weights`, a dependency")
+
+
+class FanOut(Section):
+    engine: Literal["local", "dask"] = Field(
+        description="where members train: in processes of this machine, or on a Dask cluster; the"
+        " result is the same"
+    )
+    scheduler: Annotated[str, Field(min_length=1)] | None = Field(
+        description="with engine: dask, the scheduler's address; null: the scheduler-address of"
+        " Dask's own configuration"
+    )
+    jobs: Count | Literal["auto"] = Field(
+        description="members trained at a time; auto: what cores, GPUs and memory allow"
+    )
+    members_per_gpu: Count = Field(description="members that share a GPU at a time")
+
+
+class Weigh(Section):
+    scheme: Literal["uniform", "accuracy", "balanced_accuracy", "auc", "softmax", "log_loss"] = (
+        Field(description="the members' voting weights, from their out-of-bag predictions")
+    )
+    calibrate: bool = Field(
+        description="calibrate the vote by a temperature and a bias for each class, fitted to"
+        " out-of-bag votes"
+    )
+
+
+class Evaluate(Section):
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = Field(
+        description="bootstrap resamples behind the 95 % intervals"
+    )
+    bins: Annotated[int, Field(ge=2, le=100)] = Field(
+        description="bins of the reliability diagram and the calibration error"
+    )
+    threshold: Literal["half", "youden", "sensitivity"] = Field(
+        description="on the probability of the second of two classes, chosen on out-of-bag"
+        " predictions: 0.5, best Youden's J, or by min_sensitivity"
+    )
+    min_sensitivity: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="with threshold: sensitivity, the highest threshold with at least this"
+        " sensitivity"
+    )
+    gallery: Annotated[int, Field(ge=1, le=64)] = Field(
+        description="images in the gallery of the hardest test images"
+    )
+
+
+class Export(Section):
+    false_alarms: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        description="fraction of held-out training images that get a novelty warning"
+    )
+
+
+class Explain(Section):
+    images: Annotated[int, Field(ge=1, le=64)] = Field(
+        description="test images whose heat maps are drawn: a third correct, a third wrong, a third"
+        " least confident"
+    )
+
+
+class EditableParams(Section):
+    """What a person edits: all of params.yaml but its derived block."""
+
+    about: str = Field(default="", description="a comment, since `dvc exp run` drops those of YAML")
+    seed: Seed = Field(description="of the split, the bootstrap samples and the training")
+    members: Annotated[int, Field(ge=1, le=999)] = Field(description="members of the ensemble")
+    data: Data
+    phantom: Phantom
+    ingest: Ingest
+    split: Split
+    bootstrap: Bootstrap
+    network: Network
+    train: Train
+    recipes: Annotated[dict[Annotated[str, Field(min_length=1)], Recipe], Field(min_length=1)] = (
+        Field(description="taken in turn: member 0 has the first, member 1 the second, …")
+    )
+    fan_out: FanOut
+    weigh: Weigh
+    evaluate: Evaluate
+    export: Export
+    explain: Explain
+
+    @model_validator(mode="after")
+    def _recipes_are_hashed(self):
+        for name in self.recipes:
+            if name in UNHASHED_KEYS:
+                raise ValueError(
+                    f"recipes.{name}: expected another name, since DVC's run cache ignores keys"
+                    f" named {name!r}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _network_takes_the_images(self):
+        smallest = MIN_IMAGE_SIZE.get(self.network.name, 0)
+        if self.ingest.image_size < smallest:
+            raise ValueError(
+                f"ingest.image_size is {self.ingest.image_size}; expected {smallest} or more with"
+                f" network.name: {self.network.name}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _samples_hold_some_out(self):
+        scheme = self.bootstrap.scheme
+        (first, common), *_ = self.recipes.items()
+        for name, recipe in self.recipes.items():
+            key = f"recipes.{name}.fraction is {recipe.fraction}"
+            if scheme != "bootstrap" and recipe.fraction >= 1:
+                raise ValueError(f"{key}; expected below 1 with bootstrap.scheme: {scheme}")
+            if scheme == "committee" and recipe.fraction != common.fraction:
+                raise ValueError(
+                    f"{key}; expected {common.fraction}, as in recipes.{first}, with"
+                    f" bootstrap.scheme: {scheme}, whose members hold out the same folds in turn"
+                )
+        return self
+
+
+class Params(EditableParams):
+    """The whole of params.yaml."""
+
+    ensemble: dict[str, Member] = Field(
+        description="derived from `members`, `recipes`, `seed` and `network.weights` by"
+        " `dvc exp run`; not to be edited"
+    )
+
+
+REPLACED_TAGS = [f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")]
+
+
+class Loader(yaml.SafeLoader):
+    """Read numbers as DVC does, by YAML 1.2: PyYAML takes 2e-3 for text, and 010 for 8.
+
+    Booleans stay those of YAML 1.1 (yes, no, on, off), as `dvc exp run` reads them; dates are text.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012, as PyYAML declares it
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in REPLACED_TAGS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        digits = node.value.replace("_", "")
+        return int(digits, 0 if re.match("[-+]?0[box]", digits) else 10)
+
+
+INTEGER = re.compile("[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)$")
+FLOAT = re.compile(
+    r"[-+]?(?:(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))$"
+    r"|\.(?:nan|NaN|NAN)$"
+)
+Loader.add_implicit_resolver("tag:yaml.org,2002:int", INTEGER, list("-+0123456789"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_integer)
+
+
+def read_params(path: Path = PARAMS) -> dict:
+    """Read params.yaml without checking it.
+
+    Raises
+    ------
+    UserError
+        If it is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        content = yaml.load(path.read_text("utf-8"), Loader)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run this from the project's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise UserError(f"{path} holds {kind}; expected a mapping of parameters")
+    return content
+
+
+def load_params() -> Params:
+    """Read and check params.yaml in the current folder.
+
+    Raises
+    ------
+    UserError
+        If a parameter is missing, unknown, of another type or out of range; or if the block
+        `ensemble` does not fit the others, because params.yaml was edited by hand and `dvc repro`
+        does not compose it.
+    """
+    params = validate(read_params(), Params)
+    expected = derive_ensemble(params)
+    if {name: member.model_dump() for name, member in params.ensemble.items()} != expected:
+        raise UserError(
+            f"{PARAMS}: the derived block `ensemble` ({len(params.ensemble)} members) does not fit"
+            f" members: {params.members}, recipes, seed and network.weights, as happens when they"
+            " are edited by hand; run `dvc exp run` once, which derives it again"
+        )
+    # In the members' order: DVC keeps none.
+    return params.model_copy(
+        update={"ensemble": {name: params.ensemble[name] for name in expected}}
+    )
+
+
+def validate(content: object, model: type[Model]) -> Model:
+    """Return the content as an instance of the model.
+
+    Raises
+    ------
+    UserError
+        Naming the first invalid parameters, their values, and what was expected.
+    """
+    try:
+        _check_keys(content, "")
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = [_describe(problem, model) for problem in error.errors()[:MAX_ERRORS]]
+        raise UserError(f"{PARAMS}: " + "; ".join(problems)) from None
+
+
+def derive_ensemble(params: EditableParams) -> dict[str, dict]:
+    """Derive each member's parameters: its recipe and that recipe's values, its seed, its weights
+    file.
+
+    They depend on the member's number, never on how many members there are.
+    """
+    recipes = list(params.recipes.items())
+    ensemble = {}
+    for index in range(params.members):
+        name, recipe = recipes[index % len(recipes)]
+        ensemble[member_name(index)] = {
+            "recipe": name,
+            "seed": member_seed(params.seed, index),
+            "weights_file": params.network.weights_file,
+            **recipe.model_dump(),
+        }
+    return ensemble
+
+
+def member_name(index: int) -> str:
+    """Return a member's name, such as "member-07"."""
+    return f"member-{index:02d}"
+
+
+def member_seed(seed: int, index: int) -> int:
+    """Return a member's seed; no two members of any two ensembles have the same."""
+    return 1000 * seed + index
+
+
+def _check_keys(content: object, prefix: str) -> None:
+    """Refuse a key that YAML does not take for text."""
+    for key, value in content.items() if isinstance(content, dict) else []:
+        if isinstance(key, bool):
+            words = "yes, on and true" if key else "no, off and false"
+            quoted = "'yes'" if key else "'no'"
+            raise UserError(
+                f"{PARAMS}: {prefix}{str(key).lower()} is a boolean, as YAML reads {words} without"
+                f" quotes; expected a name: quote it, such as {quoted}:"
+            )
+        if not isinstance(key, str):
+            raise UserError(
+                f"{PARAMS}: {prefix}{key} is not text; expected a name: quote it, as '{key}':"
+            )
+        _check_keys(value, f"{prefix}{key}.")
+
+
+def _describe(problem: dict, model: type[Section]) -> str:
+    """Describe one of pydantic's errors in one sentence."""
+    internal = ("literal", "constrained", "function")
+    keys = [str(part) for part in problem["loc"] if not str(part).startswith(internal)]
+    keys = [key if key.isprintable() else repr(key) for key in keys]
+    keys = [key for key in keys if key not in ("int", "float", "none", "[key]")]
+    name = ".".join(keys) or "the file"
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(keys[-1], _keys_at(model, keys[:-1]), n=1)
+        return f"{name} is unknown" + (f"; did you mean {near[0]}?" if near else "")
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    if problem["type"] == "value_error":
+        reason = str(problem["ctx"]["error"])
+        return f"{name}: {reason}" if keys else reason
+    expected = problem["msg"].replace("Input should be ", "")
+    for comparison in ("greater", "less"):
+        expected = expected.replace(comparison, f"a number {comparison}")
+    return f"{name} is {problem['input']!r}; expected {expected}"
+
+
+def _keys_at(model: type[BaseModel], keys: list[str]) -> list[str]:
+    """Return the keys that the model has at a place."""
+    for key in keys:
+        kind = model.model_fields[key].annotation if key in model.model_fields else None
+        arguments = getattr(kind, "__args__", ())
+        model = arguments[-1] if arguments else kind if kind else model
+    return list(model.model_fields)

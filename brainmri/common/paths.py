@@ -1,0 +1,44 @@
+"""Paths of all files that the pipeline reads and writes, relative to the project's root."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+PIPELINES = (Path("data/dvc.yaml"), Path("dvc.yaml"))
+LOCK_FILES = (Path("data/dvc.lock"), Path("dvc.lock"))
+
+PHANTOM = Path("data/phantom")
+NO_WEIGHTS_FILE = Path(
+    "data/weights/README.md"
+)  # what members depend on if there is no weights file
+STORE = Path("data/rad")
+STORE_INDEX = STORE / "image_data.h5"
+METADATA = STORE / "metadata.json"
+SPLIT = Path("data/split.json")
+SAMPLES = Path("data/bootstrap")
+FAN_OUT_MARKER = Path("data/fan-out.json")
+
+MEMBERS = Path("models/members")
+VOTING_WEIGHTS = Path("models/weights.json")
+ENSEMBLE = Path("models/ensemble.keras")
+SAVED_MODEL = Path("models/saved_model")
+EXPLANATIONS = Path("models/explanations.npz")
+
+INGEST_METRICS = Path("metrics/ingest.json")
+MEMBER_METRICS = Path("metrics/members")
+ENSEMBLE_METRICS = Path("metrics/ensemble.json")
+EXPORT_METRICS = Path("metrics/export.json")
+EXPLAIN_METRICS = Path("metrics/explain.json")
+CROSSVAL_METRICS = Path("metrics/crossval.json")
+
+PLOTS = Path("plots")
+PLOT_DATA = PLOTS / "data"
+EVALUATION_PLOTS = PLOTS / "evaluation"
+EXPLANATION_PLOT = PLOTS / "explanations.png"
+REPORT = PLOTS / "report.html"
+MODEL_CARD = Path("docs/model-card.md")
+
+# Not tracked, and read by no stage
+DECODE_CACHE = Path(".dvc/tmp/ingest")
+STAGING = Path(".dvc/tmp/members")
+LOGS = Path(".dvc/tmp/fan-out")
+TIMINGS = Path(".dvc/tmp/timings.jsonl")

@@ -1,0 +1,62 @@
+"""Progress: a bar in a terminal, or a line now and then in a log; a JSON line for each epoch."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from pydantic import TypeAdapter
+from rich.progress import track
+from typing_extensions import TypedDict
+
+Item = TypeVar("Item")
+
+
+class EpochRecord(TypedDict):
+    """What a member reports at the end of an epoch; metrics by their columns of history.csv."""
+
+    epoch: int
+    epochs: int
+    metrics: dict[str, float]
+
+
+def progress(items: Iterable[Item], total: int, label: str, every_s: float = 5.0) -> Iterator[Item]:
+    """Yield the items, and report on standard error how many are done.
+
+    Parameters
+    ----------
+    items : iterable
+    total : int
+        Number of items.
+    label : str
+        What is done, such as "reading images".
+    every_s : float
+        Seconds between two lines where standard error is no terminal.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        yield from track(items, label, total, console=Console(stderr=True), transient=True)
+        return
+    printed = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - printed > every_s:
+            printed = time.monotonic()
+            print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
+        yield item
+
+
+def print_epoch(record: EpochRecord) -> None:
+    """Print a record as a line of compact JSON; metrics of a training that diverges may be NaN."""
+    print(json.dumps(record, separators=(",", ":")), flush=True)
+
+
+def parse_epoch(line: str) -> EpochRecord | None:
+    """Parse what `print_epoch` printed; None for any other line."""
+    if not line.startswith("{"):
+        return None
+    try:
+        return TypeAdapter(EpochRecord).validate_python(json.loads(line), strict=True)
+    except (ValueError, RecursionError):  # pydantic's ValidationError is a ValueError
+        return None

@@ -1,0 +1,1 @@
+"""Cross-validation over DVC experiments: `python -m brainmri.crossval`."""

@@ -1,0 +1,177 @@
+"""The folds as DVC experiments: which ones are complete, and how to run those that are not."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from dvc.utils.serialize import load_yaml, parse_yaml
+
+from brainmri.common.errors import UserError
+from brainmri.common.paths import PARAMS, PLOT_DATA
+from brainmri.crossval.votes import Votes, parse_votes
+
+CODE = ("brainmri", "stages", "dvc.yaml")
+COMMANDS = ("app", "crossval", "predict", "repair")  # packages of `brainmri` that no stage runs
+INTERNAL_REFS = ("/celery/", "/exec/")  # which DVC keeps for itself
+
+VotesOfFolds = dict[tuple[int, int], Votes]  # by seed and fold
+
+
+def run_folds(
+    params: dict, seeds: list[int], folds: list[int], overrides: list[str]
+) -> VotesOfFolds:
+    """Return the votes of each seed and fold, and run the experiments that are missing.
+
+    Parameters
+    ----------
+    params : dict
+        See `compose_params`.
+    seeds, folds : list of int
+    overrides : list of str
+        Of parameters, as `dvc exp run -S` takes them.
+
+    Raises
+    ------
+    UserError
+        If an experiment fails.
+    """
+    requested = [(seed, fold) for seed in seeds for fold in folds]
+    completed = completed_folds(params)
+    missing = [key for key in requested if key not in completed]
+    if missing:
+        for seed, fold in missing:
+            if not run_fold(seed, fold, overrides):
+                break
+        completed = completed_folds(params)
+    failed = [
+        f"seed {seed}, fold {fold}" for seed, fold in requested if (seed, fold) not in completed
+    ]
+    if failed:
+        raise UserError(
+            f"no result of {'; '.join(failed)}; fix what is reported above, then run this again:"
+            " completed folds are kept"
+        )
+    return {key: completed[key] for key in requested}
+
+
+def run_fold(seed: int, fold: int, overrides: list[str]) -> bool:
+    """Run a fold as an experiment in a folder of its own; return whether it succeeded.
+
+    Not by DVC's queue, whose worker may die between two experiments, after which `dvc exp run
+    --run-all` waits forever (treeverse/dvc issue 10428).
+    """
+    settings = []
+    for override in (f"seed={seed}", f"split.fold={fold}", *overrides):
+        settings += ["-S", override]
+    command = ["dvc", "exp", "run", "--temp", "evaluate", *settings]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def completed_folds(params: dict) -> VotesOfFolds:
+    """Read the votes of experiments with this code and these parameters; of several, the newest's.
+
+    Experiments with other images than those of the newest one do not count.
+    """
+    code, shared = current_code(), shared_params(params)
+    completed, images = {}, None
+    for commit in experiment_commits():
+        fold_params = show_yaml(commit, PARAMS)
+        if shared_params(fold_params) != shared or code_at(commit) != code:
+            continue
+        images = image_hashes(commit, fold_params["data"]["source"])
+        votes = parse_votes(run_command("git", "show", f"{commit}:{PLOT_DATA / 'votes.csv'}"))
+        completed[fold_params["seed"], fold_params["split"]["fold"]] = images, votes
+    return {key: votes for key, (fold_images, votes) in completed.items() if fold_images == images}
+
+
+def compose_params(overrides: list[str]) -> dict:
+    """Compose params.yaml with overrides, which may name a preset, as `dvc exp run -S` does.
+
+    Raises
+    ------
+    UserError
+        If Hydra cannot apply an override.
+    """
+    from dvc.utils.hydra import compose_and_dump
+    from hydra.errors import HydraException
+
+    conf = str(Path("conf").resolve())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "params.yaml"
+        try:
+            compose_and_dump(path, conf, None, "compose", conf, overrides)
+        except HydraException as error:
+            raise UserError(f"--set-param: {str(error).splitlines()[0]}") from None
+        return load_yaml(path)
+
+
+def shared_params(params: dict) -> dict:
+    """Return the parameters that folds and seeds of one cross-validation have in common."""
+    varying = ("about", "seed", "ensemble", "fan_out")
+    shared = {key: value for key, value in params.items() if key not in varying}
+    return {**shared, "split": {**shared["split"], "fold": None}}
+
+
+def experiment_commits() -> list[str]:
+    """List the commits of DVC's experiments, the oldest first."""
+    listing = run_command(
+        "git",
+        "for-each-ref",
+        "--sort=creatordate",
+        "--format=%(objectname) %(refname)",
+        "refs/exps",
+    )
+    return [
+        line.split()[0]
+        for line in listing.splitlines()
+        if not any(part in line for part in INTERNAL_REFS)
+    ]
+
+
+def image_hashes(commit: str, source: str) -> list[str | None]:
+    """Return DVC's hash of the source of images in a commit, in a list."""
+    dependencies = show_yaml(commit, Path("dvc.lock"))["stages"]["ingest"]["deps"]
+    return [entry.get("md5") for entry in dependencies if entry["path"] == source]
+
+
+def show_yaml(commit: str, path: Path) -> dict:
+    """Read a YAML file of a commit."""
+    return parse_yaml(run_command("git", "show", f"{commit}:{path}"), str(path))
+
+
+def current_code() -> dict[str, str]:
+    """Return Git's hashes of the pipeline's files as they are now, by path."""
+    paths = [path for path in run_command("git", "ls-files", "--", *CODE).split() if is_run(path)]
+    return dict(zip(paths, run_command("git", "hash-object", *paths).split(), strict=True))
+
+
+def code_at(commit: str) -> dict[str, str]:
+    """Return Git's hashes of the pipeline's files in a commit, by path."""
+    listing = run_command("git", "ls-tree", "-r", commit, "--", *CODE)
+    hashes = {}
+    for line in listing.splitlines():
+        _, _, blob, path = line.split()
+        if is_run(path):
+            hashes[path] = blob
+    return hashes
+
+
+def is_run(path: str) -> bool:
+    """Return whether a stage may run this file of the project."""
+    return not path.startswith(tuple(f"brainmri/{name}/" for name in COMMANDS))
+
+
+def run_command(*words: str) -> str:
+    """Run a command, and return what it prints on standard output.
+
+    Raises
+    ------
+    UserError
+        If it fails, with the last line that it prints.
+    """
+    process = subprocess.run(words, capture_output=True, text=True)
+    if process.returncode == 0:
+        return process.stdout
+    lines = (process.stderr.strip() or process.stdout.strip()).splitlines()
+    reason = lines[-1].removeprefix("error: ") if lines else f"exit status {process.returncode}"
+    raise UserError(f"`{' '.join(words[:4])}` failed: {reason}")

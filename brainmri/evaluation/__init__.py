@@ -1,0 +1,1 @@
+"""Votes, calibration, metrics and figures; no TensorFlow."""

@@ -1,0 +1,47 @@
+"""The figure of heat maps over test images."""
+
+import numpy as np
+
+from brainmri.evaluation.figures import grids
+from brainmri.evaluation.figures.layout import short_names
+from brainmri.evaluation.figures.overlays import evidence_label
+
+
+def draw_explanations(
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    heat: np.ndarray,
+    scale: float,
+    outlines: list[np.ndarray | None],
+    classes: list[str],
+) -> bytes:
+    """Draw images beside the evidence in them.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n, height, width)
+    labels : ndarray of int, shape (n,)
+    probabilities : ndarray of float, shape (n, classes)
+    heat : ndarray of float, shape (n, height, width)
+        See `models.heat_maps.heat_maps`.
+    scale : float
+        Heat at the top of the color bar.
+    outlines : list of (ndarray of bool, shape (height, width)) or None
+        The tumor of each image, where it is known.
+    classes : list of str
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
+    names = short_names(classes)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    captions = [
+        f"true {names[label]}, predicted {names[prediction]} {probability:.2f}"
+        for label, prediction, probability in zip(labels, predicted, confidence, strict=True)
+    ]
+    is_wrong = (predicted != labels).tolist()
+    unit = evidence_label(classes)
+    return grids.draw_heat_maps(images, heat, scale, unit, outlines, captions, is_wrong)

@@ -1,0 +1,1 @@
+"""Figures for people; functions named `draw_…` return the bytes of a PNG file."""

@@ -1,0 +1,193 @@
+"""Write an evaluation's figures and tables.
+
+PNG files in plots/evaluation/ are for people, CSV files in plots/data/ for DVC.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+
+import numpy as np
+from sklearn import metrics as sk
+
+from brainmri.common.files import write_bytes
+from brainmri.common.paths import EVALUATION_PLOTS, MEMBERS, PLOT_DATA
+from brainmri.evaluation.figures import accuracies, confusion, curves, grids, reliability
+from brainmri.evaluation.figures.layout import short_names
+from brainmri.evaluation.intervals import MIN_GROUPS, group_counts
+from brainmri.evaluation.metrics import calibration_bins, reported_classes
+from brainmri.evaluation.results import EnsembleMetrics
+from brainmri.evaluation.summary import Evaluation
+from brainmri.evaluation.voting import ENSEMBLE, UNIFORM
+from brainmri.store.metadata import Image
+from brainmri.store.reader import RadReader
+
+BEST = "best member"  # a voter in votes.csv
+HISTORY_COLUMNS = (
+    "epoch",
+    "in_bag_log_loss",
+    "in_bag_accuracy",
+    "out_of_bag_log_loss",
+    "out_of_bag_accuracy",
+)
+MAX_PATH = 28  # characters of a caption
+
+
+def write_tables(evaluation: Evaluation, images: list[Image]) -> None:
+    """Write the ensemble's predictions, and every voter's for comparisons over several folds."""
+    classes = evaluation.classes
+    columns = [f"probability of {name}" for name in classes]
+    predictions = [
+        [images[row]["path"], classes[label], classes[probabilities.argmax()], *probabilities]
+        for row, label, probabilities in zip(
+            evaluation.rows, evaluation.labels, evaluation.ensemble, strict=True
+        )
+    ]
+    write_table("predictions.csv", ["path", "class", "predicted", *columns], predictions)
+    voters = evaluation.votes | {BEST: evaluation.votes[evaluation.best]}
+    votes = [
+        [voter, row, group, classes[label], *values]
+        for voter, probabilities in voters.items()
+        for row, group, label, values in zip(
+            evaluation.rows, evaluation.groups, evaluation.labels, probabilities, strict=True
+        )
+    ]
+    write_table("votes.csv", ["voter", "row", "group", "class", *columns], votes)
+
+
+def write_figures(
+    evaluation: Evaluation,
+    summary: EnsembleMetrics,
+    images: list[Image],
+    bins: int,
+    gallery_size: int,
+) -> None:
+    """Write every figure of an evaluation, and the table of what it shows.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    summary : EnsembleMetrics
+        The evaluation's.
+    images : list of Image
+        Of all rows of the store.
+    bins : int
+        Of the reliability diagram.
+    gallery_size : int
+        Images in the gallery.
+    """
+    labels, probabilities = evaluation.labels, evaluation.ensemble
+    write_confusion_matrix(labels, evaluation.predicted, evaluation.classes)
+    write_learning_curves(evaluation.members)
+    write_class_curves(labels, probabilities, evaluation.groups, evaluation.classes)
+    write_reliability(
+        calibration_bins(labels, probabilities, bins), summary["expected_calibration_error"]
+    )
+    accuracy_of = {
+        ENSEMBLE: summary["accuracy"],
+        UNIFORM: summary["uniform_vote"]["accuracy"],
+        **{name: evaluation.voter_metrics(name)["accuracy"] for name in evaluation.members},
+    }
+    write_accuracies(accuracy_of, summary["interval"]["accuracy"])
+    write_gallery(evaluation, images, gallery_size)
+
+
+def write_confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> None:
+    """Write confusion.png and confusion.csv."""
+    counts = sk.confusion_matrix(labels, predicted, labels=range(len(classes)))
+    figure = confusion.draw_confusion_matrix(counts, classes)
+    write_bytes(EVALUATION_PLOTS / "confusion.png", figure)
+    pairs = [[classes[true], classes[label]] for true, label in zip(labels, predicted, strict=True)]
+    write_table("confusion.csv", ["class", "predicted"], pairs)
+
+
+def write_learning_curves(members: list[str]) -> None:
+    """Write learning_curves.png and learning_curves.csv, from the members' histories."""
+    histories = {}
+    for name in members:
+        path = MEMBERS / name / "history.csv"
+        histories[name] = np.genfromtxt(path, delimiter=",", names=True, ndmin=1)
+    figure = curves.draw_learning_curves(histories)
+    write_bytes(EVALUATION_PLOTS / "learning_curves.png", figure)
+    points = [
+        [name, *(epoch[column] for column in HISTORY_COLUMNS)]
+        for name, history in histories.items()
+        for epoch in history
+    ]
+    write_table("learning_curves.csv", ["curve", *HISTORY_COLUMNS], points)
+
+
+def write_class_curves(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, classes: list[str]
+) -> None:
+    """Write ROC and precision-recall curves of each reported class; areas only of enough groups."""
+    roc, precision_recall, areas = {}, {}, {}
+    for label in reported_classes(len(classes)):
+        is_positive, probability = labels == label, probabilities[:, label]
+        false_rate, true_rate, _ = sk.roc_curve(is_positive, probability)
+        precision, recall, _ = sk.precision_recall_curve(is_positive, probability)
+        name = classes[label]
+        roc[name] = np.stack([false_rate, true_rate], axis=1)
+        precision_recall[name] = np.stack([recall, precision], axis=1)[::-1]
+        areas[name] = None, None
+        if min(group_counts(is_positive, groups, 2)) >= MIN_GROUPS:
+            roc_auc = sk.roc_auc_score(is_positive, probability)
+            areas[name] = roc_auc, sk.average_precision_score(is_positive, probability)
+    figure = curves.draw_class_curves(roc, precision_recall, areas)
+    write_bytes(EVALUATION_PLOTS / "roc_precision_recall.png", figure)
+    write_points("roc.csv", ["false_positive_rate", "true_positive_rate"], roc)
+    write_points("precision_recall.csv", ["recall", "precision"], precision_recall)
+
+
+def write_reliability(bins: list[tuple[float, float, int]], error: float) -> None:
+    """Write reliability.png and reliability.csv."""
+    figure = reliability.draw_reliability(bins, error)
+    write_bytes(EVALUATION_PLOTS / "reliability.png", figure)
+    write_table("reliability.csv", ["confidence", "accuracy", "images"], bins)
+
+
+def write_accuracies(accuracy_of: dict[str, float], interval: list[float] | None) -> None:
+    """Write members.png and members.csv."""
+    figure = accuracies.draw_accuracies(accuracy_of, interval)
+    write_bytes(EVALUATION_PLOTS / "members.png", figure)
+    write_table("members.csv", ["voter", "accuracy"], accuracy_of.items())
+
+
+def write_gallery(evaluation: Evaluation, images: list[Image], size: int) -> None:
+    """Write gallery.png: the test images whose true class has the lowest probabilities."""
+    labels, rows = evaluation.labels, evaluation.rows
+    of_true_class = evaluation.ensemble[np.arange(len(labels)), labels]
+    hardest = np.argsort(of_true_class, kind="stable")[:size]
+    with RadReader() as rad:
+        pixels = rad.images([rows[position] for position in hardest])[..., 0]
+    names = short_names(evaluation.classes)
+    captions = []
+    for position in hardest:
+        path = shorten_path(images[rows[position]]["path"])
+        probability = of_true_class[position]
+        captions.append(f"{path}\n{names[labels[position]]}: probability {probability:.2f}")
+    is_wrong = (evaluation.predicted != labels)[hardest].tolist()
+    figure = grids.draw_gallery(pixels, captions, is_wrong)
+    write_bytes(EVALUATION_PLOTS / "gallery.png", figure)
+
+
+def write_points(name: str, columns: list[str], points_of: dict[str, np.ndarray]) -> None:
+    """Write the points of curves, by curve ndarrays of shape (points, 2), as a table."""
+    rows = [[curve, *point] for curve, points in points_of.items() for point in points]
+    write_table(name, ["curve", *columns], rows)
+
+
+def write_table(name: str, header: Iterable[str], rows: Iterable[Iterable]) -> None:
+    """Write a CSV file in plots/data/; floats with six significant digits."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(header)
+    table.writerows(
+        [f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows
+    )
+    write_bytes(PLOT_DATA / name, text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def shorten_path(path: str) -> str:
+    """Return the end of a long path."""
+    return path if len(path) <= MAX_PATH else "…" + path[1 - MAX_PATH :]

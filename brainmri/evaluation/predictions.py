@@ -1,0 +1,64 @@
+"""The table of class probabilities that a member predicts."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+
+from brainmri.common.errors import UserError
+from brainmri.common.files import write_bytes
+
+
+def write_predictions(
+    path: str | Path, rows: list[int], probabilities: np.ndarray, classes: list[str]
+) -> None:
+    """Write predictions as CSV: a row of the store, then the probability of each class.
+
+    Probabilities have the digits that a float32 needs to be read again bit for bit.
+
+    Parameters
+    ----------
+    path : str or Path
+    rows : list of int, length n
+        Of the store.
+    probabilities : ndarray of float32, shape (n, classes)
+        Each row sums to 1.
+    classes : list of str
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["row", *classes])
+    for row, values in zip(rows, probabilities, strict=True):
+        table.writerow([row, *(f"{value:.9g}" for value in values)])
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_predictions(path: str | Path, rows: list[int], classes: list[str]) -> np.ndarray:
+    """Read the table that `write_predictions` wrote for these rows and classes.
+
+    Returns
+    -------
+    ndarray of float64, shape (len(rows), len(classes))
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is no such table, or is of other rows or classes.
+    """
+    repair = "run `dvc repro --force` to make it again"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *lines = csv.reader(file)
+        values = [[float(value) for value in line[1:]] for line in lines]
+        probabilities = np.array(values).reshape(len(lines), -1)
+        row_names = ["".join(line[:1]) for line in lines]
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} is not a table of predictions ({error}); {repair}") from None
+    is_expected = header == ["row", *classes] and row_names == [str(row) for row in rows]
+    has_shape = probabilities.shape == (len(rows), len(classes))
+    if not (is_expected and has_shape and np.isfinite(probabilities).all()):
+        raise UserError(f"{path} is of other images or classes, or damaged; {repair}")
+    return probabilities

@@ -1,0 +1,173 @@
+"""JSON files that later stages read again: their types, and functions that read and check them."""
+
+from typing import Annotated, NotRequired
+
+from pydantic import Field, FiniteFloat
+from typing_extensions import TypedDict
+
+from brainmri.common.errors import UserError
+from brainmri.common.files import read_json
+from brainmri.common.paths import ENSEMBLE_METRICS, MEMBER_METRICS, VOTING_WEIGHTS
+from brainmri.evaluation.voting import ENSEMBLE, UNIFORM
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Interval = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class OutOfBag(TypedDict):
+    """Metrics of a member on its out-of-bag images; log loss in nats."""
+
+    accuracy: Fraction
+    log_loss: FiniteFloat
+    images: Count
+
+
+class MemberMetrics(TypedDict):
+    """What is read of metrics/members/MEMBER.json."""
+
+    out_of_bag: OutOfBag
+
+
+class MemberWeight(TypedDict):
+    """A member's score under the weighting scheme, and its weight in the vote."""
+
+    score: FiniteFloat
+    weight: Fraction
+
+
+class Calibration(TypedDict):
+    """Parameters of `calibration.calibrate`."""
+
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    biases: list[FiniteFloat]
+
+
+class VotingWeights(TypedDict):
+    """models/weights.json: members by name, calibrations by voter, for two classes a threshold."""
+
+    scheme: str
+    calibrations: dict[str, Calibration]
+    threshold: NotRequired[FiniteFloat]
+    members: dict[str, MemberWeight]
+
+
+class Headlines(TypedDict):
+    """Metrics of a voter on the test images; log loss in nats.
+
+    None where `intervals.reportable` drops them.
+    """
+
+    accuracy: Fraction
+    balanced_accuracy: Fraction | None
+    roc_auc: Fraction | None
+    log_loss: FiniteFloat
+
+
+class NamedMetrics(Headlines):
+    """The same of a member."""
+
+    name: str
+
+
+class Intervals(TypedDict):
+    """95 % intervals; None: see `intervals.MIN_GROUPS`."""
+
+    accuracy: Interval | None
+    balanced_accuracy: Interval | None
+    roc_auc: Interval | None
+
+
+class AtThreshold(TypedDict):
+    """Sensitivity and specificity at a threshold on the probability of the second class."""
+
+    threshold: FiniteFloat
+    sensitivity: Fraction | None
+    specificity: Fraction | None
+
+
+class EnsembleMetrics(Headlines):
+    """metrics/ensemble.json; `recall` and `independent_groups` (their number) are by class."""
+
+    average_precision: Fraction | None
+    f1: Fraction | None
+    brier_score: FiniteFloat
+    expected_calibration_error: Fraction
+    recall: dict[str, Fraction | None]
+    interval: Intervals
+    independent_groups: Annotated[dict[str, Count], Field(min_length=2)]
+    at_threshold: NotRequired[AtThreshold]
+    test_images: Count
+    best_member: NamedMetrics
+    mean_member: Headlines
+    uniform_vote: Headlines
+
+
+class NoveltyWarnings(TypedDict):
+    """The fraction of images that get a novelty warning."""
+
+    images: Count
+    fraction: Fraction
+
+
+class ExportMetrics(TypedDict):
+    """metrics/export.json."""
+
+    novelty_warnings_of_test_images: NoveltyWarnings
+
+
+class PointingGame(TypedDict):
+    """See `pointing_game.pointing_game`."""
+
+    images: Count
+    accuracy: Fraction
+    energy: Fraction
+    chance: Fraction
+
+
+class ExplainMetrics(TypedDict):
+    """metrics/explain.json; `pointing_game` only where tumors are known."""
+
+    images_drawn: Count
+    pointing_game: NotRequired[PointingGame]
+
+
+def read_voting_weights(names: list[str], classes: list[str]) -> VotingWeights:
+    """Read models/weights.json.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is damaged, or is of other members or classes.
+    """
+    vote = read_json(VOTING_WEIGHTS, VotingWeights)
+    voters = {ENSEMBLE, UNIFORM, *names}
+    biases = {len(calibration["biases"]) for calibration in vote["calibrations"].values()}
+    has_members = list(vote["members"]) == names and set(vote["calibrations"]) == voters
+    if not has_members or biases != {len(classes)}:
+        raise UserError(
+            f"{VOTING_WEIGHTS} is of other members or classes; run `dvc repro --force weigh`"
+        )
+    return vote
+
+
+def read_out_of_bag(name: str) -> OutOfBag:
+    """Read a member's out-of-bag metrics.
+
+    Raises
+    ------
+    UserError
+        If its file in metrics/members is missing or damaged.
+    """
+    return read_json(MEMBER_METRICS / f"{name}.json", MemberMetrics)["out_of_bag"]
+
+
+def read_ensemble_metrics() -> EnsembleMetrics:
+    """Read metrics/ensemble.json.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged.
+    """
+    return read_json(ENSEMBLE_METRICS, EnsembleMetrics)

@@ -1,0 +1,1 @@
+"""Image files of any common kind, decoded to gray squares; synthetic slices."""

@@ -1,0 +1,236 @@
+"""Decode image files of common formats to squares of gray pixels; image files are untrusted input.
+
+Images of 8 bits or fewer keep their levels. Those of more bits, whose levels may have any range,
+are rescaled; see `intensity.rescale_intensity`.
+"""
+
+import hashlib
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from brainmri.images.cropping import MIN_SIDE, crop_and_pad, head_box
+from brainmri.images.files import MAX_PIXELS, ImageError, open_image, read_file
+from brainmri.images.hashing import perceptual_hashes
+from brainmri.images.intensity import rescale_intensity
+from brainmri.images.levels import read_levels
+
+MIN_LEVELS = 8  # a mask or a blank has fewer, a slice more than a hundred
+MIN_LEVELS_OF_1_BIT = 2  # a slice may be a halftone
+CHUNK_SIZE = 8  # files that a thread decodes in a row
+CHUNKS_AHEAD = 4  # for each thread, running or waiting
+OVERSAMPLING = 2  # an image is decoded at no less than so many times its size in the store
+UPRIGHT = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+FIRST_SIDEWAYS = 5  # EXIF orientations from here on swap width and height
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """A decoded image file.
+
+    Attributes
+    ----------
+    pixels : ndarray of uint8, shape (size, size)
+        Gray levels, upright, aspect ratio kept, centered on black.
+    sha256 : str
+        Of the file's bytes, hexadecimal.
+    perceptual_hash : str
+        Of the head, 256 bits, hexadecimal; see `hashing.head_hash`.
+    whole_hash : str
+        Of the whole image where the head fills most of it, else of the head: on a canvas, the
+        margins of different slices are alike.
+    width, height : int
+        Of the original, upright, in pixels.
+    mode : str
+        Pillow's name of the original's pixel format, such as "RGB" or "I;16".
+    levels : tuple of (black, white)
+        The original's levels that became 0 and 255; (0, 255) for 8 bits or fewer.
+    """
+
+    pixels: np.ndarray
+    sha256: str
+    perceptual_hash: str
+    whole_hash: str
+    width: int
+    height: int
+    mode: str
+    levels: tuple[float, float]
+
+
+def decode(path: str | Path, size: int, crop: bool = False) -> DecodedImage:
+    """Decode an image file.
+
+    Parameters
+    ----------
+    path : str or Path
+        PNG, JPEG, BMP, GIF, TIFF or WebP, detected by its content, whatever its name.
+    size : int
+        Height and width of the result, in pixels.
+    crop : bool
+        Whether to crop to the head first; see `cropping.head_box`.
+
+    Raises
+    ------
+    ImageError
+        If it can't be read, is not an image, is broken or animated, or has too many bytes, or too
+        many or too few pixels or levels: see `files.MAX_BYTES`, `files.MAX_PIXELS`,
+        `files.MAX_SIDE`, `cropping.MIN_SIDE` and `MIN_LEVELS`.
+    """
+    content = read_file(Path(path))
+    try:
+        with warnings.catch_warnings():
+            # What Pillow warns of is either harmless or checked later
+            warnings.simplefilter("ignore")
+            return _decode(content, size, crop)
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise ImageError("not an image of a known format") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # noqa: BLE001, a damaged file makes decoders raise almost anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"broken image ({reason})") from None
+
+
+def decode_all(
+    paths: Iterable[Path], size: int, crop: bool, threads: int
+) -> Iterator[tuple[Path, DecodedImage | ImageError]]:
+    """Decode image files in parallel, and yield them in order.
+
+    Only a few chunks of files for each thread are decoded ahead.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Read as they are needed.
+    size, crop : see `decode`
+    threads : int
+        Number of threads.
+
+    Yields
+    ------
+    path, DecodedImage or ImageError
+    """
+
+    def decode_chunk(chunk: list[Path]) -> list[tuple[Path, DecodedImage | ImageError]]:
+        return [(path, _decode_or_error(path, size, crop)) for path in chunk]
+
+    paths = iter(paths)
+    chunks = iter(lambda: list(islice(paths, CHUNK_SIZE)), [])
+    with ThreadPoolExecutor(threads) as pool:
+        futures = (pool.submit(decode_chunk, chunk) for chunk in chunks)
+        pending = deque(islice(futures, CHUNKS_AHEAD * threads))
+        try:
+            while pending:
+                decoded = pending.popleft().result()
+                pending.extend(islice(futures, 1))
+                yield from decoded
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def to_gray(image: Image.Image) -> Image.Image:
+    """Convert an image of 8 bits or fewer to gray levels, mode "L".
+
+    Colors become their luma (ITU-R 601-2), transparent parts black.
+    """
+    if image.mode == "L":
+        return image
+    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, image)
+    return image.convert("RGB").convert("L")
+
+
+class _UprightImage(NamedTuple):
+    """An image in gray levels, which may be smaller than the original; the rest is the original's.
+
+    `mode`, `width`, `height` and `levels` are those of `DecodedImage`.
+    """
+
+    gray: Image.Image
+    mode: str
+    width: int
+    height: int
+    levels: tuple[float, float]
+
+
+def _decode(content: bytes, size: int, crop: bool) -> DecodedImage:
+    image = _read_upright(content, size)
+    _check_usable(image, size)
+    box = head_box(image.gray)
+    perceptual_hash, whole_hash = perceptual_hashes(image.gray, box)
+    return DecodedImage(
+        pixels=crop_and_pad(image.gray, box if crop else None, size),
+        sha256=hashlib.sha256(content).hexdigest(),
+        perceptual_hash=perceptual_hash,
+        whole_hash=whole_hash,
+        width=image.width,
+        height=image.height,
+        mode=image.mode,
+        levels=image.levels,
+    )
+
+
+def _read_upright(content: bytes, size: int) -> _UprightImage:
+    with open_image(content) as image:
+        mode = image.mode
+        width, height = image.size
+        deep = read_levels(image, content)  # before `getexif`, which decodes a PNG
+        orientation = 1
+        if image.format != "TIFF":  # Pillow turns a TIFF upright itself
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        if deep:
+            gray, levels = rescale_intensity(*deep)
+        else:
+            # A JPEG need not be decoded at its full size
+            image.draft(None, (OVERSAMPLING * size, OVERSAMPLING * size))
+            image.load()
+            gray, levels = to_gray(image), (0, 255)
+    if orientation in UPRIGHT:
+        gray = gray.transpose(UPRIGHT[orientation])
+        if orientation >= FIRST_SIDEWAYS:
+            width, height = height, width
+    return _UprightImage(gray, mode, width, height, levels)
+
+
+def _check_usable(image: _UprightImage, size: int) -> None:
+    """Raise `ImageError` for an image with too few pixels or levels, or too narrow to resize."""
+    width, height = image.width, image.height
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{width}×{height} pixels are too few; a side has {MIN_SIDE} or more")
+    if min(width, height) * size < max(width, height):
+        raise ImageError(f"{width}×{height} pixels are too narrow to resize to {size}×{size}")
+    expected = MIN_LEVELS_OF_1_BIT if image.mode == "1" else MIN_LEVELS
+    levels = np.count_nonzero(image.gray.histogram())
+    if levels < expected:
+        raise ImageError(
+            f"{levels} distinct gray level(s), as of a mask or a blank;"
+            f" {expected} or more are expected"
+        )
+
+
+def _decode_or_error(path: Path, size: int, crop: bool) -> DecodedImage | ImageError:
+    try:
+        return decode(path, size, crop)
+    except ImageError as error:
+        return error

@@ -1,0 +1,112 @@
+"""Open image files, untrusted input, with Pillow."""
+
+import functools
+import io
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, TiffImagePlugin
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+MAX_PIXELS = 100_000_000
+MAX_BYTES = 4 * MAX_PIXELS
+MAX_SIDE = 20_000
+SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # a tag of TIFF, and bits of its value
+
+
+class ImageError(Exception):
+    """The file holds no usable image; the message says why."""
+
+
+def read_file(path: Path) -> bytes:
+    """Read a regular file.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, is not regular, can't be read, is empty, or has more than
+        `MAX_BYTES`.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a named pipe, say, may never end
+            raise ImageError("not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"{status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(error.strerror or str(error)) from None
+    if not content:
+        raise ImageError("empty file")
+    return content
+
+
+def open_image(content: bytes) -> Image.Image:
+    """Open the image in a file; previews, depth maps and masks beside it are ignored.
+
+    Parameters
+    ----------
+    content : bytes
+        Content of the file, in one of `FORMATS`, which is detected.
+
+    Returns
+    -------
+    Image
+        Its pixels are not decoded yet.
+
+    Raises
+    ------
+    ImageError
+        If the image is too large, animated, or one of several.
+    PIL.UnidentifiedImageError
+        If the file is of another format. Pillow may raise anything else for damaged files.
+    """
+    _support_white_is_zero()
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    _check_size(image)
+    if image.format == "MPO":  # of cameras and phones; every JPEG viewer shows the first frame
+        return image
+    frames: Sequence[int] = range(getattr(image, "n_frames", 1))  # of any length, so no list
+    if image.format == "TIFF":
+        frames = _full_pages(image, frames)
+        image.seek(frames[0])
+        _check_size(image)
+    if len(frames) > 1:
+        raise ImageError(f"{len(frames)} frames; a single image is expected")
+    return image
+
+
+@functools.cache
+def _support_white_is_zero() -> None:
+    """Let Pillow read gray TIFF files of more than 8 bits in which zero is white.
+
+    It lacks some of these in its table of modes; the others are the same as where zero is black.
+    """
+    modes_of = TiffImagePlugin.OPEN_INFO
+    for (byte_order, photometric, *layout), modes in list(modes_of.items()):
+        if photometric == 1 and modes[0].startswith(("I", "F")):
+            modes_of.setdefault((byte_order, 0, *layout), modes)
+
+
+def _full_pages(image: Image.Image, pages: Sequence[int]) -> Sequence[int]:
+    """Return the pages of a TIFF that are neither previews nor masks; all pages if none is."""
+    types = {}
+    for page in pages:
+        image.seek(page)
+        types[page] = image.tag_v2.get(SUBFILE_TYPE, 0)
+        if types[page] & REDUCED and TiffImagePlugin.SUBIFD in image.tag_v2:
+            raise ImageError(
+                "only a preview in it can be read, as in a camera's raw file;"
+                " save it as PNG or plain TIFF"
+            )
+    return [page for page in pages if not types[page] & (REDUCED | MASK)] or pages
+
+
+def _check_size(image: Image.Image) -> None:
+    if max(image.size) > MAX_SIDE:
+        raise ImageError(f"{image.width}×{image.height} pixels; a side may have {MAX_SIDE:,}")
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(
+            f"{image.width}×{image.height} pixels; at most {MAX_PIXELS:,} in all are read"
+        )

@@ -1,0 +1,90 @@
+"""What the names of folders mean: a part of a split, a class, or something within a class."""
+
+import re
+
+from brainmri.common.file_names import to_nfc
+
+
+def _matcher(words: str) -> re.Pattern:
+    """Compile words, separated by spaces, into a pattern; a letter before a ? is optional."""
+    return re.compile("|".join(words.split()))
+
+
+# Parts of a split, in the languages of data sets, without digits and `FILLER`
+SPLIT_PART = _matcher("""
+    train trainings? test testing tests val valid validate validation validating eval evaluation
+    holdout dev pred predict predictions? unlabell?ed
+    entrenamiento entrenar pruebas? validación validacion
+    treino treinamento testes? validação validacao
+    entraînement entrainement apprentissage addestramento validazione
+    validierung trainen validatie trening walidacja eğitim egitim doğrulama dogrulama
+    обучение тренировка тест валидация
+    训练 训练集 測試 测试 测试集 验证 验证集 訓練 驗證 学習 テスト 検証 학습 훈련 테스트 검증
+    تدريب اختبار
+""")
+FILLER = "(?:data|daten|datos|set|split|images?|imgs?|imágenes|folder)"
+MAY_BE_A_CLASS = {"valid", "val", "dev"}  # if only one of these is among the class folders
+
+# Classes, in letters alone
+CLASS = _matcher("""
+    yes no positive negative tumou?r notumou?r normal abnormal healthy control benign malignant
+    cancer lesion glioma meningioma pituitary metastasis si sí sano sana tumores normales
+""")
+
+# Planes, sequences and sides, of which every class may have a folder
+WITHIN_CLASS = _matcher("""
+    axial coronal sagittal transverse transversal ax cor sag flair dwi adc swi pd gre stir contrast
+    plain left right l r male female m f axiales coronales sagitales izquierda derecha
+""")
+
+
+def name_of(path: str) -> str:
+    """Return the last part of a path."""
+    return path.rpartition("/")[2]
+
+
+def key_of(path: str) -> str:
+    """Return what folders of the same name share: it in composed Unicode, without case."""
+    return to_nfc(name_of(path)).casefold()
+
+
+def letters_of(path: str) -> str:
+    """Return the letters of a folder's name, without case."""
+    return "".join(re.findall(r"[^\W\d_]+", key_of(path)))
+
+
+def is_split_part(path: str) -> bool:
+    """Check whether a folder is named as a part of a split: `Training`, `test_set`, `2_val images`.
+
+    Digits and words such as "set" or "images" do not count.
+    """
+    letters = letters_of(path)
+    core = re.sub(f"^{FILLER}+|{FILLER}+$", "", letters)
+    return any(SPLIT_PART.fullmatch(word) for word in (letters, core))
+
+
+def is_class(path: str) -> bool:
+    """Check whether a folder is named as a class is: `yes`, `glioma`."""
+    return CLASS.fullmatch(letters_of(path)) is not None
+
+
+def are_within_classes(inner: list[str], outer: list[str]) -> bool:
+    """Check whether folders that several others hold are parts of classes, by their names.
+
+    They are if the outer ones are named as classes, and they are not. Otherwise each must have a
+    digit, as the folders of patients have, or be named as a plane, a sequence, a side or a part of
+    a split. Names that are single digits may be labels and don't suffice.
+
+    Parameters
+    ----------
+    inner, outer : list of str
+        Keys of the folders; see `key_of`.
+    """
+    if all(map(is_class, outer)) and not any(map(is_class, inner)):
+        return True
+    numbered = [key for key in inner if re.search(r"\d", key)]
+    if numbered and all(re.fullmatch(r"\d", key) for key in inner):
+        return False
+    return all(
+        key in numbered or WITHIN_CLASS.fullmatch(key) or is_split_part(key) for key in inner
+    )

@@ -1,0 +1,182 @@
+"""Rules for the layout of a source: its top-level folders must be its classes.
+
+Class folders may be below the parts of a split (`Training`, `Testing`), below a folder of their
+own, or there twice; each of these is refused, with a command that fixes it. Folders in a class,
+such as patients, may have any name, but for the names of other classes.
+"""
+
+import mimetypes
+import re
+from collections import Counter
+
+from brainmri.common.errors import UserError
+from brainmri.images.folder_tree import FolderTree
+from brainmri.images.folder_words import (
+    MAY_BE_A_CLASS,
+    are_within_classes,
+    is_class,
+    is_split_part,
+    key_of,
+    name_of,
+)
+from brainmri.images.suggestions import suggest_source, suggest_sources
+
+MAX_NAMES = 6  # in a message
+
+
+def check_layout(tree: FolderTree) -> str | None:
+    """Refuse a source whose top-level folders are not its classes.
+
+    Where all top-level folders hold folders of the same names, either may be the classes; see
+    `folder_words.are_within_classes`.
+
+    Returns
+    -------
+    str or None
+        A line to print: how subfolders that several classes hold were understood.
+
+    Raises
+    ------
+    UserError
+        Naming the folders, and what to do.
+    """
+    top = skip_single_folders(tree, "")
+    if len(tree.folders[top]) < 2:
+        return None
+    _refuse_split(tree, top)
+    _refuse_repeated_classes(tree, top)
+    _refuse_collections(tree, top)
+    note = _explain_shared_subfolders(tree, top)
+    if top:
+        only = name_of(tree.folders[""][0])
+        raise UserError(
+            f"data.source: {str(tree.source)!r} has 1 class folder, {only!r}; expected two or more;"
+            f" if the classes are {join_names(tree.folders[top])} in {_quote(tree, top)},"
+            f" run `{suggest_source(tree.source, top)}`"
+        )
+    return note
+
+
+def skip_single_folders(tree: FolderTree, path: str) -> str:
+    """Return the first folder, this one or below it, with images, or with not exactly one folder.
+
+    Files in the source itself do not count as images.
+    """
+    while len(tree.folders[path]) == 1 and (not path or not has_images(tree, path)):
+        path = tree.folders[path][0]
+    return path
+
+
+def has_images(tree: FolderTree, path: str) -> bool:
+    """Check whether files of a folder may be images by their names, unlike tables and `README`."""
+    names = [name_of(file) for file in tree.files[path]]
+    names = [name for name in names if not re.fullmatch("[A-Z]+", name)]
+    types = [mimetypes.guess_type(name, strict=False)[0] or "image" for name in names]
+    return any(mime_type.startswith("image") for mime_type in types)
+
+
+def join_names(paths: list[str]) -> str:
+    """Join the names of folders for a message, no more than the first few."""
+    names = [repr(name_of(path)) for path in paths]
+    if len(names) > MAX_NAMES:
+        return ", ".join([*names[:MAX_NAMES], "…"])
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _refuse_split(tree: FolderTree, top: str) -> None:
+    """Refuse folders that are named as parts of a split."""
+    classes = tree.folders[top]
+    parts = [path for path in classes if is_split_part(path)]
+    if len(parts) < 2 and all(key_of(path) in MAY_BE_A_CLASS for path in parts):
+        return
+    named = f"data.source: {_quote(tree, top)} holds {join_names(parts)}, named as "
+    inner = [skip_single_folders(tree, path) for path in parts]
+    inner = [path for path in inner if len(tree.folders[path]) > 1]
+    if inner:
+        raise UserError(
+            f"{named}parts of a split, with the class folders in them;"
+            f" {suggest_sources(tree, inner)}"
+        )
+    if len(parts) == len(classes):
+        raise UserError(
+            f"{named}parts of a split, and no class folders; expected one folder for each class"
+        )
+    others = join_names([path for path in classes if path not in parts])
+    raise UserError(
+        f"{named}a part of a split, beside {others};"
+        " move it elsewhere, or rename it if it is a class"
+    )
+
+
+def _refuse_repeated_classes(tree: FolderTree, top: str) -> None:
+    """Refuse a folder in a class that is named as another class."""
+    classes = tree.folders[top]
+    keys = {key_of(path) for path in classes}
+    for path in sorted(tree.folders):
+        owner = next((name for name in classes if path.startswith(f"{name}/")), None)
+        if owner is None or key_of(path) not in keys - {key_of(owner)}:
+            continue
+        if key_of(path).isdecimal() and key_of(owner).isdecimal():  # patient 2 of class 1
+            continue
+        parent = path.rpartition("/")[0]
+        siblings = {key_of(sibling) for sibling in tree.folders[parent]}
+        if keys - {key_of(owner)} <= siblings:
+            raise UserError(
+                f"data.source: {_quote(tree, top)} holds the class folders"
+                f" {join_names(tree.folders[parent])} twice, the second time in"
+                f" {_quote(tree, parent)}; run `{suggest_source(tree.source, parent)}`,"
+                " or remove one of the two"
+            )
+        raise UserError(
+            f"data.source: {_quote(tree, path)} is in {_quote(tree, owner)},"
+            " but named as another class; move or rename it"
+        )
+
+
+def _refuse_collections(tree: FolderTree, top: str) -> None:
+    """Refuse folders of class folders, known by the names of the classes."""
+    classes = tree.folders[top]
+    inner = [skip_single_folders(tree, path) for path in classes]
+    collections = [path for path in inner if sum(map(is_class, tree.folders[path])) > 1]
+    if collections and not any(map(is_class, classes)):
+        names = join_names(tree.folders[collections[0]])
+        raise UserError(
+            f"data.source: {_quote(tree, top)}: {names} in {_quote(tree, collections[0])} are named"
+            f" as classes, unlike {join_names(classes)}; {suggest_sources(tree, collections)}"
+        )
+
+
+def _explain_shared_subfolders(tree: FolderTree, top: str) -> str | None:
+    """Say how folders that several classes hold are understood; refuse them if that is unclear."""
+    classes = tree.folders[top]
+    inner = [skip_single_folders(tree, path) for path in classes]
+    if any(has_images(tree, path) or not tree.folders[path] for path in inner):
+        return None
+    subfolders = [path for folder in inner for path in tree.folders[folder]]
+    first_of: dict[str, str] = {}
+    for path in subfolders:
+        first_of.setdefault(key_of(path), path)
+    keys_of_inner = [{key_of(path) for path in tree.folders[folder]} for folder in inner]
+    counts = Counter(key for keys in keys_of_inner for key in keys)
+    shared = sorted(key for key in counts if counts[key] > 1)
+    if len(shared) < 2:
+        return None
+    outer_names = join_names(classes)
+    names = join_names([first_of[key] for key in shared])
+    if not are_within_classes(shared, [key_of(path) for path in classes]):
+        raise UserError(
+            f"data.source: {_quote(tree, top)}: {outer_names} hold folders of the same names,"
+            f" {names}, so that either may be the classes; for the inner ones,"
+            f" {suggest_sources(tree, inner)}; for the outer ones, give the inner ones names that"
+            " differ"
+        )
+    return (
+        f"the classes are {outer_names}; folders in several of them, {names},"
+        " are taken as parts of each"
+    )
+
+
+def _quote(tree: FolderTree, path: str) -> str:
+    return repr(str(tree.source / path))

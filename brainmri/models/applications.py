@@ -1,0 +1,54 @@
+"""Networks of Keras Applications as feature extractors of gray images."""
+
+import keras
+from keras import applications, layers
+
+from brainmri.common.errors import UserError
+
+# By name: Keras's module, which has the preprocessing, and its function that builds the network
+APPLICATIONS = {
+    "vgg16": (applications.vgg16, "VGG16"),
+    # The third network of the notebook: its features are flattened, not pooled; see `networks`
+    "notebook-3": (applications.vgg16, "VGG16"),
+    "resnet50": (applications.resnet50, "ResNet50"),
+    "densenet121": (applications.densenet, "DenseNet121"),
+    "mobilenet-v2": (applications.mobilenet_v2, "MobileNetV2"),
+    "efficientnet-b0": (applications.efficientnet, "EfficientNetB0"),
+}
+
+
+def application_features(name, images, penalty, dropout, _):
+    """Compute the features of a network without its top, the layer `base`.
+
+    The network takes gray images as three equal channels.
+    """
+    module, _ = APPLICATIONS[name]
+    channels = module.preprocess_input(layers.Concatenate()([images] * 3))
+    features = application_base(name, images.shape[1], None)(channels)
+    pooling = layers.Flatten() if name == "notebook-3" else layers.GlobalAveragePooling2D()
+    return layers.Dropout(dropout)(pooling(features))
+
+
+def application_base(name: str, size: int, weights: str | None) -> keras.Model:
+    """Build a network without its top.
+
+    Parameters
+    ----------
+    name : str
+        A key of `APPLICATIONS`.
+    size : int
+        Height and width of the images, pixels.
+    weights : {"imagenet", None}
+        The weights that Keras publishes, which it downloads, or random ones.
+
+    Raises
+    ------
+    UserError
+        If the network takes no images as small as these.
+    """
+    module, network = APPLICATIONS[name]
+    build = getattr(module, network)
+    try:
+        return build(include_top=False, weights=weights, input_shape=(size, size, 3), name="base")
+    except ValueError as error:
+        raise UserError(f"network.name {name} with ingest.image_size {size}: {error}") from None

@@ -1,0 +1,99 @@
+"""Join members, voting weights, calibration and novelty in one model."""
+
+import hashlib
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+
+from brainmri.common.params import Params
+from brainmri.common.paths import ENSEMBLE, MEMBERS, SAVED_MODEL
+from brainmri.evaluation.metrics import reported_classes
+from brainmri.evaluation.results import NoveltyWarnings, VotingWeights, read_ensemble_metrics
+from brainmri.evaluation.voting import ENSEMBLE as ENSEMBLE_VOTER
+from brainmri.models.about import HASH_PREFIX, About, TrainingImages
+from brainmri.models.ensemble import batch_predictor, build_ensemble_model
+from brainmri.models.heat_maps import heat_scale
+from brainmri.models.novelty import fit_novelty, novelty_model, thumbnailer
+from brainmri.models.saving import load_model, save_model
+from brainmri.models.serving import save_serving
+from brainmri.sampling.files import Split
+from brainmri.store.metadata import Metadata
+from brainmri.store.reader import RadReader
+
+BATCH_SIZE = 64
+PREPROCESSING = (
+    "Upright, transparent parts on black, gray by ITU-R 601-2. Levels of 8 bits or fewer are kept."
+    " Of more bits, the window from the 0.1 percentile in the head's box to the 99.9 percentile of"
+    " what stands out from the background there becomes 0 to 255. Cropped to the head if `crop`;"
+    " scaled with its aspect ratio kept (bicubic) and padded with black to `size`×`size`; uint8,"
+    " shape (n, size, size, 1)."
+)
+DISCLAIMER = (
+    "Not for clinical use: it was not tested for any, and has seen nothing but its training images."
+)
+
+
+def export_ensemble(
+    params: Params, metadata: Metadata, split: Split, vote: VotingWeights
+) -> NoveltyWarnings:
+    """Write the ensemble as a Keras model and a SavedModel; return its warnings of test images."""
+    weights = {name: member["weight"] for name, member in vote["members"].items()}
+    calibration = vote["calibrations"][ENSEMBLE_VOTER]
+    members = {name: load_model(MEMBERS / name / "model.keras") for name in weights}
+    findings = reported_classes(len(metadata["classes"]))
+    with RadReader() as rad:
+        novelty = _fit_novelty(rad, split["training"], params.export.false_alarms)
+        model = build_ensemble_model(members, weights, **calibration, novelty=novelty)
+        predict = batch_predictor(model)
+        with_finding = [row for row in split["training"] if rad.labels[row] in findings]
+        scale = heat_scale(members, weights, rad, with_finding)
+        is_novel = np.concatenate(
+            [predict(images)["novelty"] > 1 for images in _batches(rad, split["test"])]
+        )
+    warnings: NoveltyWarnings = {"images": len(is_novel), "fraction": float(np.mean(is_novel))}
+    about: About = {
+        "classes": metadata["classes"],
+        "size": params.ingest.image_size,
+        "crop": params.ingest.crop,
+        "preprocessing": PREPROCESSING,
+        "weights": weights,
+        "weighting_scheme": vote["scheme"],
+        "calibration": calibration,
+        "threshold": vote.get("threshold"),
+        "heat_scale": scale,
+        "novelty": {"warn_above": 1.0, "of_test_images": warnings},
+        "training_images": _describe_training_images(metadata, split["training"]),
+        "metrics": read_ensemble_metrics(),
+        "disclaimer": DISCLAIMER,
+    }
+    save_model(model, ENSEMBLE, about)
+    save_serving(model, SAVED_MODEL, about)
+    return warnings
+
+
+def _fit_novelty(rad: RadReader, training: list[int], false_alarms: float) -> keras.Model:
+    """Fit a model of novelty to the training images."""
+    shape = rad.shape[1:]
+    thumbnail = thumbnailer(shape)
+    thumbnails = [
+        thumbnail.predict_on_batch(images.astype(np.float32)) for images in _batches(rad, training)
+    ]
+    fitted = fit_novelty(np.concatenate(thumbnails).astype(np.float64), false_alarms)
+    return novelty_model(shape, *fitted)
+
+
+def _describe_training_images(metadata: Metadata, training: list[int]) -> TrainingImages:
+    """Return what an image is compared with to recognize a training image."""
+    hashes = sorted(metadata["images"][row]["sha256"] for row in training)
+    return {
+        "count": len(hashes),
+        "sha256": hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
+        "sha256_prefixes": [sha256[:HASH_PREFIX] for sha256 in hashes],
+    }
+
+
+def _batches(rad: RadReader, rows: list[int]) -> Iterator[np.ndarray]:
+    """Return the images at these rows, batch by batch."""
+    starts = range(0, len(rows), BATCH_SIZE)
+    return (rad.images(rows[start : start + BATCH_SIZE]) for start in starts)

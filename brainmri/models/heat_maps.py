@@ -1,0 +1,173 @@
+"""Class activation maps: where in an image the ensemble sees evidence for a class, in log-odds."""
+
+import functools
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from brainmri.store.reader import RadReader
+
+BATCH_SIZE = 16
+MAX_STRIDE = 4  # pixels between positions of the features by which evidence is localized
+SCALE_IMAGES, SCALE_QUANTILE = 24, 0.9
+
+
+def explained_classes(probabilities: np.ndarray) -> np.ndarray:
+    """Choose the class whose evidence the map of each image shows.
+
+    Of two classes it is the second one in sorted order ("yes" after "no"), the finding, whatever is
+    predicted: the first is its absence, which has no place in an image. Of more, none is known to
+    be the absence of the others: it is the predicted class, against the rest.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float, shape (n, classes)
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+    """
+    if probabilities.shape[1] == 2:
+        return np.ones(len(probabilities), int)
+    return probabilities.argmax(axis=1)
+
+
+def heat_maps(
+    members: dict[str, keras.Model],
+    weights: dict[str, float],
+    images: np.ndarray,
+    classes: np.ndarray,
+) -> np.ndarray:
+    """Map the evidence for a class: the members' HiResCAM, averaged by their voting weights.
+
+    HiResCAM is the features times the gradient of the class's log-odds against the rest, summed
+    over channels; evidence against the class counts as 0. The amount of evidence comes from a
+    network's last features: where only pooling and one layer follow, their contributions and the
+    biases sum to the log-odds. Its location comes from finer features. Each member's map is the
+    mean of those of the image and of its mirror image. No map is scaled to its maximum, so that
+    maps of different images can be compared.
+
+    Parameters
+    ----------
+    members : dict of str to keras.Model
+        By name; all take n×h×w×1 images, levels 0 to 255, and return class probabilities.
+    weights : dict of str to float
+        The members' voting weights, which sum to 1.
+    images : ndarray of uint8, shape (n, height, width, 1)
+    classes : ndarray of int, shape (n,)
+        The class to explain in each image; see `explained_classes`.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, height, width)
+        0 or more: what a position adds to the log-odds, in nats per 1 % of the image's area. All 0
+        where there is no evidence for the class.
+
+    References
+    ----------
+    R. Draelos, L. Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of
+    convolutional neural networks", arXiv:2011.08891, 2020.
+    """
+    evidence = np.zeros(images.shape[:3], np.float32)
+    for name, member in members.items():
+        for start in range(0, len(images), BATCH_SIZE):
+            rows = slice(start, start + BATCH_SIZE)
+            batch = tf.constant(images[rows], tf.float32)
+            evidence[rows] += weights[name] / 2 * resized_maps(member, batch, classes[rows])
+            mirrored = resized_maps(member, batch[:, :, ::-1], classes[rows])
+            evidence[rows] += weights[name] / 2 * mirrored[:, :, ::-1]
+    return np.maximum(evidence, 0)  # bicubic interpolation overshoots
+
+
+def heat_scale(
+    members: dict[str, keras.Model],
+    weights: dict[str, float],
+    rad: RadReader,
+    rows: Sequence[int],
+) -> float:
+    """Choose the top of the color scale of all maps: a tenth of these images have a higher maximum.
+
+    Parameters
+    ----------
+    members, weights
+        See `heat_maps`.
+    rad : RadReader
+    rows : sequence of int
+        Of training images with findings; `SCALE_IMAGES` of them, evenly spaced, are enough.
+
+    Returns
+    -------
+    float
+        Above 0, in the unit of `heat_maps`.
+    """
+    positions = np.linspace(0, len(rows) - 1, min(len(rows), SCALE_IMAGES)).round().astype(int)
+    sample = [rows[position] for position in positions]
+    heat = heat_maps(members, weights, rad.images(sample), rad.labels[sample])
+    return max(float(np.quantile(heat.max(axis=(1, 2)), SCALE_QUANTILE)), 1e-6)
+
+
+def resized_maps(member: keras.Model, images: tf.Tensor, classes: np.ndarray) -> np.ndarray:
+    """Compute `activation_maps`, in the size of the images: float32, shape (n, height, width)."""
+    maps = activation_maps(member, images, classes)
+    return tf.image.resize(maps[..., None], images.shape[1:3], "bicubic")[..., 0].numpy()
+
+
+def activation_maps(member: keras.Model, images: tf.Tensor, classes: np.ndarray) -> tf.Tensor:
+    """Compute the maps of one network.
+
+    Parameters
+    ----------
+    member : keras.Model
+    images : tensor of float32, shape (n, height, width, 1)
+    classes : ndarray of int, shape (n,)
+
+    Returns
+    -------
+    tensor of float32, shape (n, rows, columns) of the network's fine features
+        In nats per 1 % of the area.
+    """
+    extract, output = feature_extractor(member)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        fine, last, pooled = extract(images, training=False)
+        logits = tf.matmul(tf.cast(pooled, tf.float32), output.kernel) + output.bias
+        targets = tf.one_hot(classes, logits.shape[-1])
+        others = tf.reduce_logsumexp(logits - 1e9 * targets, axis=1)
+        # Of log-odds, not of probabilities, whose gradient vanishes near 0 and 1
+        log_odds = tf.reduce_sum(logits * targets, axis=1) - others
+    fine_gradient, last_gradient = tape.gradient(log_odds, [fine, last])
+    positions = tf.nn.relu(tf.reduce_sum(fine * fine_gradient, axis=-1))
+    amounts = tf.nn.relu(tf.reduce_sum(last * last_gradient, axis=-1))
+    # Smoothed, since strided convolutions have higher gradients at every other position
+    positions = tf.nn.avg_pool2d(positions[..., None], 3, 1, "SAME")[..., 0]
+    total = tf.reduce_sum(positions, axis=(1, 2), keepdims=True)
+    fractions = positions / tf.maximum(total, 1e-12)
+    positions_per_cent = positions.shape[1] * positions.shape[2] / 100
+    return fractions * tf.reduce_sum(amounts, axis=(1, 2), keepdims=True) * positions_per_cent
+
+
+@functools.cache
+def feature_extractor(member: keras.Model) -> tuple[keras.Model, keras.layers.Dense]:
+    """Build a model from images to the features of a member, and return it with the output layer.
+
+    Its outputs are the member's fine features, its last ones, and the input of the output layer.
+    The fine features are the deepest ones at a stride of at most `MAX_STRIDE`; of networks of Keras
+    Applications, whose base is a single layer, they are its output.
+    """
+    networks = [
+        layer
+        for layer in member.layers
+        if isinstance(layer, keras.Model) and len(layer.output.shape) == 2
+    ]
+    if networks:  # test-time augmentation calls the network as a layer
+        return feature_extractor(networks[0])
+    # Inputs of layers, since the output of a base is in the graph of the base
+    tensors = [layer.input for layer in member.layers if not isinstance(layer.input, list)]
+    maps = [tensor for tensor in tensors if len(tensor.shape) == 4 and tensor.shape[-1] > 3]
+    height = member.inputs[0].shape[1]
+    fine = [features for features in maps if features.shape[1] * MAX_STRIDE >= height]
+    output = member.get_layer("probabilities")
+    features = [(fine or maps)[-1], maps[-1], output.input]
+    return keras.Model(member.inputs, features), output

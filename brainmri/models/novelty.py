@@ -1,0 +1,109 @@
+"""Novelty of an image: how much of it principal components of the training images don't explain.
+
+A network classifies any image. Photographs, other parts of the body and slices of other scanners
+are recognized by this measure, which is of thumbnails and knows nothing of the classes.
+"""
+
+import keras
+import numpy as np
+from keras import layers
+from threadpoolctl import threadpool_limits
+
+SIDE = 32  # of a thumbnail, pixels
+COMPONENTS = 20
+FOLDS = 5
+NOISE_LEVEL = 5.0  # gray levels: contrast well below it is not amplified
+
+
+def thumbnailer(shape: tuple[int, int, int]) -> keras.Model:
+    """Build a model from images to thumbnails of zero mean and unit variance.
+
+    Parameters
+    ----------
+    shape : (height, width, 1)
+
+    Returns
+    -------
+    keras.Model
+        From float images, n×h×w×1, to thumbnails, n×`SIDE`².
+    """
+    images = keras.Input(shape, name="pixels")
+    small = layers.Flatten()(layers.Resizing(SIDE, SIDE, antialias=True)(images))
+    standardize = layers.LayerNormalization(epsilon=NOISE_LEVEL**2, center=False, scale=False)
+    return keras.Model(images, standardize(small), name="thumbnail")
+
+
+def fit_novelty(
+    thumbnails: np.ndarray, false_alarms: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Fit principal components to training images, and the largest error of a familiar image.
+
+    Parameters
+    ----------
+    thumbnails : ndarray of float, shape (n, pixels)
+        Of the training images.
+    false_alarms : float
+        Fraction of the training images above the limit when they are held out, one fold at a time.
+
+    Returns
+    -------
+    mean : ndarray, shape (pixels,)
+    components : ndarray, shape (k, pixels)
+        Orthonormal; `COMPONENTS` of them, fewer if there are hardly more images.
+    limit : float
+        Of the mean squared error of the reconstruction.
+    """
+    with threadpool_limits(1):  # or the last bits depend on the number of cores
+        fold_of = np.arange(len(thumbnails)) % min(FOLDS, len(thumbnails))
+        errors = []
+        for fold in np.unique(fold_of):
+            is_held_out = fold_of == fold
+            mean, components = principal_components(thumbnails[~is_held_out])
+            errors.append(reconstruction_error(thumbnails[is_held_out], mean, components))
+        mean, components = principal_components(thumbnails)
+        limit = np.quantile(np.concatenate(errors), 1 - false_alarms)
+        return mean, components, float(limit)
+
+
+def principal_components(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the principal components, in descending order; see `fit_novelty`."""
+    mean = thumbnails.mean(axis=0)
+    centered = thumbnails - mean
+    _, vectors = np.linalg.eigh(centered.T @ centered)
+    return mean, vectors.T[::-1][: min(COMPONENTS, len(thumbnails) // 2)]
+
+
+def reconstruction_error(
+    thumbnails: np.ndarray, mean: np.ndarray, components: np.ndarray
+) -> np.ndarray:
+    """Compute the mean squared error of each thumbnail's reconstruction: float, shape (n,)."""
+    centered = thumbnails - mean
+    return np.mean((centered - centered @ components.T @ components) ** 2, axis=1)
+
+
+def novelty_model(
+    shape: tuple[int, int, int], mean: np.ndarray, components: np.ndarray, limit: float
+) -> keras.Model:
+    """Build a model from images to their novelty.
+
+    Parameters
+    ----------
+    shape : (height, width, 1)
+    mean, components, limit
+        See `fit_novelty`.
+
+    Returns
+    -------
+    keras.Model
+        From float images, n×h×w×1, to the error of their reconstruction over the limit, shape (n,):
+        warn above 1.
+    """
+    thumbnail = thumbnailer(shape)
+    project = layers.Dense(len(components), name="components")
+    reconstruct = layers.Dense(len(mean), name="reconstruction")
+    pixels = thumbnail.outputs[0]
+    error = layers.Subtract()([pixels, reconstruct(project(pixels))])
+    project.set_weights([components.T, -components @ mean])
+    reconstruct.set_weights([components, mean])
+    novelty = keras.ops.mean(keras.ops.square(error), axis=-1) / limit
+    return keras.Model(thumbnail.inputs, novelty, name="novelty")

@@ -1,0 +1,99 @@
+"""Pretrained weights of networks of Keras Applications: from a file, or downloaded by Keras."""
+
+from pathlib import Path
+
+import h5py
+import keras
+
+from brainmri.common.errors import UserError
+from brainmri.models.applications import application_base
+
+
+def load_pretrained(model: keras.Model, name: str, weights: str, freeze: bool) -> None:
+    """Load pretrained weights into the base of a network of Keras Applications.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As `build_network` builds it for a key of `APPLICATIONS`; changed in place.
+    name : str
+        That key.
+    weights : str
+        "imagenet", which Keras downloads unless it has done so before, or the path of a file of the
+        base's weights, as `save_weights` writes it or as Keras publishes them ("notop").
+    freeze : bool
+        Whether training leaves the base as it is.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or has weights of something else, or if the download fails.
+    """
+    base = model.get_layer("base")
+    if weights == "imagenet":
+        download_weights(base, name)
+    else:
+        load_weights(base, name, weights)
+    base.trainable = not freeze
+
+
+def download_weights(base: keras.Model, name: str) -> None:
+    """Copy Keras's weights of ImageNet, which it downloads unless it has done so before."""
+    size = base.input_shape[1]
+    try:
+        base.set_weights(application_base(name, size, "imagenet").get_weights())
+    except Exception as error:  # noqa: BLE001, Keras raises no other kind
+        reason = str(error).split(": ", 1)[0]
+        raise UserError(
+            f"network.weights: imagenet can't be downloaded ({reason});"
+            " give the path of a weights file instead"
+        ) from None
+
+
+def load_weights(base: keras.Model, name: str, path: str) -> None:
+    """Load a file that has all weights of the base, and no others.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, refers to other files, or has other weights.
+    """
+    if not Path(path).is_file():
+        raise UserError(
+            f"network.weights: {path} is missing;"
+            f" expected a file of {name}'s weights without its top"
+        )
+    try:
+        check_weights_file(base, path)
+        base.load_weights(path)
+    except Exception as error:  # noqa: BLE001, Keras and HDF5 raise any kind
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"network.weights: {path} holds no weights of {name} without its top ({reason})"
+        ) from None
+
+
+def check_weights_file(base: keras.Model, path: str) -> None:
+    """Check that a file has arrays of the shapes of a base's weights, and refers to no other file.
+
+    Raises
+    ------
+    ValueError
+    """
+    arrays = []
+
+    def collect(_: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            arrays.append(item)
+
+    with h5py.File(path) as file:
+        file.visititems(collect)
+        if any(array.external or array.is_virtual for array in arrays):
+            raise ValueError("its values are in other files")
+        # Arrays of integers are counters and seeds.
+        shapes = sorted(array.shape for array in arrays if array.dtype.kind == "f")
+    expected = sorted(tuple(weight.shape) for weight in base.weights if "float" in weight.dtype)
+    if shapes != expected:
+        raise ValueError(
+            f"it has {len(shapes)} arrays of weights, expected {len(expected)}, of certain shapes"
+        )

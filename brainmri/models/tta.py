@@ -1,0 +1,31 @@
+"""Test-time augmentation: predictions as the mean over several views of an image."""
+
+import keras
+from keras import layers
+
+ZOOM = 0.1  # of the zoomed views, a fraction
+
+
+def with_tta(model: keras.Model, views: str) -> keras.Model:
+    """Build a model that predicts the mean of another model's predictions over views of an image.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As `build_network` builds it.
+    views : {"plain", "mirrored", "zoomed"}
+        The image; also its mirror image; also both a tenth larger and both a tenth smaller. Resized
+        views are as smooth as the images in training, which are rotated and zoomed.
+    """
+    if views == "plain":
+        return model
+    images = keras.Input(model.inputs[0].shape[1:], name="images")
+    size = images.shape[1]
+    inputs = [images]
+    if views == "zoomed":
+        margin = round(size * ZOOM / 2)
+        for zoom in (layers.Cropping2D(margin), layers.ZeroPadding2D(margin)):
+            inputs.append(layers.Resizing(size, size)(zoom(images)))
+    inputs += [keras.ops.flip(view, 2) for view in inputs]
+    mean = layers.Average(dtype="float32")([model(view) for view in inputs])
+    return keras.Model(images, mean, name=f"{views}_{model.name}")

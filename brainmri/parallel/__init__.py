@@ -1,0 +1,1 @@
+"""Which members must be trained, and where: processes of this machine or a Dask cluster."""

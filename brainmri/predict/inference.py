@@ -1,0 +1,65 @@
+"""Predict the classes of images that were decoded as `ingest` decodes them."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from brainmri.images.decoding import DecodedImage
+from brainmri.models.about import About
+from brainmri.models.ensemble import batch_predictor
+from brainmri.predict.prediction import Prediction
+
+BATCH_SIZE = 32
+
+
+def predict_images(
+    images: Iterable[tuple[Path, DecodedImage]], model: keras.Model, about: About
+) -> Iterator[Prediction]:
+    """Predict the class of each image, a batch at a time.
+
+    Parameters
+    ----------
+    images : iterable of (path, DecodedImage)
+        Read as they are needed.
+    model, about : see `brainmri.models.ensemble.load_ensemble`
+
+    Yields
+    ------
+    Prediction
+        In the order of the images.
+    """
+    predict = batch_predictor(model)
+    weights = np.array(list(about["weights"].values()))
+    images = iter(images)
+    while batch := list(islice(images, BATCH_SIZE)):
+        pixels = np.stack([image.pixels for _, image in batch])
+        outputs = predict(pixels[..., np.newaxis])
+        mean_vote = np.tensordot(outputs["members"], weights, (1, 0))
+        total = entropy(mean_vote)
+        mutual_information = total - entropy(outputs["members"]) @ weights
+        for index, (path, image) in enumerate(batch):
+            yield Prediction(
+                path,
+                image,
+                outputs["probabilities"][index].astype(float),
+                max(0.0, float(total[index])),
+                max(0.0, float(mutual_information[index])),
+                max(0.0, float(outputs["novelty"][index])),
+            )
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Compute the entropy of distributions along the last axis, in nats.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float, shape (…, classes)
+
+    Returns
+    -------
+    ndarray of float, shape (…)
+    """
+    return -np.sum(probabilities * np.log(np.maximum(probabilities, 1e-12)), axis=-1)

@@ -1,0 +1,43 @@
+"""Repair this clone's files of DVC, and report what DVC can't read.
+
+    make repair        (or: python -m brainmri.repair)
+
+It changes nothing where nothing is broken, prints a line for each repair, and is safe while another
+command works. Then `dvc repro` makes again what is missing.
+"""
+
+import sys
+
+from brainmri.common.errors import UserError
+from brainmri.common.params import read_params
+from brainmri.repair.cache import remove_damaged_objects, remove_half_copies
+from brainmri.repair.lock_files import remove_stale_locks, restore_dvc_locks
+from brainmri.repair.source import unreadable_files
+
+
+def main() -> None:
+    repairs = [
+        *restore_dvc_locks(),
+        *remove_stale_locks(),
+        *remove_damaged_objects(),
+        *remove_half_copies(),
+    ]
+    for line in repairs:
+        print(line)
+    source = read_params().get("data", {}).get("source", "")
+    problems = unreadable_files(source)
+    for line in problems:
+        print(line)
+    if problems:
+        raise UserError(
+            f"data.source: DVC can't read {len(problems)} file(s) of {source!r}, named above;"
+            " remove, rename or replace them"
+        )
+    print(f"{len(repairs)} repair(s); run `dvc repro`" if repairs else "nothing to repair")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

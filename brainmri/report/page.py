@@ -1,0 +1,162 @@
+"""The report: one page that needs no network and no other file."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainmri.common.paths import EVALUATION_PLOTS, EXPLANATION_PLOT
+from brainmri.evaluation.metrics import HEADLINES
+from brainmri.evaluation.results import EnsembleMetrics, Interval
+from brainmri.report.formatting import METRIC_NAMES
+from brainmri.report.rendering import render
+from brainmri.report.run import Run
+
+Row = tuple[str | float | None, ...]  # of a table; all but texts are numbers
+
+CAPTIONS = {
+    EVALUATION_PLOTS / "members.png": (
+        "Accuracy of the ensemble, with its interval, and of each member."
+    ),
+    EVALUATION_PLOTS / "confusion.png": "True and predicted classes of the test images.",
+    EVALUATION_PLOTS / "roc_precision_recall.png": (
+        "ROC and precision-recall curves: the trade-offs at other thresholds."
+    ),
+    EVALUATION_PLOTS / "reliability.png": (
+        "Calibration: on the diagonal, the accuracy is what the confidence promises."
+    ),
+    EVALUATION_PLOTS / "learning_curves.png": (
+        "Training of the members: plain log loss and accuracy. Solid: out-of-bag images, on which"
+        " the member was not trained; dotted: in-bag images, without augmentation."
+    ),
+    EVALUATION_PLOTS / "gallery.png": (
+        "The hardest test images: those whose true class has the lowest probabilities."
+    ),
+    EXPLANATION_PLOT: (
+        "Where the ensemble sees evidence for a finding (of more than two classes, for the"
+        " predicted one), on one scale for all images: without evidence an image stays dark."
+        " Outlined: the tumor, where it is known."
+    ),
+}
+MAX_WIDTH = 1600  # pixels of a plot that is scaled to the page
+COMPARED = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A metric with its interval."""
+
+    name: str
+    value: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot that is part of the page.
+
+    Attributes
+    ----------
+    url : str
+        Data URL of the PNG file.
+    caption : str
+    is_wide : bool
+        Whether the plot scrolls instead of being scaled to the page: of many classes, its letters
+        are small already.
+    """
+
+    url: str
+    caption: str
+    is_wide: bool
+
+
+def render_page(run: Run) -> bytes:
+    """Render the report page as HTML, encoded as UTF-8."""
+    return render(
+        "report.html.j2",
+        run=run,
+        headlines=headlines(run.ensemble),
+        metrics=metric_rows(run.ensemble),
+        recalls=recall_rows(run.ensemble),
+        compared=[METRIC_NAMES[metric] for metric in COMPARED],
+        voters=voter_rows(run.ensemble),
+        members=member_rows(run),
+        plots=[read_plot(path, caption) for path, caption in CAPTIONS.items()],
+        images=image_rows(run),
+        rejected=[(file["path"], file["reason"]) for file in run.metadata["rejected"]],
+        parameters=parameter_rows(run.params.model_dump(exclude={"ensemble", "fan_out"})),
+    )
+
+
+def headlines(ensemble: EnsembleMetrics) -> list[Headline]:
+    """Return the metrics at the top of the page."""
+    return [
+        Headline(METRIC_NAMES[metric], ensemble[metric], ensemble["interval"][metric])
+        for metric in HEADLINES
+    ]
+
+
+def metric_rows(ensemble: EnsembleMetrics) -> list[Row]:
+    """Return name and value of every metric on the test images."""
+    rows: list[Row] = [(name, ensemble[metric]) for metric, name in METRIC_NAMES.items()]
+    if at_threshold := ensemble.get("at_threshold"):
+        where = f"at threshold {at_threshold['threshold']:.3f}"
+        rows.append((f"sensitivity {where}", at_threshold["sensitivity"]))
+        rows.append((f"specificity {where}", at_threshold["specificity"]))
+    return rows
+
+
+def recall_rows(ensemble: EnsembleMetrics) -> list[Row]:
+    """Return name, recall and number of independent groups of each class."""
+    groups = ensemble["independent_groups"]
+    return [(name, recall, groups.get(name)) for name, recall in ensemble["recall"].items()]
+
+
+def voter_rows(ensemble: EnsembleMetrics) -> list[Row]:
+    """Return the `COMPARED` metrics of each voter on the test images."""
+    best = ensemble["best_member"]
+    voters = {
+        "the ensemble": ensemble,
+        "uniform vote": ensemble["uniform_vote"],
+        f"best member by out-of-bag log loss ({best['name']})": best,
+        "mean member": ensemble["mean_member"],
+    }
+    return [(voter, *(metrics[metric] for metric in COMPARED)) for voter, metrics in voters.items()]
+
+
+def member_rows(run: Run) -> list[Row]:
+    """Return the weight and the out-of-bag metrics of each member."""
+    rows: list[Row] = []
+    for name, member in run.weights.items():
+        metrics = run.out_of_bag[name]
+        rows.append(
+            (name, member["weight"], metrics["accuracy"], metrics["log_loss"], metrics["images"])
+        )
+    return rows
+
+
+def image_rows(run: Run) -> list[Row]:
+    """Return the number of images, of training images and of test images of each class."""
+    test_counts = run.test_counts
+    return [
+        (name, count, count - test_counts[name], test_counts[name])
+        for name, count in run.image_counts.items()
+    ]
+
+
+def parameter_rows(values: dict, prefix: str = "") -> list[tuple[str, str]]:
+    """Return the dotted name and the value of each parameter in nested blocks."""
+    rows = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            rows += parameter_rows(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", "null" if value is None else str(value)))
+    return rows
+
+
+def read_plot(path: Path, caption: str) -> Plot:
+    """Read a PNG file as part of the page."""
+    content = path.read_bytes()
+    url = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    width = int.from_bytes(content[16:20], "big")  # in the header of every PNG file
+    return Plot(url, caption, width > MAX_WIDTH)

@@ -1,0 +1,1 @@
+"""Groups of near duplicates, cross-validation folds, bootstrap samples."""

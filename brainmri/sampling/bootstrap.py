@@ -1,0 +1,115 @@
+"""The members' samples: bootstrap samples, subsamples and committees. Pure functions on arrays."""
+
+import numpy as np
+
+from brainmri.common.errors import UserError
+from brainmri.sampling.folds import stratified_group_folds
+
+MAX_DRAWS = 100
+
+
+def draw_sample(
+    scheme: str,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    classes: list[str],
+    fraction: float,
+    seed: int,
+    index: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a member's in-bag images, on which it is trained, and its out-of-bag ones.
+
+    They depend on the member's number, not on how many members there are.
+
+    Parameters
+    ----------
+    scheme : {"bootstrap", "subsample", "committee"}
+        "bootstrap" draws images with replacement, "subsample" without: see `bootstrap_sample`.
+        "committee" assigns the images to 1 / (1 − fraction) folds; each member holds out the next
+        of them, and after the last one the images are assigned again. So every image is
+        out-of-bag for some member even if there are few.
+    labels, groups, classes : see `bootstrap_sample`
+    fraction : float
+        See `bootstrap_sample`; below 1 except for "bootstrap".
+    seed : int
+        Of the ensemble's samples. Ensembles whose seeds are 1000 or more apart have none in common.
+    index : int
+        The member's number.
+
+    Returns
+    -------
+    in_bag, out_of_bag : ndarray of int
+        See `bootstrap_sample`.
+
+    References
+    ----------
+    B. Parmanto, P. Munro, H. Doyle, "Improving Committee Diagnosis with Resampling Techniques",
+    NIPS 1995 (committees).
+    """
+    if scheme != "committee":
+        return bootstrap_sample(
+            labels, groups, classes, fraction, seed + index, replace=scheme == "bootstrap"
+        )
+    folds = max(2, round(1 / (1 - fraction)))
+    round_index, fold = divmod(index, folds)
+    fold_of = stratified_group_folds(
+        labels, groups, classes, folds, seed + round_index * folds, "folds of recipes' fraction"
+    )
+    return np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+
+
+def bootstrap_sample(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    classes: list[str],
+    fraction: float,
+    seed: int,
+    replace: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a stratified sample, with or without replacement, and find its out-of-bag images.
+
+    Parameters
+    ----------
+    labels, groups : ndarray of int, shape (n,)
+        Class and group of near duplicates of each training image.
+    classes : list of str
+    fraction : float
+        Images drawn of each class, as a fraction of its images; above 0.
+    seed : int
+        The same seed draws the same sample.
+    replace : bool
+        Whether an image may be drawn more than once (a bootstrap sample). If not, the fraction must
+        be below 1.
+
+    Returns
+    -------
+    in_bag : ndarray of int
+        Positions that were drawn, sorted; a position may repeat.
+    out_of_bag : ndarray of int
+        Positions of images of whose group none was drawn, sorted.
+
+    Raises
+    ------
+    UserError
+        If in none of 100 draws the out-of-bag images are of every class.
+
+    References
+    ----------
+    L. Breiman, "Bagging Predictors", Machine Learning 24, 1996.
+    """
+    rng = np.random.default_rng(seed)
+    positions_of = [np.flatnonzero(labels == label) for label in range(len(classes))]
+    for _ in range(MAX_DRAWS):
+        drawn = []
+        for positions in positions_of:
+            count = max(1, round(fraction * len(positions)))
+            drawn.append(rng.choice(positions, count, replace))
+        in_bag = np.sort(np.concatenate(drawn))
+        out_of_bag = np.flatnonzero(~np.isin(groups, groups[in_bag]))
+        missing = [name for label, name in enumerate(classes) if label not in labels[out_of_bag]]
+        if not missing:
+            return in_bag, out_of_bag
+    raise UserError(
+        f"class {missing[0]!r} has no out-of-bag image in any of {MAX_DRAWS} draws (near duplicates"
+        " of in-bag images do not count); add images of it, or lower recipes' fraction"
+    )

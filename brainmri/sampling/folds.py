@@ -1,0 +1,55 @@
+"""Stratified folds that keep groups together."""
+
+import numpy as np
+
+from brainmri.common.errors import UserError
+
+
+def stratified_group_folds(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    classes: list[str],
+    folds: int,
+    seed: int,
+    parameter: str = "split.folds",
+) -> np.ndarray:
+    """Assign images to folds with about equal class fractions; a group stays in one fold.
+
+    Parameters
+    ----------
+    labels, groups : ndarray of int, shape (n,)
+        Class and group of each image.
+    classes : list of str
+    folds : int
+        Number of folds.
+    seed : int
+        Of the shuffling.
+    parameter : str
+        What the error calls the number of folds.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        The fold of each image.
+
+    Raises
+    ------
+    UserError
+        If a class has fewer groups than there are folds, so that a fold would lack it.
+    """
+    # It takes a second to import, and `bootstrap` needs this module too.
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    for label, name in enumerate(classes):
+        independent = len(np.unique(groups[labels == label]))
+        if independent < folds:
+            raise UserError(
+                f"class {name!r} has {independent} independent image(s) (near duplicates count as"
+                f" one), too few for {parameter}: {folds}; add images, or lower {parameter} or"
+                " split.near_duplicate_bits"
+            )
+    fold_of = np.empty(len(labels), np.int64)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for fold, (_, test) in enumerate(splitter.split(labels, labels, groups)):
+        fold_of[test] = fold
+    return fold_of

@@ -1,0 +1,89 @@
+"""Groups of near duplicates, by perceptual hashes."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from brainmri.store.metadata import Image
+
+LARGE = 0.1  # fraction of a class
+
+
+def decode_hashes(images: Iterable[tuple[str, ...]]) -> np.ndarray:
+    """Decode the hexadecimal hashes of images.
+
+    Parameters
+    ----------
+    images : iterable of tuple of str
+        The hashes of each image, equally many and equally long.
+
+    Returns
+    -------
+    ndarray of uint8, shape (images, hashes, bytes)
+    """
+    decoded = [[list(bytes.fromhex(digits)) for digits in hashes] for hashes in images]
+    return np.array(decoded, np.uint8)
+
+
+def near_duplicate_groups(hashes: np.ndarray, bits: int | None) -> np.ndarray:
+    """Group images that a chain of near duplicates connects.
+
+    Parameters
+    ----------
+    hashes : ndarray of uint8, shape (n, bytes) or (n, hashes, bytes)
+        Perceptual hashes, of a multiple of 8 bytes.
+    bits : int or None
+        Largest Hamming distance of near duplicates, by any of their hashes. With None no image has
+        a near duplicate, not even one with equal hashes.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        The group of each image, numbered from 0 in order of first appearance.
+    """
+    if bits is None:
+        return np.arange(len(hashes))
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    words = np.ascontiguousarray(hashes).view(np.uint64)
+    words = words.reshape(len(hashes), -1, hashes.shape[-1] // 8)
+    firsts, seconds = [], []
+    for first, word in enumerate(words):
+        distances = np.bitwise_count(words[first:] ^ word).sum(axis=2, dtype=np.int64).min(axis=1)
+        near = first + np.flatnonzero(distances <= bits)
+        firsts.append(np.full(len(near), first))
+        seconds.append(near)
+    pairs = np.concatenate(firsts), np.concatenate(seconds)
+    is_near = np.ones(len(pairs[0]), bool)
+    graph = coo_matrix((is_near, pairs), shape=(len(words), len(words)))
+    return connected_components(graph, directed=False)[1]
+
+
+def large_group_warnings(groups: np.ndarray, images: list[Image], classes: list[str]) -> list[str]:
+    """Describe each group that holds more than a tenth of a class: its images may only look alike.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (n,)
+    images : list of Image, length n
+    classes : list of str
+
+    Returns
+    -------
+    list of str
+        A line for each class and large group.
+    """
+    lines = []
+    for name in classes:
+        rows = np.array([row for row, image in enumerate(images) if image["class"] == name])
+        for group, count in zip(*np.unique(groups[rows], return_counts=True), strict=True):
+            if count <= max(1, LARGE * len(rows)):
+                continue
+            first, second = (images[row]["path"] for row in rows[groups[rows] == group][:2])
+            lines.append(
+                f"warning: {count} of {len(rows)} images of class {name!r} are one group of near"
+                f" duplicates, such as {first!r} and {second!r}; if they are not, lower"
+                " split.near_duplicate_bits"
+            )
+    return lines

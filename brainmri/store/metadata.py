@@ -1,0 +1,73 @@
+"""Metadata of the stored images: types of data/rad/metadata.json, and functions that read it."""
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from brainmri.common.errors import UserError
+from brainmri.common.files import read_json
+from brainmri.common.paths import METADATA
+from brainmri.store.format import REBUILD
+
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+# Metadata of an image; see `brainmri.images.decoding.DecodedImage`. A call, since a key is `class`
+Image = TypedDict(
+    "Image",
+    {
+        "path": str,
+        "class": str,
+        "sha256": Hash,
+        "perceptual_hash": Hash,
+        "whole_hash": Hash,
+        "width": int,
+        "height": int,
+        "mode": str,
+        "levels": Annotated[list[float], Field(min_length=2, max_length=2)],
+    },
+)
+
+
+class Metadata(TypedDict):
+    """data/rad/metadata.json.
+
+    Attributes
+    ----------
+    classes : list of str
+        Names.
+    images : list of Image
+        One for each row of the store.
+    rejected : list of dict
+        `path` and `reason` of each skipped file. The paths need not be UTF-8.
+    """
+
+    classes: Annotated[list[str], Field(min_length=2)]
+    images: Annotated[list[Image], Field(min_length=2)]
+    rejected: list[dict]
+
+
+def read_metadata() -> Metadata:
+    """Read data/rad/metadata.json.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is damaged, has a path that leads out of the source, or has an image
+        of a class that it does not list.
+    """
+    metadata = read_json(METADATA, Metadata)
+    paths = [image["path"] for image in metadata["images"]]
+    if outside := [path for path in paths if path.startswith("/") or ".." in path.split("/")]:
+        raise UserError(
+            f"{METADATA} has a path that leads out of data.source: {outside[0]!r}; {REBUILD}"
+        )
+    if unlisted := {image["class"] for image in metadata["images"]} - {*metadata["classes"]}:
+        raise UserError(f"{METADATA} does not list the class {min(unlisted)!r}; {REBUILD}")
+    return metadata
+
+
+def image_labels(metadata: Metadata) -> np.ndarray:
+    """Return the label of each image, the index of its class: int, shape (images,)."""
+    label_of = {name: label for label, name in enumerate(metadata["classes"])}
+    return np.array([label_of[image["class"]] for image in metadata["images"]])

@@ -1,0 +1,109 @@
+"""Fit a network to in-bag images: loss, optimizer, learning rate schedule and early stopping."""
+
+import keras
+
+from brainmri.common.params import Member, Train
+from brainmri.store.reader import RadReader
+from brainmri.training.history import EpochLogger, evaluation_sample
+from brainmri.training.input import training_batches, validation_batches
+
+WARM_UP_EPOCHS = 3
+
+
+def fit(
+    model: keras.Model,
+    rad: RadReader,
+    in_bag: list[int],
+    out_of_bag: list[int],
+    classes: int,
+    train: Train,
+    member: Member,
+) -> list[dict[str, float]]:
+    """Train a network in place.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As `build_network` builds it.
+    rad : RadReader
+    in_bag, out_of_bag : list of int
+        Rows of the store, to train on and to validate on.
+    classes : int
+    train : Train
+    member : Member
+
+    Returns
+    -------
+    list of dict of str to float
+        See `EpochLogger.history`.
+    """
+    steps = -(-len(in_bag) // (train.batch_size * train.replicas))
+    compile_network(model, steps, train, member)
+    evaluated = validation_batches(rad, evaluation_sample(in_bag), classes, train.cache)
+    logger = EpochLogger(train.epochs, evaluated)
+    model.fit(
+        training_batches(rad, in_bag, classes, train, member),
+        epochs=train.epochs,
+        steps_per_epoch=steps,
+        shuffle=False,
+        verbose=0,
+        callbacks=[logger, *plateau_callbacks(train)],
+        validation_data=validation_batches(rad, out_of_bag, classes, train.cache),
+    )
+    return logger.history
+
+
+def compile_network(model: keras.Model, steps: int, train: Train, member: Member) -> None:
+    """Compile a network with the parameters' loss and optimizer; `steps` are those of an epoch."""
+    rate = learning_rate_schedule(member.learning_rate, steps, train)
+    model.compile(
+        keras.optimizers.Adam(rate, global_clipnorm=train.clip_norm),
+        keras.losses.CategoricalCrossentropy(label_smoothing=train.label_smoothing),
+        # TensorFlow fails on loops of synchronized steps.
+        steps_per_execution=steps if train.replicas == 1 else 1,
+        metrics=[
+            keras.metrics.CategoricalAccuracy("accuracy"),
+            keras.metrics.CategoricalCrossentropy(name="log_loss"),
+        ],
+    )
+    model.optimizer.build(model.trainable_variables)  # or TensorFlow traces the step twice
+
+
+def learning_rate_schedule(
+    peak: float, steps: int, train: Train
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Return a constant learning rate, or one that warms up and then falls to 0 along a cosine.
+
+    Parameters
+    ----------
+    peak : float
+        Highest learning rate.
+    steps : int
+        Of an epoch.
+    train : Train
+    """
+    if train.schedule == "constant":
+        return peak
+    warm_up = min(WARM_UP_EPOCHS, train.epochs // 2) * steps
+    decay = train.epochs * steps - warm_up
+    if not warm_up:
+        return keras.optimizers.schedules.CosineDecay(peak, decay)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, decay, warmup_target=peak, warmup_steps=warm_up
+    )
+
+
+def plateau_callbacks(train: Train) -> list[keras.callbacks.Callback]:
+    """Return what lowers the learning rate, or stops, when the out-of-bag log loss stagnates."""
+    callbacks = []
+    if train.reduce_lr:
+        callbacks.append(
+            keras.callbacks.ReduceLROnPlateau("val_log_loss", 0.5, train.reduce_lr, mode="min")
+        )
+    if train.early_stopping:
+        callbacks.append(
+            keras.callbacks.EarlyStopping(
+                "val_log_loss", 0, train.early_stopping, mode="min", restore_best_weights=True
+            )
+        )
+    return callbacks

@@ -1,0 +1,144 @@
+"""Train one member of the ensemble on its bootstrap sample, whatever else trains in parallel."""
+
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from brainmri.common.errors import UserError
+from brainmri.common.files import write_json
+from brainmri.common.params import Member, Params, load_params
+from brainmri.evaluation.log_loss import log_loss
+from brainmri.evaluation.predictions import write_predictions
+from brainmri.models.networks import build_network
+from brainmri.models.normalization import training_normalization
+from brainmri.models.pretrained import load_pretrained
+from brainmri.models.saving import save_model
+from brainmri.models.tta import with_tta
+from brainmri.sampling.files import read_sample, read_split
+from brainmri.store.metadata import read_metadata
+from brainmri.store.reader import RadReader
+from brainmri.training.devices import Devices, configure_devices
+from brainmri.training.fitting import fit
+from brainmri.training.history import write_history
+from brainmri.training.input import EVALUATION_BATCH_SIZE
+
+
+def train_member(name: str, params: Params, folder: Path) -> None:
+    """Train a member, and write its model, history, predictions and metrics into a folder.
+
+    Parameters
+    ----------
+    name : str
+        Such as "member-00", a key of the parameter `ensemble`.
+    params : Params
+    folder : Path
+        For `model.keras`, `history.csv`, class probabilities (`out_of_bag.csv`, `test.csv`) and
+        `metrics.json`.
+
+    Raises
+    ------
+    UserError
+        If an input is missing or damaged, or if the training diverges.
+    """
+    member, train = params.ensemble[name], params.train
+    classes = read_metadata()["classes"]
+    devices = configure_devices(train.threads, member.seed, train.precision, train.replicas)
+    with RadReader() as rad:
+        split = read_split(len(rad))
+        in_bag, out_of_bag = read_sample(name, split["training"])
+        model, history = train_network(
+            rad, in_bag, out_of_bag, len(classes), params, member, devices
+        )
+        model = with_tta(model, train.views)
+        rows_of = {"out_of_bag": out_of_bag, "test": split["test"]}
+        predictions = {part: predict(model, rad, rows) for part, rows in rows_of.items()}
+        labels = rad.labels[out_of_bag]
+    if not all(np.isfinite(probabilities).all() for probabilities in predictions.values()):
+        raise UserError(
+            f"{name} diverged; expected finite predictions:"
+            f" lower recipes.{member.recipe}.learning_rate"
+        )
+
+    save_model(model, folder / "model.keras")
+    for part, probabilities in predictions.items():
+        write_predictions(folder / f"{part}.csv", rows_of[part], probabilities, classes)
+    write_history(folder / "history.csv", history)
+    predicted = predictions["out_of_bag"].argmax(axis=1)
+    metrics = {
+        "out_of_bag": {
+            "accuracy": float(np.mean(predicted == labels)),
+            "log_loss": log_loss(labels, predictions["out_of_bag"]),
+            "images": len(out_of_bag),
+        },
+        "epochs": len(history),
+        "weights": model.count_params(),
+        "precision": devices.precision,
+    }
+    write_json(folder / "metrics.json", metrics)
+
+
+def train_network(
+    rad: RadReader,
+    in_bag: list[int],
+    out_of_bag: list[int],
+    classes: int,
+    params: Params,
+    member: Member,
+    devices: Devices,
+) -> tuple[keras.Model, list[dict[str, float]]]:
+    """Build and train a member's network.
+
+    Returns
+    -------
+    model : keras.Model
+        The trained network with Keras's own batch normalization, which can be saved.
+    history : list of dict of str to float
+        See `fit`.
+    """
+    build = partial(
+        build_network,
+        params.network.name,
+        rad.shape[1],
+        classes,
+        member.l1,
+        member.l2,
+        member.dropout,
+    )
+    with devices.scope():
+        trained = build(training_normalization(params.train.replicas))
+        if params.network.weights != "none":
+            load_pretrained(trained, **params.network.model_dump())
+        history = fit(trained, rad, in_bag, out_of_bag, classes, params.train, member)
+    model = build()
+    model.set_weights(trained.get_weights())
+    return model, history
+
+
+def check_weights() -> None:
+    """Load the pretrained weights that members start from; Keras downloads them, if need be.
+
+    Raises
+    ------
+    UserError
+        See `build_network` and `load_pretrained`.
+    """
+    params = load_params()
+    with RadReader() as rad:
+        model = build_network(params.network.name, rad.shape[1], 2, 0.0, 0.0, 0.0)
+    load_pretrained(model, **params.network.model_dump())
+
+
+def predict(model: keras.Model, rad: RadReader, rows: list[int]) -> np.ndarray:
+    """Predict the class probabilities of the images at these rows, batch by batch.
+
+    Returns
+    -------
+    ndarray of float32, shape (len(rows), classes)
+    """
+    probabilities = []
+    for start in range(0, len(rows), EVALUATION_BATCH_SIZE):
+        images = rad.images(rows[start : start + EVALUATION_BATCH_SIZE])
+        probabilities.append(model.predict_on_batch(images.astype(np.float32)))
+    return np.concatenate(probabilities)
