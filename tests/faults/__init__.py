@@ -1,0 +1,1 @@
+"""Faults that are caused in the real pipeline, and its recovery from them."""

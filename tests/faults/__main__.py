@@ -1,80 +1,127 @@
-"""Tries every fault, and writes docs/reliability.md: what was tried, what was survived.
+"""Cause every fault, and write docs/reliability.md: what was tried, and what recovered.
 
-make faults           (or some kinds, whose rows are replaced: python -m tests.faults "disk full" member)
+make faults       (or some kinds, whose rows are replaced: python -m tests.faults "disk full")
 """
 
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from stages.shared.files import write_bytes
-from tests.faults.faults import Lost, Undisturbed, cached_in, can_mount, workspace_files
-from tests.faults.table import Fault, faults
+from brainmri.common.files import write_bytes
+from tests.faults.reference import NotRecovered, ReferenceRun, cached_objects
+from tests.faults.table import Fault, list_faults
+from tests.support.disk import can_mount
 
 PAGE = Path("docs/reliability.md")
-TEXT = """# Faults tried on the pipeline
+TEXT = """# Fault tolerance
 
-`make faults` does these to the real pipeline, with small settings (48 images, 3 members, 2 epochs), and writes this page. After
-each fault, plain `dvc repro` has to end well, `dvc status` to be clean, every file of DVC's cache to hold what its name says,
-and every file of `data`, `models`, `metrics`, `plots` and `dvc.lock` to have the bytes of a run without faults. `make test` tries
-a few of each. (What the stages after the fault and after the training gave is in DVC's run cache, from which it is taken where
-what they read is the same.) Each row is from the last run of its kind.
+`make faults` causes these faults in the real pipeline, with small settings (48 images, 3 members,
+2 epochs), and writes this page; `make test` causes a few of each. After each fault, `dvc repro` has
+to end well; where DVC refuses to run, `make repair` comes before it. Then `dvc status` has to be
+clean, every object of DVC's cache to hold what its name says, every file of `data`, `models`,
+`metrics` and `plots` to have the bytes of a run without faults, and `dvc.lock` to have the same
+entries. (Results of the stages after the fault and after the training are in DVC's run cache, which
+restores them where their inputs are the same.) Each row is from the last run that tried its fault.
 
-| fault | where | tried | survived | lost |
-| --- | --- | ---: | ---: | ---: |
+| fault | where | tried | recovered | repair needed | lost |
+| --- | --- | ---: | ---: | ---: | ---: |
 {rows}
 
-{lost}
+{losses}
 
-What to do after a fault: run `dvc repro` again. What DVC does otherwise is mended in this project's environment
-(`environment/dvc_safeguards.py`): it writes `dvc.lock` and its list of running commands in place, and trusts files of its cache
-that are read-only. A `dvc` that was installed elsewhere lacks that. Pixels are compared with their checksums whenever they are
-read. Of other files in the workspace, damage without a change of size or time, as by a failing disk, is not noticed.
+## What to do after a fault
+Run `dvc repro` again. If it refuses, run
+```bash
+make repair
+```
+and then `dvc repro`. The repair changes nothing where nothing is broken, prints a line for each
+repair, and may run while another command works:
+
+- A `dvc.lock` that is half written is restored from Git; `dvc repro` then takes later results from
+  the run cache.
+- Lock files that a killed command of DVC's or Git's has left are removed.
+- Objects of DVC's cache whose content is damaged are removed; `dvc repro` makes them again. DVC
+  itself trusts an object that is read-only, and restores a damaged one without a word: after errors
+  of a disk, run the repair before `dvc repro`. So it is done in the table, where such a case counts
+  as one that needed the repair.
+- Copies that a killed process or a full disk has left unfinished are removed.
+- Files of `data.source` that DVC can't read, such as links to nowhere, are named; remove or replace
+  these yourself.
+
+Pixels are compared with their checksums whenever they are read. In other files of the workspace,
+damage without a change of size or time, as by a failing disk, is not noticed.
 """
 
 
 def main() -> None:
-    began = time.monotonic()
+    start = time.monotonic()
+    words = sys.argv[1:]
     losses: list[str] = []
+    rows: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
-        undisturbed = Undisturbed(Path(folder)).run()
-        files = len(cached_in(undisturbed.whole)), len(workspace_files(undisturbed))
-        all_faults = faults([*undisturbed.seconds], *files)
-        wanted = [fault for fault in all_faults if not sys.argv[1:] or any(word in fault.what for word in sys.argv[1:])]
-        rows = {f.what: try_out(f, undisturbed, Path(folder) / str(place), losses) for place, f in enumerate(wanted)}
-    if sys.argv[1:]:
-        lines = PAGE.read_text("utf-8").splitlines()
-        losses += [
-            line[2:] for line in lines if line.startswith("- ") and not line.startswith(tuple(f"- {what}: " for what in rows))
-        ]
-        former = {line.split(" | ")[0][2:]: line for line in lines if line.startswith("| ")}
-        rows = {fault.what: rows.get(fault.what) or former[fault.what] for fault in all_faults}
-    told = "None was lost." if not losses else "Lost:\n\n" + "\n".join(f"- {loss}" for loss in losses)
-    write_bytes(PAGE, TEXT.format(rows="\n".join(rows.values()), lost=told).encode())
-    print(f"{PAGE} written after {time.monotonic() - began:.0f} s; {len(losses)} lost")
+        reference = ReferenceRun(Path(folder)).run()
+        objects = len(cached_objects(reference.final))
+        faults = list_faults(reference.stages, objects, len(reference.files))
+        for number, fault in enumerate(faults):
+            if not words or any(word in fault.name for word in words):
+                rows[fault.name] = try_fault(fault, reference, Path(folder) / str(number), losses)
+    if words:
+        former_rows, former_losses = read_page()
+        losses += [loss for loss in former_losses if loss.partition(": ")[0] not in rows]
+        rows = former_rows | rows
+    write_page([rows[fault.name] for fault in faults], losses)
+    print(f"{PAGE} written after {time.monotonic() - start:.0f} s; {len(losses)} lost")
     sys.exit(bool(losses))
 
 
-def try_out(fault: Fault, undisturbed: Undisturbed, folder: Path, losses: list[str]) -> str:
-    """Try each case of a fault; return its row of the table."""
+def try_fault(fault: Fault, reference: ReferenceRun, folder: Path, losses: list[str]) -> str:
+    """Try each case of a fault; return its row of the table, and append what was lost."""
     if fault.needs_disk and not can_mount():
-        return f"| {fault.what} | {fault.where} | not tried: no disk could be mounted | | |"
-    survived = 0
+        return f"| {fault.name} | {fault.where} | not tried: no disk could be mounted | | | |"
+    recovered = repaired = 0
     for number, case in enumerate(fault.cases):
-        told = f"{fault.what}: {tell(case)}"
+        label = f"{fault.name}: {describe(case)}"
         try:
-            fault.function(undisturbed, folder / str(number), *case)
-            survived += 1
-            print(f"survived: {told}", flush=True)
-        except Lost as error:
-            losses.append(f"{told}: {' '.join(str(error).split())}")
+            needed_repair = fault.function(reference, folder / str(number), *case)
+        except (NotRecovered, AssertionError) as error:
+            losses.append(f"{label}: {' '.join(str(error).split())}")
             print(f"lost: {losses[-1]}", flush=True)
-    return f"| {fault.what} | {fault.where} | {len(fault.cases)} | {survived} | {len(fault.cases) - survived} |"
+            continue
+        recovered += 1
+        repaired += needed_repair
+        print(f"recovered{' after a repair' if needed_repair else ''}: {label}", flush=True)
+    tried = len(fault.cases)
+    counts = [tried, recovered, repaired, tried - recovered]
+    return f"| {' | '.join([fault.name, fault.where, *map(str, counts)])} |"
 
 
-def tell(case: tuple) -> str:
-    return ", ".join(getattr(part, "__name__", str(part)) for part in case)
+def describe(case: tuple) -> str:
+    """Return the arguments of a case, such as "fan-out, SIGINT"."""
+    words = []
+    for argument in case:
+        if isinstance(argument, signal.Signals):
+            words.append(argument.name)
+        else:
+            words.append(getattr(argument, "__name__", str(argument)))
+    return ", ".join(words)
+
+
+def read_page() -> tuple[dict[str, str], list[str]]:
+    """Read the rows by fault, and the losses, of the page as it is."""
+    table, _, _ = PAGE.read_text("utf-8").partition("\n## ")
+    lines = table.splitlines()
+    rows = {line.split(" | ")[0][2:]: line for line in lines if line.startswith("| ")}
+    losses = [line[2:] for line in lines if line.startswith("- ")]
+    return rows, losses
+
+
+def write_page(rows: list[str], losses: list[str]) -> None:
+    summary = "None was lost."
+    if losses:
+        summary = "Lost:\n\n" + "\n".join(f"- {loss}" for loss in losses)
+    write_bytes(PAGE, TEXT.format(rows="\n".join(rows), losses=summary).encode())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,162 @@
+"""The ensemble as one model: it votes as its members predict, and anything else is refused."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from brainmri.common.errors import UserError
+from brainmri.models.ensemble import (
+    batch_predictor,
+    build_ensemble_model,
+    load_ensemble,
+    member_models,
+)
+from brainmri.models.networks import build_network
+from brainmri.models.saving import load_model, save_model
+from brainmri.models.serving import save_serving
+
+HEADLINES = {"accuracy": 1.0, "balanced_accuracy": None, "roc_auc": None, "log_loss": 0.25}
+# In another order than the members
+WEIGHTS = {"member-02": 0.2, "member-00": 0.5, "member-01": 0.3}
+ABOUT = {
+    "classes": ["a", "b", "c"],
+    "size": 16,
+    "crop": True,
+    "preprocessing": "none",
+    "weights": WEIGHTS,
+    "weighting_scheme": "log_loss",
+    "calibration": {"temperature": 1.7, "biases": [0.0, 0.5, -1.0]},
+    "threshold": None,
+    "heat_scale": 1.5,
+    "novelty": {"warn_above": 1.0, "of_test_images": {"images": 2, "fraction": 0.5}},
+    "training_images": {"count": 1, "sha256": "ab", "sha256_prefixes": []},
+    "metrics": {
+        **HEADLINES,
+        "average_precision": None,
+        "f1": 1.0,
+        "brier_score": 0.5,
+        "expected_calibration_error": 0.0,
+        "recall": {"a": 1.0, "b": 1.0, "c": None},
+        "interval": {"accuracy": None, "balanced_accuracy": None, "roc_auc": None},
+        "independent_groups": {"a": 1, "b": 1, "c": 0},
+        "test_images": 2,
+        "best_member": {"name": "member-00", **HEADLINES},
+        "mean_member": HEADLINES,
+        "uniform_vote": HEADLINES,
+    },
+    "disclaimer": "none",
+}
+
+
+def test_vote_of_the_members(tmp_path):
+    """Whatever the number of images."""
+    names, weights = ("member-00", "member-01", "member-02"), (0.5, 0.3, 0.2)
+    members = {}
+    for index, name in enumerate(names):
+        keras.utils.set_random_seed(index)
+        save_model(build_network("residual", 32, 2, 0.0, 0.0, 0.1), tmp_path / f"{name}.keras")
+        members[name] = load_model(tmp_path / f"{name}.keras")
+    ensemble = build_ensemble_model(members, dict(zip(names, weights, strict=True)))
+    ensemble.save(tmp_path / "ensemble.keras")
+    for model in (ensemble, load_model(tmp_path / "ensemble.keras")):
+        predict = batch_predictor(model)
+        for count in (1, 33, 70):
+            images = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 1), np.uint8)
+            each = [
+                np.reshape(member.predict(images.astype(np.float32), verbose=0), (count, 2))
+                for member in members.values()
+            ]
+            outputs = predict(images)
+            np.testing.assert_allclose(outputs["members"], np.stack(each, 1), atol=1e-5)
+            vote = np.tensordot(weights, each, 1)
+            np.testing.assert_allclose(outputs["probabilities"], vote, atol=1e-5)
+
+
+def small_member(number: int) -> keras.Model:
+    """Build a network of one layer for images of 16 pixels and three classes."""
+    images = keras.Input((16, 16, 1), name="images")
+    kernel = keras.initializers.RandomNormal(stddev=0.002, seed=number)
+    layer = keras.layers.Dense(3, "softmax", kernel_initializer=kernel, name="probabilities")
+    features = keras.layers.Dropout(0.5)(keras.layers.Flatten()(images))
+    return keras.Model(images, layer(features), name=f"small_{number}")
+
+
+@pytest.fixture(scope="module")
+def calibrated():
+    """Members, and their ensemble with a calibration and a measure of novelty."""
+    members = {f"member-{number:02d}": small_member(number) for number in range(3)}
+    images = keras.Input((16, 16, 1))
+    novelty = keras.Model(images, keras.ops.mean(images, axis=(1, 2, 3)) / 100)
+    return members, build_ensemble_model(members, WEIGHTS, 1.7, [0.0, 0.5, -1.0], novelty)
+
+
+def test_weights_and_calibration_are_applied(calibrated, tmp_path):
+    """By the model, by the saved one and by the one for TensorFlow Serving."""
+    members, ensemble = calibrated
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 1), np.uint8)
+    each = np.stack(
+        [member.predict(images.astype(np.float32), verbose=0) for member in members.values()],
+        axis=1,
+    )
+    mean = 0.5 * each[:, 0] + 0.3 * each[:, 1] + 0.2 * each[:, 2]
+    scores = mean ** (1 / 1.7) * np.exp([0.0, 0.5, -1.0])
+    expected = {
+        "probabilities": scores / scores.sum(axis=1, keepdims=True),
+        "members": each,
+        "novelty": images.mean(axis=(1, 2, 3)) / 100,
+    }
+    assert np.abs(expected["probabilities"] - mean).max() > 0.05
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served/old").touch()
+    save_serving(ensemble, tmp_path / "served", ABOUT)
+    signatures = tf.saved_model.load(str(tmp_path / "served")).signatures
+    served = signatures["serving_default"](images=tf.constant(images))
+    save_model(ensemble, tmp_path / "ensemble.keras", ABOUT)
+    loaded, about = load_ensemble(tmp_path / "ensemble.keras")
+    for outputs in (batch_predictor(ensemble)(images), served, batch_predictor(loaded)(images)):
+        assert set(outputs) == set(expected)
+        for key, values in expected.items():
+            np.testing.assert_allclose(outputs[key], values, atol=1e-5)
+    assert about == ABOUT
+    assert json.loads((tmp_path / "served/assets.extra/about.json").read_text()) == ABOUT
+    assert not (tmp_path / "served/old").exists()
+    for name, member in member_models(loaded, about).items():
+        votes = member.predict(images.astype(np.float32), verbose=0)
+        np.testing.assert_allclose(votes, each[:, list(members).index(name)], atol=1e-5)
+
+
+def test_vote_of_certain_members_is_finite(calibrated):
+    members, _ = calibrated
+    certain = keras.models.clone_model(members["member-00"])
+    biases = np.array([500.0, 0.0, 0.0])
+    certain.get_layer("probabilities").set_weights([np.zeros((256, 3)), biases])
+    predict = batch_predictor(build_ensemble_model({"a": certain}, {"a": 1.0}))
+    outputs = predict(np.zeros((1, 16, 16, 1), np.uint8))
+    np.testing.assert_allclose(outputs["probabilities"], [[1, 0, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 32},
+        {"crop": "yes"},
+        {"classes": ["a", "b"]},
+        {"classes": ["a", "b", 3]},
+        {"weights": {**WEIGHTS, "member-00": 0.6}},
+        {"weights": {"member-00": 0.5, "member-01": 0.5}},
+        {"weights": {**WEIGHTS, "member-02": 0.1, "member-03": 0.1}},
+        {"threshold": "half"},
+        {"heat_scale": 0.0},
+        {"training_images": {"sha256_prefixes": None}},
+        {"training_images": {}},
+    ],
+    ids=str,
+)
+def test_other_about_is_refused(calibrated, tmp_path, change):
+    """An about.json that does not fit the model, or lacks something."""
+    save_model(calibrated[1], tmp_path / "ensemble.keras", {**ABOUT, **change})
+    with pytest.raises(UserError, match="no ensemble of this pipeline"):
+        load_ensemble(tmp_path / "ensemble.keras")

@@ -1,0 +1,205 @@
+"""Files from elsewhere run no code, and have no other file read."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from dvc.repo import Repo
+
+from brainmri import configure
+from brainmri.common.errors import UserError
+from brainmri.common.files import write_arrays
+from brainmri.models.applications import application_base
+from brainmri.models.ensemble import load_ensemble
+from brainmri.models.pretrained import load_weights
+from brainmri.models.saving import load_model
+from tests.support.checkout import ROOT
+
+NOT_LOADED = "not a model that loads in safe mode"
+
+
+class TouchWhenUnpickled:
+    """An object that makes a file when it is unpickled."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def make_lambda_model(marker: Path) -> keras.Model:
+    """Make a model with a Lambda layer that writes a file when it is called."""
+    images, file = keras.Input((8, 8, 1)), str(marker)
+    layer = keras.layers.Lambda(lambda image: [open(file, "w").close(), image][1])
+    return keras.Model(images, layer(images))
+
+
+def save_as_keras(folder: Path, marker: Path) -> Path:
+    make_lambda_model(marker).save(folder / "model.keras")
+    return folder / "model.keras"
+
+
+def save_as_hdf5(folder: Path, marker: Path) -> Path:
+    make_lambda_model(marker).save(folder / "model.h5")
+    return folder / "model.h5"
+
+
+def save_as_renamed_hdf5(folder: Path, marker: Path) -> Path:
+    return save_as_hdf5(folder, marker).rename(folder / "model.keras")
+
+
+def save_with_saved_model(folder: Path, marker: Path) -> Path:
+    module = tf.Module()
+    module.call = tf.function(
+        lambda images: [tf.io.write_file(str(marker), "ran"), images][1],
+        [tf.TensorSpec((None, 8, 8, 1), tf.float32)],
+    )
+    tf.saved_model.save(module, str(folder / "saved"), {"serving_default": module.call})
+    layer = {
+        "module": "keras.layers",
+        "class_name": "TFSMLayer",
+        "config": {"filepath": str(folder / "saved"), "call_endpoint": "serving_default"},
+    }
+    return save_with_layer(folder, layer)
+
+
+def save_with_function_by_name(folder: Path, marker: Path) -> Path:
+    function = {
+        "module": "os",
+        "class_name": "function",
+        "config": "system",
+        "registered_name": "system",
+    }
+    layer = {
+        "module": "keras.layers",
+        "class_name": "Activation",
+        "config": {"activation": function},
+    }
+    return save_with_layer(folder, layer)
+
+
+def save_with_layer(folder: Path, layer: dict) -> Path:
+    """Save a model, and add a layer to its configuration only."""
+    plain, changed = folder / "plain.keras", folder / "model.keras"
+    keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()]).save(plain)
+    entries = read_entries(plain)
+    config = json.loads(entries["config.json"])
+    config["config"]["layers"].insert(1, {"registered_name": None, **layer})
+    entries["config.json"] = json.dumps(config).encode()
+    write_entries(changed, entries)
+    return changed
+
+
+def read_entries(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def write_entries(path: Path, entries: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in entries.items():
+            file.writestr(name, content)
+
+
+def replace_by_external(file: h5py.File, name: str, shape: tuple[int, ...], secret: Path) -> None:
+    """Replace a dataset by one of float32 whose values are in another file."""
+    del file[name]
+    external = [(str(secret), 0, 4 * int(np.prod(shape)))]
+    file.create_dataset(name, shape, np.float32, external=external)
+
+
+def dataset_names(file: h5py.File) -> list[str]:
+    names = []
+    file.visit(names.append)
+    return [name for name in names if isinstance(file[name], h5py.Dataset)]
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        save_as_keras,
+        save_as_hdf5,
+        save_as_renamed_hdf5,
+        save_with_saved_model,
+        save_with_function_by_name,
+    ],
+)
+@pytest.mark.parametrize("load", [load_model, load_ensemble])
+def test_models_with_code_are_refused(tmp_path, save, load):
+    marker = tmp_path / "ran"
+    model = save(tmp_path, marker)
+    marker.unlink(missing_ok=True)  # saving may have run the code
+    with pytest.raises(UserError, match=NOT_LOADED):
+        load(model)
+    assert not marker.exists()
+
+
+def test_added_layer_without_code_is_loaded(tmp_path):
+    relu = {"module": "keras.layers", "class_name": "Activation", "config": {"activation": "relu"}}
+    model = load_model(save_with_layer(tmp_path, relu))
+    layers = [type(layer) for layer in model.layers]
+    assert layers == [keras.layers.Activation, keras.layers.Flatten]
+
+
+def test_model_weights_in_another_file_are_refused(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\x2a" * 4 * 64)
+    path = tmp_path / "model.keras"
+    layers = [keras.layers.Flatten(), keras.layers.Dense(1, use_bias=False)]
+    keras.Sequential([keras.Input((8, 8, 1)), *layers]).save(path)
+    load_model(path)
+    entries = read_entries(path)
+    weights = tmp_path / "weights.h5"
+    weights.write_bytes(entries["model.weights.h5"])
+    with h5py.File(weights, "a") as file:
+        (name,) = dataset_names(file)
+        replace_by_external(file, name, (64, 1), secret)
+    entries["model.weights.h5"] = weights.read_bytes()
+    write_entries(path, entries)
+    with pytest.raises(UserError, match=NOT_LOADED):
+        load_model(path)
+
+
+def test_weights_file_with_external_values_is_refused(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\x2a" * 4 * 32)
+    base, path = application_base("mobilenet-v2", 32, None), tmp_path / "base.weights.h5"
+    base.save_weights(path)
+    load_weights(base, "mobilenet-v2", path)
+    with h5py.File(path, "a") as file:
+        name = next(name for name in dataset_names(file) if file[name].shape == (32,))
+        replace_by_external(file, name, (32,), secret)
+    with pytest.raises(UserError, match="its values are in other files"):
+        load_weights(base, "mobilenet-v2", path)
+
+
+def test_arrays_of_objects_are_neither_written_nor_read(tmp_path):
+    path, marker = tmp_path / "arrays.npz", tmp_path / "ran"
+    objects = np.array([TouchWhenUnpickled(marker)], object)
+    with pytest.raises(ValueError, match="pickle"):
+        write_arrays(path, heat=objects)
+    np.savez(path, heat=objects)
+    with np.load(path) as arrays, pytest.raises(ValueError, match="allow_pickle=False"):
+        arrays["heat"]
+    assert not marker.exists()
+
+
+def test_pickles_of_dvc_are_private(tmp_path, monkeypatch):
+    """Nobody else can write where DVC remembers files, as pickles."""
+    monkeypatch.chdir(tmp_path)
+    Repo.init(str(tmp_path), no_scm=True).close()
+    shutil.copytree(ROOT / ".dvc/plots", tmp_path / ".dvc/plots")
+    site_cache = tmp_path / ".dvc/site-cache"
+    site_cache.mkdir()
+    site_cache.chmod(0o777)
+    configure.main()
+    with Repo(str(tmp_path)) as repo:
+        assert Path(repo.site_cache_dir).is_relative_to(site_cache)
+    assert site_cache.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,134 @@
+"""README and docs: their commands are run as they are written; their links and paths exist."""
+
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from docs.make_dag import READMES, mermaid
+from tests.support.project import Project
+from tests.support.waiting import LIMIT_S, wait_for
+
+ROOT = Path(__file__).parents[2]
+ENGLISH, SPANISH = ROOT / "README.md", ROOT / "README.es.md"
+TEXTS = [ENGLISH, *sorted((ROOT / "docs").glob("*.md"))]
+OTHER_TEXTS = [SPANISH, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+CODE_FOLDERS = "benchmarks|brainmri|conf|docs|requirements|stages|tests"
+NOT_RUN = {
+    "make test": "these are the tests",
+    "make crossval": "tests/pipeline/test_crossval.py runs what it calls, on images in data/raw",
+    "make bench": (
+        "takes ten minutes and the machine to itself;"
+        " tests/pipeline/test_concurrency.py has its parts"
+    ),
+    "dvc exp run -S preset=original": "tests/pipeline/test_pipeline.py trains it in two epochs",
+    "source .venv/bin/activate": "the tests run in an environment already",
+    "dvc import https://github.com/A-PachecoT/brain-mri-classification data/raw -o data/raw": (
+        "needs a network; tests/pipeline/test_pipeline.py imports from a repository on this machine"
+    ),
+    "python -m brainmri.crossval --seeds 1 -S preset=original -S data.source=…/brain_mri": (
+        "needs the real images; tests/pipeline/test_pipeline.py trains and queues presets,"
+        " tests/unit/test_params.py composes them as this does"
+    ),
+    "python -m brainmri.crossval --seeds 1,2,3 -S data.source=…/brain_mri": (
+        "needs the real images; tests/pipeline/test_crossval.py has repeats"
+    ),
+}
+
+
+def commands_of(path: Path) -> list[str]:
+    """Return the lines of the blocks marked as bash."""
+    blocks = re.findall(r"```bash\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line.split("  #")[0].strip() for line in lines if line.strip()]
+
+
+def images_of(path: Path) -> list[str]:
+    """Return the targets of the embedded images."""
+    return re.findall(r"!\[.*?\]\((.*?)\)", path.read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def project(small, tmp_path_factory) -> Project:
+    """Return a copy of the small project, with images of one's own in data/raw."""
+    copy = small.copy(tmp_path_factory.mktemp("words"))
+    for name in ("no", "yes"):
+        shutil.copytree(copy.path / "data/phantom" / name, copy.path / "data/raw" / name)
+    return copy
+
+
+SHOWN = [
+    (path, command) for path in TEXTS for command in commands_of(path) if command not in NOT_RUN
+]
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(command, id=f"{path.name}: {command}") for path, command in SHOWN]
+)
+def test_command_works_as_written(project, command):
+    script = command
+    if command.startswith("make "):
+        # The environment is there; make must not install it again.
+        ready = [f"-o .venv/ready{name}" for name in ("", "-dev", "-app")]
+        script = " ".join(["make", *ready]) + command.removeprefix("make")
+    if command == "make app":
+        check_page(project, script)
+        return
+    project.run("bash", "-c", script)
+    if command.startswith("dvc queue start"):
+        check_queue(project)
+
+
+def check_page(project: Project, script: str) -> None:
+    """Check that the page comes up, and that Ctrl-C ends it."""
+    server = project.start("bash", "-c", script, stdout=subprocess.PIPE)
+    assert any("http://127.0.0.1:" in line for line in server.stdout)
+    os.killpg(server.pid, signal.SIGINT)
+    server.communicate(timeout=LIMIT_S)
+
+
+def check_queue(project: Project) -> None:
+    """Check that the two queued experiments succeed, and that the table has both."""
+    assert wait_for(lambda: not re.search(r"Running|Queued", project.run("dvc", "queue", "status")))
+    status = project.run("dvc", "queue", "status").stdout
+    assert status.count("Success") == 2, status
+    table = project.run("dvc", "exp", "show", "--csv")
+    assert {"3", "5"} <= {row["members"] for row in csv.DictReader(table.stdout.splitlines())}
+
+
+def test_skipped_commands_are_shown():
+    assert set(NOT_RUN) <= {command for path in TEXTS for command in commands_of(path)}
+
+
+def test_graph_of_the_stages_is_that_of_dvc(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    block = f"```mermaid\n{mermaid()}```\n"
+    for path in READMES:
+        assert block in path.read_text("utf-8")
+
+
+def test_spanish_readme_matches_the_english():
+    assert commands_of(SPANISH) == commands_of(ENGLISH) != []
+    assert images_of(SPANISH) == images_of(ENGLISH) != []
+
+
+@pytest.mark.parametrize("path", [*TEXTS, *OTHER_TEXTS], ids=lambda path: path.name)
+def test_links_lead_to_files(path):
+    targets = re.findall(r"\]\((?!http|#)(.*?)\)", path.read_text("utf-8"))
+    assert targets or path.parent != ROOT or path.name == "CHANGELOG.md"
+    for target in targets:
+        assert (path.parent / target.split("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("path", [*TEXTS, SPANISH, ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name)
+def test_named_files_exist(path):
+    """A file of the project, in backticks, may not have moved."""
+    names = re.findall(rf"`((?:{CODE_FOLDERS})/[\w./-]+)`", path.read_text("utf-8"))
+    assert names or path.parent != ROOT
+    missing = [name for name in names if "NAME" not in name and not (ROOT / name).exists()]
+    assert missing == []

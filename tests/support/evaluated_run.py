@@ -1,0 +1,146 @@
+"""A folder with what the stages before `export` write, of known metrics, but without models."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from brainmri.common.params import EditableParams, derive_ensemble, validate
+from brainmri.images.cropping import crop_and_pad, head_box
+from brainmri.images.phantoms import draw_phantom, to_png
+from tests.support.checkout import ROOT
+from tests.support.store import make_store
+
+SIDE = 16
+CLASSES = ["no", "yes"]
+WEIGHTS = {"member-00": 0.5, "member-01": 0.3, "member-02": 0.2}
+CALIBRATION = {"temperature": 0.6, "biases": [0.0, 0.4]}
+IMAGES = 24
+FIRST_TUMOR = 12  # rows from here on have tumors
+TEST = [2, 5, 8, 9, 13, 16, 17, 20, 23]
+TRAINING = [row for row in range(IMAGES) if row not in TEST]
+METRICS = {
+    "accuracy": 0.811,
+    "balanced_accuracy": 0.812,
+    "roc_auc": 0.813,
+    "average_precision": 0.814,
+    "f1": 0.815,
+    "log_loss": 0.416,
+    "brier_score": 0.117,
+    "expected_calibration_error": 0.018,
+    "recall": {"no": 0.621, "yes": 0.622},
+    "interval": {
+        "accuracy": [0.701, 0.901],
+        "balanced_accuracy": [0.702, 0.902],
+        "roc_auc": [0.703, 0.903],
+    },
+    "independent_groups": {"no": 31, "yes": 32},
+    "at_threshold": {"threshold": 0.451, "sensitivity": 0.652, "specificity": 0.553},
+    "test_images": 9,
+    "best_member": {
+        "name": "member-02",
+        "accuracy": 0.521,
+        "balanced_accuracy": 0.522,
+        "roc_auc": 0.523,
+        "log_loss": 0.524,
+    },
+    "mean_member": {
+        "accuracy": 0.531,
+        "balanced_accuracy": 0.532,
+        "roc_auc": 0.533,
+        "log_loss": 0.534,
+    },
+    "uniform_vote": {
+        "accuracy": 0.541,
+        "balanced_accuracy": 0.542,
+        "roc_auc": 0.543,
+        "log_loss": 0.544,
+    },
+}
+
+
+class EvaluatedRun:
+    """A run on 24 synthetic slices of 16 pixels.
+
+    Attributes
+    ----------
+    pixels : ndarray of uint8, shape (24, 16, 16, 1)
+    labels : ndarray of int, shape (24,)
+    hashes : list of str
+        SHA-256 of each image file.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        kinds = [("no" if row < FIRST_TUMOR else "yes", row % FIRST_TUMOR) for row in range(IMAGES)]
+        slices = [draw_phantom(kind, number, 0).image for kind, number in kinds]
+        images = [Image.fromarray(pixels) for pixels in slices]
+        squares = [crop_and_pad(image, head_box(image), SIDE) for image in images]
+        self.pixels = np.stack(squares)[..., np.newaxis]
+        self.labels = np.array([CLASSES.index(kind) for kind, _ in kinds])
+        self.hashes = [hashlib.sha256(to_png(pixels)).hexdigest() for pixels in slices]
+        self._write_params()
+        self._write_data([f"{kind}/{kind}-{number:03d}.png" for kind, number in kinds])
+        self._write_results()
+
+    def _write_params(self) -> None:
+        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        params |= {"members": 3, "export": {"false_alarms": 0.25}, "explain": {"images": 6}}
+        params["ingest"]["image_size"] = SIDE
+        params.pop("ensemble")
+        params["ensemble"] = derive_ensemble(validate(params, EditableParams))
+        (self.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def _write_data(self, paths: list[str]) -> None:
+        shared = {
+            "perceptual_hash": "0" * 64,
+            "whole_hash": "0" * 64,
+            "width": 9,
+            "height": 9,
+            "mode": "L",
+            "levels": [0.0, 255.0],
+        }
+        images = [
+            {"path": path, "class": CLASSES[label], "sha256": sha256, **shared}
+            for path, label, sha256 in zip(paths, self.labels, self.hashes, strict=True)
+        ]
+        rejected = [{"path": "no/bad.png", "reason": "empty file"}]
+        metadata = {"classes": CLASSES, "images": images, "rejected": rejected}
+        self.write("data/rad/metadata.json", metadata)
+        groups = [row if row != 4 else 3 for row in range(IMAGES)]
+        self.write("data/split.json", {"test": TEST, "training": TRAINING, "groups": groups})
+        store = self.path / "data/rad/image_data.h5"
+        make_store(store, self.pixels, self.labels.tolist(), len(CLASSES))
+
+    def _write_results(self) -> None:
+        for index, name in enumerate(WEIGHTS):
+            out_of_bag = {
+                "accuracy": 0.911 + index / 1000,
+                "log_loss": 0.231 + index / 1000,
+                "images": 41 + index,
+            }
+            self.write(f"metrics/members/{name}.json", {"out_of_bag": out_of_bag})
+        identity = {"temperature": 1.0, "biases": [0.0, 0.0]}
+        calibrations = {
+            "ensemble": CALIBRATION,
+            "uniform vote": identity,
+            **dict.fromkeys(WEIGHTS, identity),
+        }
+        vote = {
+            "scheme": "log_loss",
+            "calibrations": calibrations,
+            "threshold": 0.35,
+            "members": {name: {"score": 0.7, "weight": weight} for name, weight in WEIGHTS.items()},
+        }
+        self.write("models/weights.json", vote)
+        self.write("metrics/ensemble.json", METRICS)
+
+    def write(self, name: str, content: dict) -> None:
+        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.path / name).write_text(json.dumps(content))
+
+    def read(self, name: str) -> dict:
+        return json.loads((self.path / name).read_text())

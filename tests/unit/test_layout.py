@@ -1,0 +1,288 @@
+"""The layout of a source: misplaced class folders are refused with a command that fixes them."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from brainmri.common.errors import UserError
+from brainmri.images.folder_words import is_class, is_split_part
+from brainmri.images.sources import list_images
+from tests.support.checkout import ROOT
+from tests.support.trees import make_tree, product
+
+REAL_DATA = ROOT.parent / "shared/data"
+MISPLACED = {  # by case: paths, a part of the message, and the source that it suggests
+    "split": (
+        product("Training Testing", "no yes"),
+        "'Testing' and 'Training', named as parts of a split",
+        "Te",
+    ),
+    "three parts": (
+        product("train val test", "a b c"),
+        "'test', 'train' and 'val', named as parts of a split",
+        "test",
+    ),
+    "words": (
+        product("Train_set validation-images 2_test", "a b"),
+        "named as parts of a split",
+        "2_test",
+    ),
+    "languages": (
+        product("entrenamiento 测试集", "a b"),
+        "named as parts of a split",
+        "entrenamiento",
+    ),
+    "tables": (
+        [*product("train valid", "a b"), "train/_classes.csv", "valid/README"],
+        "parts of a split",
+        "train",
+    ),
+    "unequal": ([*product("train", "a b c"), *product("test", "a b")], "parts of a split", "train"),
+    "wrapped": (
+        product("archive", "no yes"),
+        "has 1 class folder, 'archive'; expected two or more",
+        "archive",
+    ),
+    "wrapped, with notes": (
+        [*product("archive", "a b"), "LICENSE"],
+        "has 1 class folder, 'archive'",
+        "archive",
+    ),
+    "wrapped, with an image": (
+        [*product("archive", "a b"), "scan.png"],
+        "has 1 class folder, 'archive'",
+        "archive",
+    ),
+    "wrapped twice, with notes": (
+        [*product("x/y", "a b"), "x/README"],
+        "has 1 class folder, 'x'",
+        "x/y",
+    ),
+    "wrapped twice": (product("archive/images", "no yes"), "has 1 class folder", "archive/images"),
+    "wrapped split": (
+        product("archive/Training archive/Testing", "no yes"),
+        "parts of a split",
+        "archive/Testing",
+    ),
+    "twice": (
+        [*product("set", "no yes"), "no/a.png", "yes/a.png"],
+        "'no' and 'yes' twice, the second time in 'raw/set'",
+        "set",
+    ),
+    "twice, deeper": (
+        [*product("a/b", "no yes"), "no/a.png", "yes/a.png"],
+        "twice, the second time in 'raw/a/b'",
+        "a/b",
+    ),
+    "twice, wrapped": (
+        [*product("a/set", "no yes"), "a/no/a.png", "a/yes/a.png"],
+        "twice",
+        "a/set",
+    ),
+    "odd name": (product("archive(1)", "no yes"), "has 1 class folder", "archive(1)"),
+    "collections": (
+        product("here there", "no yes"),
+        "'no' and 'yes' in 'raw/here' are named as classes",
+        "here",
+    ),
+    "collections, deeper": (product("here/x there/y", "no yes"), "are named as classes", "here/x"),
+    "one collection": ([*product("set", "no yes"), "samples/1.png"], "are named as classes", "set"),
+    "unusual classes": (
+        product("here there", "ab cd"),
+        "hold folders of the same names, 'ab' and 'cd'",
+        "here",
+    ),
+    "numbers": (
+        product("fold1 fold2", "0 1"),
+        "hold folders of the same names, '0' and '1'",
+        "fold1",
+    ),
+}
+SINGLE_COLLECTION = {  # cases in which there is nothing to join
+    "wrapped",
+    "wrapped, with notes",
+    "wrapped, with an image",
+    "wrapped twice",
+    "wrapped twice, with notes",
+    "twice",
+    "twice, deeper",
+    "twice, wrapped",
+    "odd name",
+    "one collection",
+}
+
+
+@pytest.mark.parametrize("case", MISPLACED)
+def test_misplaced_classes_are_refused_with_a_command(tmp_path, monkeypatch, case):
+    paths, message, source = MISPLACED[case]
+    monkeypatch.chdir(tmp_path)
+    make_tree(tmp_path / "raw", *paths)
+    with pytest.raises(UserError) as raised:
+        list_images(Path("raw"))
+    line = str(raised.value)
+    assert message in line
+    assert "\n" not in line
+
+    suggested = re.search(r"`dvc exp run -S '?data\.source=\"?(raw/[^'\"`]*)", line)[1]
+    assert suggested.startswith(f"raw/{source}")
+    classes, files, _ = list_images(Path(suggested))
+    assert len(classes) > 1
+    assert {name for name, _ in files} == {*classes}
+    assert all(f"/{name}/" in f"/{path}" for name, path in files)
+
+    join = re.search("`(mkdir .*)` with data.source=(.*?)(;|$)", line)
+    assert bool(join) == (case not in SINGLE_COLLECTION)
+    if join:
+        check_joined(paths, join[1], Path(join[2]))
+
+
+def check_joined(paths: list[str], command: str, source: Path) -> None:
+    """Run the command that joins collections; check that no image is lost, whatever the names."""
+    assert os.system(command) == 0
+    images = [path for path in paths if path.endswith(".png")]
+    tables = sorted(Path(path).name for path in paths if not path.endswith(".png"))
+    _, files, rejected = list_images(source)
+    assert len(files) == len(images)
+    assert rejected == [{"path": name, "reason": "not in a class folder"} for name in tables]
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (
+            ["no/1.png", "yes/1.png", "test/1.png"],
+            "holds 'test', named as a part of a split, beside 'no' and 'yes'",
+        ),
+        (["no/1.png", "yes/1.png", "pred/1.png"], "holds 'pred', named as a part of a split"),
+        (["train/1.png", "test/1.png"], "named as parts of a split, and no class folders"),
+        (
+            ["no/1.png", "yes/1.png", "more/yes/1.png"],
+            "more/yes' is in '.*more', but named as another class",
+        ),
+        (["1/1.png", "a/1/1.png", "b/1.png"], "a/1' is in '.*a', but named as another class"),
+    ],
+)
+def test_folders_with_misleading_names_are_refused(tmp_path, paths, message):
+    with pytest.raises(UserError, match=message):
+        list_images(make_tree(tmp_path, *paths))
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        product("no yes", "patient1 patient2"),
+        product("no yes", "1 2"),
+        product("a b", " ".join(map(str, range(1, 15)))),
+        product("a b", "axial sagittal"),
+        product("no yes", "here there"),
+        product("no yes", "train test"),
+        product("a b", "train test"),
+        product("no yes", "images"),
+        [*product("no", "smith jones"), *product("yes", "lee")],
+        ["no/a/b/c/1.png", "yes/1.png", "yes/d/2.png"],
+        ["no/no/1.png", "yes/yes/1.png"],
+        ["valid/1.png", "invalid/1.png"],
+        ["1/2/1.png", "1/3/1.png", "2/1/1.png", "3/1.png"],
+        ["positive/glioma/1.png", "positive/meningioma/1.png", "negative/1.png"],
+        ["here/normal/1.png", "here/other/1.png", "there/1.png"],
+    ],
+)
+def test_folders_in_a_class_are_parts_of_it(tmp_path, paths):
+    classes, files, rejected = list_images(make_tree(tmp_path, *paths))
+    assert classes == sorted({path.split("/")[0] for path in paths})
+    assert sorted(files) == sorted((path.split("/")[0], path) for path in paths)
+    assert not rejected
+
+
+def test_folders_are_parts_of_classes_if_a_class_has_none(tmp_path):
+    (tmp_path / "e").mkdir()
+    classes, _, _ = list_images(make_tree(tmp_path, *product("a b", "here there")))
+    assert classes == ["a", "b", "e"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "is_explained"),
+    [
+        (product("a b", "axial sagittal"), True),
+        (product("no yes", "here there"), True),
+        (product("no yes", "here"), False),
+        ([*product("no", "here there"), *product("yes", "here now")], False),
+        ([*product("no yes", "here there"), "no/1.png"], False),
+    ],
+)
+def test_shared_subfolders_are_explained(tmp_path, capsys, paths, is_explained):
+    list_images(make_tree(tmp_path, *paths))
+    assert ("are taken as parts of each" in capsys.readouterr().out) == is_explained
+
+
+def test_files_of_unknown_type_may_be_images(tmp_path):
+    make_tree(tmp_path, *product("x/y", "a b"), "x/IM0001")
+    message = r"has 1 class folder\(s\); expected two or more, one for each class$"
+    with pytest.raises(UserError, match=message):
+        list_images(tmp_path)
+
+
+def test_two_ambiguous_names_are_parts_of_a_split(tmp_path):
+    assert list_images(make_tree(tmp_path / "a", "val/1.png", "no/1.png"))[0] == ["no", "val"]
+    with pytest.raises(UserError, match="parts of a split"):
+        list_images(make_tree(tmp_path / "b", "val/1.png", "dev/1.png"))
+
+
+def test_largest_collection_is_suggested(tmp_path):
+    paths = [*product("train test", "a b"), "train/a/deeper/7.png", "test/c.png"]
+    with pytest.raises(UserError, match=r"data.source=.*/train`, or use all"):
+        list_images(make_tree(tmp_path, *paths, "train/a/deeper/8.png"))
+    with pytest.raises(UserError, match=r"data.source=.*/test`, or use all"):
+        list_images(make_tree(tmp_path, "test/b/8.png", "test/b/9.png"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train",
+        "Training",
+        "TEST",
+        "test_set",
+        "TrainingSet",
+        "train2017",
+        "1-val images",
+        "Validation",
+        "prueba",
+        "images_test",
+        "unlabel" + "ed",
+        "unlabel" + "led",  # British
+    ],
+)
+def test_names_of_parts_of_a_split(name):
+    assert is_split_part(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["yes", "set", "data", "trained", "contest", "tested", "images", "validity", "no test"],
+)
+def test_names_of_other_folders(name):
+    assert not is_split_part(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("tumo" + "r", True), ("No_tumo" + "ur", True), ("glioma", True), ("tumors", False)],
+)
+def test_names_of_classes(name, expected):
+    assert is_class(name) == expected
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"{REAL_DATA} is missing")
+def test_real_collections_are_listed():
+    message = r"'Testing' and 'Training', named as parts of a split.*data.source=.*/Training`"
+    with pytest.raises(UserError, match=message):
+        list_images(REAL_DATA / "four_class")
+    classes, files, rejected = list_images(REAL_DATA / "four_class/Training")
+    assert classes == ["glioma", "meningioma", "notumor", "pituitary"]
+    assert (len(files), rejected) == (1624, [])
+    classes, files, rejected = list_images(REAL_DATA / "brain_mri")
+    assert classes == ["no", "yes"]
+    assert (len(files), rejected) == (253, [])

@@ -1,0 +1,546 @@
+"""Predictions of `brainmri.predict` and the app, computed again with SciPy and scikit-learn.
+
+The network is a stand-in whose outputs are known, so each test takes a moment.
+"""
+
+import csv
+import io
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+from sklearn import metrics as sk
+
+from brainmri.app import predictions as app
+from brainmri.app.examples import write_examples
+from brainmri.common.errors import UserError
+from brainmri.evaluation.labels import columns, shorten_all
+from brainmri.images.decoding import DecodedImage
+from brainmri.images.phantoms import KINDS, draw
+from brainmri.predict import __main__ as command
+from brainmri.predict import inference, overlays
+from brainmri.predict.files import expand_paths, label_of
+from brainmri.predict.inference import predict_images
+from brainmri.predict.labeled import evaluate_labeled
+from brainmri.predict.output import NAME_WIDTH, print_table, record_of
+from brainmri.predict.overlays import draw_overlays, write_overlays
+from brainmri.predict.prediction import Prediction
+
+WEIGHTS = {"member-00": 0.5, "member-01": 0.3, "member-02": 0.2}
+ABOUT = {
+    "classes": ["no", "yes"],
+    "size": 16,
+    "crop": False,
+    "weights": WEIGHTS,
+    "threshold": 0.4,
+    "heat_scale": 2.5,
+    "training_images": {"sha256_prefixes": []},
+}
+
+
+def image_of(level: int, **changes) -> DecodedImage:
+    image = DecodedImage(
+        pixels=np.full((16, 16), level, np.uint8),
+        sha256=f"{level:064x}",
+        perceptual_hash="0" * 64,
+        whole_hash="0" * 64,
+        width=16,
+        height=16,
+        mode="L",
+        levels=(0, 255),
+    )
+    return replace(image, **changes)
+
+
+def outputs_of(levels: np.ndarray) -> dict[str, np.ndarray]:
+    """The outputs of the stand-in for images of these mean levels.
+
+    The calibrated probabilities are not the members' mean.
+    """
+    first = np.stack([levels / 256, np.sqrt(levels / 256), 1 - levels / 300], axis=1)
+    calibrated = 1 / (1 + np.exp(-(levels - 99.5) / 20))
+    return {
+        "members": np.stack([1 - first, first], axis=2).astype(np.float32),
+        "probabilities": np.stack([1 - calibrated, calibrated], axis=1).astype(np.float32),
+        "novelty": (levels / 100).astype(np.float32),
+    }
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """The batches of images that the stand-in gets."""
+    images_of_batches = []
+
+    def predict(images: np.ndarray) -> dict[str, np.ndarray]:
+        images_of_batches.append(images)
+        return outputs_of(images.mean(axis=(1, 2, 3)))
+
+    monkeypatch.setattr(inference, "batch_predictor", lambda model: predict)
+    return images_of_batches
+
+
+def colored(pixels: np.ndarray) -> np.ndarray:
+    return np.repeat(pixels[..., np.newaxis], 3, axis=2)
+
+
+def prediction_of(
+    path: str, positive: float, level: int = 0, novelty: float = 0.5, **image
+) -> Prediction:
+    return Prediction(
+        path=Path(path),
+        image=image_of(level, **image),
+        probabilities=np.array([1 - positive, positive]),
+        entropy=0.6,
+        mutual_information=0.2,
+        novelty=novelty,
+    )
+
+
+def test_predictions_over_several_batches(batches):
+    """Each image gets its own."""
+    levels = np.random.default_rng(0).permutation(200)[:70]
+    images = [(Path(f"{level}.png"), image_of(level)) for level in levels]
+    predictions = list(predict_images(images, None, ABOUT))
+    assert [prediction.path.name for prediction in predictions] == [
+        f"{level}.png" for level in levels
+    ]
+    assert [prediction.image.pixels[0, 0] for prediction in predictions] == levels.tolist()
+    assert [batch.shape for batch in batches] == [(32, 16, 16, 1), (32, 16, 16, 1), (6, 16, 16, 1)]
+    expected, weights = outputs_of(levels), np.array([0.5, 0.3, 0.2])
+    mean_vote = np.average(expected["members"], axis=1, weights=weights)
+    expected["entropy"] = stats.entropy(mean_vote, axis=1)
+    expected["mutual_information"] = (
+        expected["entropy"] - stats.entropy(expected["members"], axis=2) @ weights
+    )
+    for name, rtol in {"probabilities": 1e-6, "novelty": 1e-6, "entropy": 1e-5}.items():
+        values = [getattr(prediction, name) for prediction in predictions]
+        np.testing.assert_allclose(values, expected[name], rtol=rtol)
+    values = [prediction.mutual_information for prediction in predictions]
+    np.testing.assert_allclose(values, expected["mutual_information"], rtol=1e-3, atol=1e-6)
+
+
+def test_mutual_information_of_members_that_agree_or_disagree(monkeypatch):
+    outputs = {
+        "members": np.full((1, 3, 2), 0.5),
+        "probabilities": np.array([[0.5, 0.5]]),
+        "novelty": np.array([-1e-9]),
+    }
+    monkeypatch.setattr(inference, "batch_predictor", lambda model: lambda images: outputs)
+    (prediction,) = predict_images([(Path("a.png"), image_of(9))], None, ABOUT)
+    assert prediction.entropy == pytest.approx(np.log(2))
+    assert 0 <= prediction.mutual_information < 1e-9
+    assert prediction.novelty == 0
+    # Each member is certain, and they disagree
+    outputs["members"] = np.array([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])
+    (prediction,) = predict_images([(Path("a.png"), image_of(9))], None, ABOUT)
+    assert prediction.mutual_information == pytest.approx(np.log(2))
+    assert prediction.entropy == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize(
+    ("classes", "explained"), [(["no", "yes"], [1, 1]), (["a", "b", "c"], [2, 0])]
+)
+def test_overlays_are_of_each_image_and_its_own_heat_map(monkeypatch, classes, explained):
+    calls, drawn = [], []
+
+    def heat_maps(*arguments):
+        calls.append(arguments)
+        return np.stack([np.full((16, 16), 0.1), np.full((16, 16), 0.2)])
+
+    monkeypatch.setattr(overlays, "heat_maps", heat_maps)
+    monkeypatch.setattr(overlays, "member_models", lambda model, about: {"member": model})
+    monkeypatch.setattr(overlays, "panel", lambda *arguments: drawn.append(arguments) or len(drawn))
+    probabilities = (
+        [np.array([0.1, 0.3, 0.6]), np.array([0.8, 0.1, 0.1])]
+        if len(classes) == 3
+        else [np.array([0.9, 0.1])] * 2
+    )
+    batch = [
+        replace(prediction_of("x.png", 0.5, number + 1), probabilities=probabilities[number])
+        for number in range(2)
+    ]
+    assert draw_overlays(batch, "model", {**ABOUT, "classes": classes}) == [1, 2]
+    ((members, weights, images, targets),) = calls
+    assert (members, weights) == ({"member": "model"}, WEIGHTS)
+    assert images.shape == (2, 16, 16, 1)
+    assert targets.tolist() == explained
+    for number, (image, heat, scale, label) in enumerate(drawn, start=1):
+        assert np.all(image == number)
+        assert np.all(heat == number / 10)
+        assert scale == 2.5
+        assert ("yes" in label) == (len(classes) == 2)
+
+
+def test_overlay_files_over_several_batches(tmp_path, monkeypatch):
+    """They are numbered, and named as the images."""
+    monkeypatch.setattr(overlays, "BATCH_SIZE", 3)
+    monkeypatch.setattr(
+        overlays,
+        "draw_overlays",
+        lambda batch, model, about: [colored(prediction.image.pixels) for prediction in batch],
+    )
+    letters = "gfedcba"
+    predictions = [
+        prediction_of(f"in/{letter}.png", 0.5, 10 * number) for number, letter in enumerate(letters)
+    ]
+    assert list(write_overlays(iter(predictions), None, ABOUT, tmp_path)) == predictions
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"{number:04d}-{letter}.png" for number, letter in enumerate(letters, start=1)]
+    for number, name in enumerate(names):
+        with Image.open(tmp_path / name) as image:
+            assert np.all(np.asarray(image) == 10 * number)
+
+
+def test_record_of_a_prediction():
+    record = record_of(prediction_of("a/b.png", 0.7, novelty=1.2), ["no", "yes"])
+    assert record == {
+        "file": "a/b.png",
+        "class": "yes",
+        "probability of no": 0.3,
+        "probability of yes": 0.7,
+        "entropy": 0.6,
+        "mutual_information": 0.2,
+        "novelty": 1.2,
+        "unlike_training_images": True,
+    }
+    at_the_limit = record_of(prediction_of("a.png", 0.2, novelty=1.0), ["no", "yes"])
+    assert (at_the_limit["class"], at_the_limit["unlike_training_images"]) == ("no", False)
+
+
+def test_table_columns(capsys):
+    predictions = [prediction_of("a.png", 0.7), prediction_of("b.png", 0.1, novelty=1.3)]
+    print_table(predictions, ["no", "yes"])
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["file", "class", "no", "yes", "entropy", "mutual", "inf."]
+    assert first.split() == ["a.png", "yes", "0.300", "0.700", "0.600", "0.200"]
+    assert second.split()[:6] == ["b.png", "no", "0.900", "0.100", "0.600", "0.200"]
+    assert "unlike the training images (1.3)" in second
+
+
+def test_table_columns_of_many_classes(capsys):
+    probabilities = np.array([0.02, 0.03, 0.3, 0.05, 0.06, 0.4, 0.04, 0.05, 0.05])
+    prediction = replace(prediction_of("a.png", 0.5), probabilities=probabilities)
+    print_table([prediction], list("abcdefghi"))
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.split() == ["a.png", "f", "0.400", "c", "0.300", "0.600", "0.200"]
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ["no", "yes"],
+        ["脑胶质瘤" * 9, "a" * 67, "no"],
+        [f"a class with a long name, number {number}" for number in range(100)],
+    ],
+    ids=["short", "long", "many"],
+)
+def test_table_fits_a_terminal(capsys, classes):
+    probabilities = np.linspace(1, 2, len(classes))
+    probabilities /= probabilities.sum()
+    print_table([replace(prediction_of("x.png", 0.5), probabilities=probabilities)], classes)
+    header, line = capsys.readouterr().out.splitlines()
+    assert columns(header) == columns(line) < 180
+    assert f"{probabilities[-1]:.3f}" in line
+    names = shorten_all(classes, NAME_WIDTH)
+    assert names[-1] in line
+    if len(classes) == 100:
+        assert names[-2] in line  # the next most probable
+
+
+def test_label_is_the_innermost_class_folder():
+    for path, label in {
+        "yes/a.png": 1,
+        "no/a.png": 0,
+        "no/yes/a.png": 1,
+        "yes/no/deep/a.png": 0,
+        "yes/no": 1,
+    }.items():
+        assert label_of(Path(path), ["no", "yes"]) == label
+    assert label_of(Path("e\u0301/a.png"), ["no", "\u00e9"]) == 1
+    with pytest.raises(UserError, match="is in no class folder"):
+        label_of(Path("other/no.png"), ["no", "yes"])
+
+
+def test_paths_stand_for_files_folders_patterns_and_lists(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "in/b.png",
+        "in/deep/a.png",
+        "in/.hidden.png",
+        "in/.git/c.png",
+        "in/Thumbs.db",
+        "two.png",
+        ".own.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def files(*paths: str) -> list[str]:
+        return [str(path) for path in expand_paths(paths)]
+
+    assert files("in") == ["in/b.png", "in/deep/a.png"]
+    several = files("two.png", "in", "missing.png")
+    assert several == ["two.png", "in/b.png", "in/deep/a.png", "missing.png"]
+    assert files("in/*.png") == ["in/b.png"]
+    assert files("**/*.png") == ["in/b.png", "in/deep/a.png", "two.png"]
+    assert files(".own.png", "in/.git/*") == [".own.png", "in/.git/c.png"]
+    assert files("none*.png") == ["none*.png"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"two.png\n\n-\nin/b.png\n")))
+    assert files("-") == ["two.png", "in/b.png"]
+
+
+def test_metrics_of_labeled_images_agree_with_scikit_learn(capsys):
+    rng = np.random.default_rng(4)
+    truth = rng.integers(0, 2, 40)
+    positive = np.clip(0.5 + 0.2 * (2 * truth - 1) + rng.normal(0, 0.25, 40), 0.01, 0.99)
+    predictions = [
+        prediction_of(
+            f"{row}.png",
+            positive[row],
+            row,
+            0.8 + row / 100,
+            perceptual_hash=rng.bytes(32).hex(),
+            whole_hash=rng.bytes(32).hex(),
+        )
+        for row in range(40)
+    ]
+    labels = {Path(f"{row}.png"): int(truth[row]) for row in reversed(range(40))}
+    for row, start in {7: "f" * 16, 8: "f" * 15 + "e"}.items():
+        image = replace(predictions[row].image, sha256=start.ljust(64, "1"))
+        predictions[row] = replace(predictions[row], image=image)
+    about = {**ABOUT, "training_images": {"sha256_prefixes": ["a" * 16, "f" * 16]}}
+    metrics = evaluate_labeled(predictions, labels, about)
+    predicted = (positive > 0.5).astype(int)
+    expected = {
+        "accuracy": sk.accuracy_score(truth, predicted),
+        "balanced_accuracy": sk.balanced_accuracy_score(truth, predicted),
+        "roc_auc": sk.roc_auc_score(truth, positive),
+        "average_precision": sk.average_precision_score(truth, positive),
+        "f1": sk.f1_score(truth, predicted),
+        "log_loss": sk.log_loss(truth, positive),
+        "brier_score": sk.brier_score_loss(truth, positive),
+    }
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    recall = {"no": np.mean(predicted[truth == 0] == 0), "yes": np.mean(predicted[truth == 1])}
+    assert metrics["recall"] == pytest.approx(recall)
+    at_threshold = {
+        "threshold": 0.4,
+        "sensitivity": np.mean(positive[truth == 1] >= 0.4),
+        "specificity": np.mean(positive[truth == 0] < 0.4),
+    }
+    assert metrics["at_threshold"] == pytest.approx(at_threshold)
+    confidence = np.maximum(positive, 1 - positive)
+    bins = np.digitize(confidence, np.arange(0.1, 1, 0.1))
+    error = 0
+    for number in np.unique(bins):
+        of_bin = bins == number
+        accuracy = (predicted == truth)[of_bin].mean()
+        error += np.mean(of_bin) * abs(confidence[of_bin].mean() - accuracy)
+    assert metrics["expected_calibration_error"] == pytest.approx(error)
+    assert metrics["images"] == 40
+    assert metrics["training_images"] == 1
+    warning = "warning: the ensemble was trained on 1 of these 40 images"
+    assert warning in capsys.readouterr().err
+    assert metrics["unlike_training_images"] == 19  # 1.0 is not above the limit
+    assert metrics["independent_groups"] == {"no": np.sum(truth == 0), "yes": np.sum(truth == 1)}
+    low, high = metrics["interval"]["accuracy"]
+    assert low < expected["accuracy"] < high
+
+
+def test_near_duplicates_of_labeled_images_count_as_one_group():
+    """By the head's hash or by the whole image's, up to 20 bits apart."""
+    rng = np.random.default_rng(5)
+    hashes = rng.integers(0, 256, (14, 2, 32), np.uint8)
+
+    def flip(hash_: np.ndarray, bits: int) -> np.ndarray:
+        return np.packbits(np.unpackbits(hash_) ^ (np.arange(256) < bits))
+
+    hashes[1, 0] = flip(hashes[0, 0], 20)
+    hashes[3, 1] = flip(hashes[2, 1], 20)
+    hashes[5, 0] = flip(hashes[4, 0], 21)
+    hashes[5, 1] = flip(hashes[4, 1], 21)
+    predictions = [
+        prediction_of(
+            f"{row}.png",
+            0.6,
+            row,
+            perceptual_hash=head.tobytes().hex(),
+            whole_hash=whole.tobytes().hex(),
+        )
+        for row, (head, whole) in enumerate(hashes)
+    ]
+    labels = {Path(f"{row}.png"): int(row >= 7) for row in range(14)}
+    metrics = evaluate_labeled(predictions, labels, ABOUT)
+    assert metrics["independent_groups"] == {"no": 5, "yes": 7}
+
+
+def load_stand_in(monkeypatch, about: dict) -> None:
+    """Let `load_ensemble` return the stand-in for a model, with this description."""
+    monkeypatch.setattr(
+        "brainmri.models.ensemble.load_ensemble", lambda path: ("the stand-in", about)
+    )
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch, batches):
+    """Images of known mean levels in two class folders, and a file that is no image."""
+    monkeypatch.chdir(tmp_path)
+    load_stand_in(monkeypatch, ABOUT)
+    for name in ("no", "yes"):
+        (tmp_path / name).mkdir()
+    for path, level in {"no/a": 40, "no/c": 120, "yes/a": 180, "yes/b": 60, "yes/c": 200}.items():
+        levels = level + np.arange(-4, 4).repeat(32).reshape(16, 16)
+        Image.fromarray(levels.astype(np.uint8)).save(tmp_path / f"{path}.png")
+    (tmp_path / "no/b.png").write_text("no image")
+    return tmp_path
+
+
+def run(monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict", *arguments])
+    with pytest.raises(SystemExit, match="1 of 6 files could not be read"):
+        command.main()
+
+
+def test_predictions_belong_to_their_files(folders, monkeypatch, capsys):
+    """Even if one of these can't be read."""
+    run(monkeypatch, "--csv", "--labels", "no", "yes", "no/a.png")
+    output = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(output.out)))
+    files = ["no/a.png", "no/c.png", "yes/a.png", "yes/b.png", "yes/c.png"]
+    assert [row["file"] for row in rows] == files
+    expected = outputs_of(np.array([39.5, 119.5, 179.5, 59.5, 199.5]))
+    probabilities = [float(row["probability of yes"]) for row in rows]
+    np.testing.assert_allclose(probabilities, expected["probabilities"][:, 1], atol=1e-5)
+    novelty = [float(row["novelty"]) for row in rows]
+    np.testing.assert_allclose(novelty, expected["novelty"], atol=1e-3)
+    assert [row["class"] for row in rows] == ["no", "yes", "yes", "no", "yes"]
+    assert "error: no/b.png: not an image" in output.err
+    metrics = json.loads(output.err[output.err.index("{") :])
+    assert metrics["accuracy"] == pytest.approx(3 / 5)
+    assert metrics["recall"] == pytest.approx({"no": 1 / 2, "yes": 2 / 3})
+    assert metrics["images"] == 5
+    assert metrics["unlike_training_images"] == 3
+
+
+def test_json_lines_have_the_values_of_the_csv(folders, monkeypatch, capsys):
+    run(monkeypatch, "--csv", "no", "yes")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    run(monkeypatch, "--json", "no", "yes")
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [{key: str(value) for key, value in record.items()} for record in records] == rows
+
+
+def test_no_file_is_an_error(folders, monkeypatch):
+    (folders / "empty").mkdir()
+    monkeypatch.setattr(sys, "argv", ["predict", "empty"])
+    with pytest.raises(SystemExit, match=r"^error: no file in empty; expected images"):
+        command.main()
+
+
+def test_labels_need_class_folders(folders, monkeypatch):
+    Image.new("L", (16, 16)).save(folders / "other.png")
+    monkeypatch.setattr(sys, "argv", ["predict", "--labels", "no/a.png", "other.png"])
+    with pytest.raises(SystemExit, match=r"^error: other\.png is in no class folder"):
+        command.main()
+
+
+def html_cells(row: str) -> list[str]:
+    return [cell.strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)]
+
+
+def test_app_table_and_gallery(folders, batches, monkeypatch):
+    """They have the predictions of `predict`, and a reason for each file that has none."""
+    monkeypatch.setattr(
+        app,
+        "draw_overlays",
+        lambda predictions, model, about: [prediction.path.name for prediction in predictions],
+    )
+    monkeypatch.setattr(app, "MAX_FILES", 4)
+    names = ("yes/b.png", "no/b.png", "no/c.png", "yes/c.png", "yes/a.png")
+    table, gallery = app.predict_files([str(folders / name) for name in names], None, ABOUT)
+    assert batches[0].shape == (3, 16, 16, 1)
+    assert gallery == [
+        ("b.png", "b.png: no 0.88"),
+        ("c.png", "c.png: yes 0.73"),
+        ("c.png", "c.png: yes 0.99"),
+    ]
+    header, *rows = table.split("<tr>")[1:]
+    assert header.index("entropy") < header.index("mutual information")
+    files = ["b.png", "c.png", "c.png", "b.png", "a.png"]
+    assert [html_cells(row)[0] for row in rows] == files
+    is_novel = ["unlike the training images" in row for row in rows]
+    assert is_novel == [False, True, True, False, False]
+    is_unreadable = ["can't be read" in row for row in rows]
+    assert is_unreadable == [False, False, False, True, True]
+    assert "more than 4 images at once" in rows[4]
+    first, _, second = rows[0].partition("yes")
+    assert 'value="0.8808"' in first
+    assert 'value="0.1192"' in second
+
+
+@pytest.mark.parametrize("files", [[], None])
+def test_app_without_files(files):
+    assert app.predict_files(files, None, ABOUT) == ("", [])
+
+
+def test_app_table_shows_entropy_before_mutual_information():
+    """And warns above the limit of the novelty."""
+    predictions = [
+        prediction_of("a.png", 0.3, novelty=1.0),
+        prediction_of("b.png", 0.3, novelty=1.1),
+    ]
+    table = app.render_table(predictions, [], ["no", "yes"])
+    rows = [html_cells(row) for row in table.split("<tr>")[2:]]
+    assert [row[2:4] for row in rows] == [["0.600", "0.200"]] * 2
+    assert ["unlike the training images" in row[4] for row in rows] == [False, True]
+
+
+def test_app_table_escapes_names():
+    prediction = prediction_of("<b>a.png", 0.3)
+    table = app.render_table([prediction], [("<i>.png", "a & b")], ["<u>no", "yes"])
+    for name in ("&lt;b&gt;a.png", "&lt;i&gt;.png", "a &amp; b", "&lt;u&gt;no"):
+        assert name in table
+    assert "<b>a.png" not in table
+
+
+@pytest.fixture
+def crops(folders, batches):
+    """Descriptions of two ensembles, of whole images and of heads; checks the cropping."""
+    canvas = np.zeros((64, 64), np.uint8)
+    canvas[8:40, 16:48] = 100 + np.arange(32)
+    Image.fromarray(canvas).save(folders / "canvas.png")
+    yield ({**ABOUT, "crop": crop} for crop in (False, True))
+    whole, head = (batch[0, ..., 0] for batch in batches)
+    assert np.median(whole) == 0
+    assert head.min() > 50
+
+
+def test_images_are_cropped_as_for_training(crops, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["predict", "canvas.png"])
+    for about in crops:
+        load_stand_in(monkeypatch, about)
+        command.main()
+
+
+def test_app_images_are_cropped_as_for_training(crops, monkeypatch):
+    monkeypatch.setattr(app, "draw_overlays", lambda predictions, model, about: predictions)
+    for about in crops:
+        app.predict_files(["canvas.png"], None, about)
+
+
+def test_app_examples_are_in_no_training_set(tmp_path):
+    paths = [Path(path) for path in write_examples(tmp_path / "examples")]
+    kinds = ["healthy", "glioma", "meningioma", "pituitary"]
+    names = [f"{kind} {number}" for number in (1, 2) for kind in kinds]
+    assert [path.stem for path in paths] == names
+    for path in (paths[1], paths[2], paths[4]):
+        kind, number = path.stem.replace("healthy", "no").split()
+        rng = np.random.default_rng([1000, KINDS.index(kind), int(number) - 1])
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(np.asarray(image), draw(kind, rng).image)

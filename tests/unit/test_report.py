@@ -1,0 +1,215 @@
+"""The report page and the model card."""
+
+import base64
+import html
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from brainmri.common.paths import EVALUATION_PLOTS
+from brainmri.report.formatting import escape_cell, list_names, to_sentence
+from brainmri.report.page import CAPTIONS
+from stages import report
+from tests.support.evaluated_run import EvaluatedRun
+
+WIDE = EVALUATION_PLOTS / "confusion.png"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> EvaluatedRun:
+    """A run of which `report` has written the page and the model card."""
+    run = EvaluatedRun(tmp_path_factory.mktemp("run"))
+    for index, path in enumerate(CAPTIONS):
+        (run.path / path).parent.mkdir(parents=True, exist_ok=True)
+        size = 1700 if path == WIDE else 300, 20 + index
+        Image.new("L", size).save(run.path / path)
+    game = {"images": 5, "accuracy": 0.61, "energy": 0.32, "chance": 0.03}
+    run.write("metrics/explain.json", {"images_drawn": 6, "pointing_game": game})
+    warnings = {"images": 9, "fraction": 0.222}
+    run.write("metrics/export.json", {"novelty_warnings_of_test_images": warnings})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.path)
+        report.main()
+    return run
+
+
+@pytest.fixture
+def page(run) -> str:
+    return (run.path / "plots/report.html").read_text("utf-8")
+
+
+@pytest.fixture
+def card(run) -> str:
+    return (run.path / "docs/model-card.md").read_text("utf-8")
+
+
+def table_cells(page: str, tag: str = "td") -> list[list[str]]:
+    """The cells of a page's tables, row by row."""
+    rows = [
+        re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", row) for row in re.findall("<tr>(.*?)</tr>", page)
+    ]
+    return [[html.unescape(cell) for cell in row] for row in rows if row]
+
+
+def in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["accuracy", "0.811"],
+        ["balanced accuracy", "0.812"],
+        ["ROC AUC", "0.813"],
+        ["average precision", "0.814"],
+        ["F1", "0.815"],
+        ["log loss, nats", "0.416"],
+        ["Brier score", "0.117"],
+        ["expected calibration error", "0.018"],
+        ["sensitivity at threshold 0.451", "0.652"],
+        ["specificity at threshold 0.451", "0.553"],
+        ["no", "0.621", "31"],
+        ["yes", "0.622", "32"],
+        ["the ensemble", "0.811", "0.812", "0.813", "0.416"],
+        ["uniform vote", "0.541", "0.542", "0.543", "0.544"],
+        ["best member by out-of-bag log loss (member-02)", "0.521", "0.522", "0.523", "0.524"],
+        ["mean member", "0.531", "0.532", "0.533", "0.534"],
+        ["member-00", "0.500", "0.911", "0.231", "41"],
+        ["member-01", "0.300", "0.912", "0.232", "42"],
+        ["member-02", "0.200", "0.913", "0.233", "43"],
+        ["no", "12", "8", "4"],
+        ["yes", "12", "7", "5"],
+        ["no/bad.png", "empty file"],
+        ["members", "3"],
+        ["ingest.image_size", "16"],
+        ["recipes.strong.augment", "1.3"],
+        ["train.early_stopping", "null"],
+    ],
+    ids=lambda row: row[0],
+)
+def test_page_rows(page, row):
+    assert row in table_cells(page)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ["class", "recall", "independent groups of test images"],
+        ["test images", "accuracy", "balanced accuracy", "ROC AUC", "log loss, nats"],
+        ["out-of-bag images", "weight", "accuracy", "log loss, nats", "images"],
+        ["class", "images", "training images", "test images"],
+    ],
+    ids=lambda header: header[0],
+)
+def test_page_headers(page, header):
+    assert header in table_cells(page, "th")
+
+
+def test_numbers_are_aligned(page):
+    assert '<td class="number">0.811</td>' in page
+    assert "<td>no/bad.png</td>" in page
+
+
+def test_page_headlines(page):
+    for headline in (
+        "accuracy<b>0.811</b>95 % interval 0.701 to 0.901",
+        "balanced accuracy<b>0.812</b>95 % interval 0.702 to 0.902",
+        "ROC AUC<b>0.813</b>95 % interval 0.703 to 0.903",
+    ):
+        assert f"<div>{headline}</div>" in page
+
+
+def test_page_sentences(page):
+    text = in_one_line(page)
+    for sentence in (
+        "They were trained on 15 images of <code>data/phantom</code> and tested on 9 others",
+        "24 images in 23 groups of near duplicates",
+        "of 5 synthetic test slices with a tumor, 61% have their hottest point in the tumor;"
+        " 32% of the heat is in it, against 3% by chance",
+        "Of the 9 test images, 22.2% get such a warning, a false alarm",
+    ):
+        assert sentence in text
+
+
+def test_page_contains_plots_with_captions(run, page):
+    plots = re.findall(
+        r'<figure( class="wide")?>\s*<img alt="[^"]*" src="data:image/png;base64,([^"]*)">\s*'
+        r"<figcaption>(.*?)</",
+        page,
+    )
+    assert len(plots) == len(CAPTIONS) == 7
+    for (wide, content, shown), (path, caption) in zip(plots, CAPTIONS.items(), strict=True):
+        assert base64.b64decode(content) == (run.path / path).read_bytes()
+        assert html.unescape(shown) == caption
+        assert bool(wide) == (path == WIDE)
+
+
+def test_names_are_escaped(run, tmp_path, monkeypatch):
+    """HTML, columns of Markdown, and bytes that are not UTF-8, as Python holds them."""
+    other = EvaluatedRun(tmp_path)
+    for path in (*CAPTIONS, Path("metrics/explain.json"), Path("metrics/export.json")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes((run.path / path).read_bytes())
+    metadata = other.read("data/rad/metadata.json")
+    metadata["rejected"] = [{"path": "<b>&\udcff.png", "reason": "empty file"}]
+    metadata["classes"] = ["no", "a|<i>"]
+    for image in metadata["images"][12:]:
+        image["class"] = "a|<i>"
+    other.write("data/rad/metadata.json", metadata)
+    metrics = other.read("metrics/ensemble.json")
+    metrics["recall"] = {"no": 0.621, "a|<i>": 0.622}
+    other.write("metrics/ensemble.json", metrics)
+    monkeypatch.chdir(tmp_path)
+    report.main()
+    page = (tmp_path / "plots/report.html").read_text("utf-8")
+    assert "<td>&lt;b&gt;&amp;\\udcff.png</td>" in page
+    assert "<td>a|&lt;i&gt;</td>" in page
+    card = (tmp_path / "docs/model-card.md").read_text("utf-8")
+    assert "| recall of a\\|<i> | 0.622 | |" in card.splitlines()
+    assert "24 images (12 no, 12 a\\|<i>)" in card
+
+
+def test_card_rows(card):
+    for line in (
+        "| accuracy | 0.811 | 0.701 to 0.901 |",
+        "| balanced accuracy | 0.812 | 0.702 to 0.902 |",
+        "| ROC AUC | 0.813 | 0.703 to 0.903 |",
+        "| average precision | 0.814 |  |",
+        "| expected calibration error | 0.018 |  |",
+        "| recall of no | 0.621 | |",
+        "| recall of yes | 0.622 | |",
+    ):
+        assert line in card.splitlines()
+
+
+def test_card_sentences(card):
+    text = in_one_line(card)
+    for sentence in (
+        "3 CNNs (`residual-sides`), trained from scratch, each on a sample (`bootstrap`) of the"
+        " training images",
+        "weighted by `log_loss`, calibrated on out-of-bag votes",
+        "of 16×16 pixels",
+        "24 images (12 no, 12 yes), 1 file skipped. 15 training images, 9 test images"
+        " (fold 0 of 5)",
+        "Mean member: accuracy 0.531, ROC AUC 0.533.",
+        "false alarms for 22.2% of the 9 test images",
+        "Of the 5 synthetic test slices with a tumor, 61% have their hottest point in it.",
+    ):
+        assert sentence in text
+
+
+def test_list_names():
+    assert list_names(["no", "yes"]) == "no, yes"
+    names = [f"c{number}" for number in range(100)]
+    assert list_names(names).endswith("c8, c9 and 90 more")
+    assert list_names(names[:11]).endswith("c9, c10")
+
+
+def test_escape_cell():
+    assert escape_cell("a|b\nc") == "a\\|b?c"
+
+
+def test_to_sentence():
+    assert to_sentence("no ROC AUC; 'yes' has 1") == "No ROC AUC; 'yes' has 1."
