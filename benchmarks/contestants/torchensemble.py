@@ -26,15 +26,19 @@ class Block(nn.Module):
         self.end = nn.BatchNorm2d(after)
 
     def forward(self, x):
-        return functional.relu(self.end(self.short(x) + self.second(functional.relu(self.middle(self.first(x))))))
+        return functional.relu(
+            self.end(self.short(x) + self.second(functional.relu(self.middle(self.first(x)))))
+        )
 
 
 class Residual(nn.Module):
-    """The layers of `stages.shared.networks.residual`."""
+    """The layers of `brainmri.models.networks.residual`."""
 
     def __init__(self):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2))
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)
+        )
         self.blocks = nn.Sequential(Block(16, 24, 1), Block(24, 48, 2), Block(48, 96, 2))
         self.end = nn.Sequential(nn.Dropout(0.3), nn.Linear(192, 2))
 
@@ -48,7 +52,9 @@ def main() -> None:
     logging.disable()
     torch.manual_seed(0)
     images, labels, test_images, test_labels = load(Path(sys.argv[5]), 128, Path(sys.argv[6]))
-    images, test_images = (torch.tensor(part[:, None], dtype=torch.float32) for part in (images, test_images))
+    images, test_images = (
+        torch.tensor(part[:, None], dtype=torch.float32) for part in (images, test_images)
+    )
     ensemble = BaggingClassifier(Residual, n_estimators=members, n_jobs=jobs, cuda=False)
     ensemble.set_criterion(nn.CrossEntropyLoss())
     ensemble.set_optimizer("Adam", lr=0.002, weight_decay=1e-4)

@@ -1,35 +1,48 @@
-"""Images per second of five members in one model against five calls of `model.predict`, both warm, as JSON.
+"""Measure the images per second of five members in one model, and of five `model.predict` calls.
 
-python -m benchmarks.rates.prediction     (where the pipeline has run with five members or more)
+    python -m benchmarks.rates.prediction     (where the pipeline has run with five members or more)
+
+Both are warmed up. The last line printed is JSON.
 """
 
 import json
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # which TensorFlow reads when it is imported
 
 import numpy as np
 
-from benchmarks.run import timed
-from stages.shared.models import join, load_model, predictor
-from stages.shared.rad import RadReader
-from stages.shared.scratch import MODELS
+from benchmarks.commands import wall_time
+from brainmri.common.paths import MEMBERS
+from brainmri.models.ensemble import batch_predictor, build_ensemble_model
+from brainmri.models.saving import load_model
+from brainmri.store.reader import RadReader
 
+WARM_UP = 1
 REPEATS = 5
 
 
 def main() -> None:
     names = [f"member-{index:02d}" for index in range(5)]
-    members = {name: load_model(MODELS / name / "model.keras") for name in names}
+    members = {name: load_model(MEMBERS / name / "model.keras") for name in names}
     with RadReader() as rad:
         images = rad.images(range(len(rad)))
-    grey = images.astype(np.float32)
-    joined = predictor(join(members, dict.fromkeys(names, 0.2)))
-    here, against = [], []
-    for _ in range(REPEATS + 1):
-        here.append(timed(lambda: joined(images)))
-        against.append(timed(lambda: [model.predict(grey, verbose=0) for model in members.values()]))
-    print(json.dumps({"here": len(images) / np.median(here[1:]), "against": len(images) / np.median(against[1:])}))
+    gray = images.astype(np.float32)
+    predict = batch_predictor(build_ensemble_model(members, dict.fromkeys(names, 0.2)))
+
+    def predict_sequentially() -> list[np.ndarray]:
+        return [model.predict(gray, verbose=0) for model in members.values()]
+
+    ensemble_times = []
+    sequential_times = []
+    for _ in range(WARM_UP + REPEATS):
+        ensemble_times.append(wall_time(lambda: predict(images)))
+        sequential_times.append(wall_time(predict_sequentially))
+    rates = {
+        "here": len(images) / np.median(ensemble_times[WARM_UP:]),
+        "against": len(images) / np.median(sequential_times[WARM_UP:]),
+    }
+    print(json.dumps(rates))
 
 
 if __name__ == "__main__":

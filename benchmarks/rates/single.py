@@ -1,33 +1,48 @@
-"""Predictions a second, an image at a time: the exported file against five members called in turn, both warm, as JSON.
+"""Measure the images per second of the exported model, and of its five members, an image at a time.
 
-python -m benchmarks.rates.single     (where the pipeline has run with five members or more)
+    python -m benchmarks.rates.single         (where the pipeline has run with five members or more)
+
+The members are called one after the other. Both are warmed up. The last line printed is JSON.
 """
 
-import stages.shared.start_tensorflow  # noqa: F401, isort: skip
-
 import json
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # which TensorFlow reads when it is imported
 
 import numpy as np
 
-from benchmarks.run import timed
-from stages.shared.models import load_ensemble, load_model, predictor
-from stages.shared.rad import RadReader
-from stages.shared.scratch import MODELS
+from benchmarks.commands import wall_time
+from brainmri.common.paths import ENSEMBLE, MEMBERS
+from brainmri.models.ensemble import batch_predictor, load_ensemble
+from brainmri.models.saving import load_model
+from brainmri.store.reader import RadReader
 
+WARM_UP = 5
 REPEATS = 40
 
 
 def main() -> None:
-    members = [load_model(MODELS / f"member-{index:02d}" / "model.keras") for index in range(5)]
-    exported = predictor(load_ensemble("models/ensemble.keras")[0])
+    members = [load_model(MEMBERS / f"member-{index:02d}" / "model.keras") for index in range(5)]
+    model, _ = load_ensemble(ENSEMBLE)
+    predict = batch_predictor(model)
     with RadReader() as rad:
         image = rad.images([0])
-    grey = image.astype(np.float32)
-    here, against = [], []
-    for _ in range(REPEATS + 5):
-        here.append(timed(lambda: exported(image)))
-        against.append(timed(lambda: [np.asarray(member(grey, training=False)) for member in members]))
-    print(json.dumps({"here": 1 / np.median(here[5:]), "against": 1 / np.median(against[5:])}))
+    gray = image.astype(np.float32)
+
+    def call_members() -> list[np.ndarray]:
+        return [np.asarray(member(gray, training=False)) for member in members]
+
+    exported_times = []
+    member_times = []
+    for _ in range(WARM_UP + REPEATS):
+        exported_times.append(wall_time(lambda: predict(image)))
+        member_times.append(wall_time(call_members))
+    rates = {
+        "here": 1 / np.median(exported_times[WARM_UP:]),
+        "against": 1 / np.median(member_times[WARM_UP:]),
+    }
+    print(json.dumps(rates))
 
 
 if __name__ == "__main__":

@@ -1,76 +1,110 @@
-"""Training rate of one thread against a matrix product, both on one core: GFLOP/s of a member's training, as JSON.
+"""Measure the GFLOP/s of a member's training, and of a matrix product, both on one core.
 
     python -m benchmarks.rates.training       (where the pipeline has run)
 
-Counted are multiplications and additions of convolutions and dense layers: forwards, and twice as much backwards (once for
-the first layer, whose input needs no gradient). All else that a step does (batch normalisation, pooling, the optimizer, the
-input pipeline) takes time and counts nothing.
+Counted are multiplications and additions of convolutions and dense layers: those of the forward
+pass, and twice as many of the backward pass (once for the first layer, whose input needs no
+gradient). All else in a step (batch normalization, pooling, the optimizer, the input pipeline)
+takes time and counts nothing. The last line printed is JSON.
 """
 
 import json
 import os
 
+# Before TensorFlow is imported, which counts the cores and reads its log level
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from stages.shared.devices import set_up
-from stages.shared.networks import build, training_normalization
-from stages.shared.params import load_params
-from stages.shared.rad import RadReader, read_sample, read_split
-from stages.shared.training import evaluation_sample, fit
+from benchmarks.commands import wall_time
+from brainmri.common.params import Params, load_params
+from brainmri.models.networks import build_network
+from brainmri.models.normalization import training_normalization
+from brainmri.sampling.files import read_sample, read_split
+from brainmri.store.reader import RadReader
+from brainmri.training.devices import configure_devices
+from brainmri.training.fitting import fit
+from brainmri.training.history import evaluation_sample
 
-SIDE, REPEATS, SHORT, LONG = 1024, 20, 3, 13
+MEMBER = "member-00"
+CLASSES = 2
+SIDE = 1024  # of the matrices
+REPEATS = 20  # of the matrix product
+SHORT, LONG = 3, 13  # epochs
 
 
 def main() -> None:
     params = load_params()
-    member = params.ensemble["member-00"]
-    set_up(1, member.seed, "float32", 1)
+    member = params.ensemble[MEMBER]
+    configure_devices(threads=1, seed=member.seed, precision="float32", replicas=1)
     with RadReader() as rad:
-        in_bag, out_of_bag = read_sample("member-00", read_split(len(rad))["training"])
-        model = build(params.network.name, rad.shape[1], 2, member.l1, member.l2, member.dropout, training_normalization(1))
+        in_bag, out_of_bag = read_sample(MEMBER, read_split(len(rad))["training"])
+        model = build_network(
+            params.network.name,
+            rad.shape[1],
+            CLASSES,
+            member.l1,
+            member.l2,
+            member.dropout,
+            training_normalization(replicas=1),
+        )
+        product_before = matrix_product_rate()
+        epoch_time = measure_epoch(model, rad, in_bag, out_of_bag, params)
+        product_after = matrix_product_rate()
+    operations = epoch_flops(model, in_bag, out_of_bag, params.train.batch_size)
+    rates = {
+        "here": operations / epoch_time / 1e9,
+        "against": max(product_before, product_after),
+    }
+    print(json.dumps(rates))
 
-        def seconds(epochs: int) -> float:
-            start = time.perf_counter()
-            train = params.train.model_copy(update={"epochs": epochs})
-            fit(model, rad, in_bag, out_of_bag, 2, train, member)
-            return time.perf_counter() - start
 
-        rates = [matrix_product()]
-        epoch = (seconds(LONG) - seconds(SHORT)) / (LONG - SHORT)
-        rates.append(matrix_product())
-    forward, first = flops(model)
-    batch_size = params.train.batch_size
-    trained = -(-len(in_bag) // batch_size) * batch_size
-    evaluated = len(out_of_bag) + len(evaluation_sample(in_bag))
-    done = trained * (3 * forward - first) + evaluated * forward
-    print(json.dumps({"here": done / epoch / 1e9, "against": max(rates)}))
+def measure_epoch(
+    model: keras.Model, rad: RadReader, in_bag: list[int], out_of_bag: list[int], params: Params
+) -> float:
+    """Measure the seconds of an epoch, without compilation: a long training less a short one."""
+
+    def train(epochs: int) -> None:
+        train_params = params.train.model_copy(update={"epochs": epochs})
+        fit(model, rad, in_bag, out_of_bag, CLASSES, train_params, params.ensemble[MEMBER])
+
+    long_time = wall_time(lambda: train(LONG))
+    short_time = wall_time(lambda: train(SHORT))
+    return (long_time - short_time) / (LONG - SHORT)
 
 
-def matrix_product() -> float:
-    """GFLOP/s of the product of two square float32 matrices."""
+def matrix_product_rate() -> float:
+    """Measure the GFLOP/s of the product of two square float32 matrices."""
     matrix = tf.random.normal((SIDE, SIDE))
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        tf.linalg.matmul(matrix, matrix).numpy()
-        times.append(time.perf_counter() - start)
+    times = [wall_time(lambda: tf.linalg.matmul(matrix, matrix).numpy()) for _ in range(REPEATS)]
     return 2 * SIDE**3 / np.median(times) / 1e9
 
 
-def flops(model: keras.Model) -> tuple[int, int]:
-    """Of an image's way forwards: all layers', and the first one's."""
-    of_layer = []
+def epoch_flops(
+    model: keras.Model, in_bag: list[int], out_of_bag: list[int], batch_size: int
+) -> int:
+    """Count the operations of an epoch: training, and the evaluation that follows.
+
+    The last batch is filled up.
+    """
+    by_layer = forward_flops(model)
+    forward = sum(by_layer)
+    trained = -(-len(in_bag) // batch_size) * batch_size
+    evaluated = len(out_of_bag) + len(evaluation_sample(in_bag))
+    return trained * (3 * forward - by_layer[0]) + evaluated * forward
+
+
+def forward_flops(model: keras.Model) -> list[int]:
+    """Count the operations of an image's forward pass in each convolution and dense layer."""
+    by_layer = []
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
-            of_layer.append(2 * int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1])))
-    return sum(of_layer), of_layer[0]
+            positions = int(np.prod(layer.output.shape[1:-1]))
+            by_layer.append(2 * int(np.prod(layer.kernel.shape)) * positions)
+    return by_layer
 
 
 if __name__ == "__main__":

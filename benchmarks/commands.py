@@ -1,0 +1,69 @@
+"""Run commands in copies of the project, and time them."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LIST_FILES = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+COMPOSE = """
+import sys
+from pathlib import Path
+from dvc.utils.hydra import compose_and_dump
+config = str(Path.cwd() / "conf")
+compose_and_dump("params.yaml", config, None, "compose", config, sys.argv[1:])
+"""
+
+
+def checkout(folder: Path) -> Path:
+    """Copy the project's files, as they are now, into a folder, and make it a Git repository."""
+    listing = subprocess.run(LIST_FILES, cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in listing.stdout.split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    subprocess.run(["git", "init", "-q", "-b", "main"], cwd=folder, check=True)
+    return folder
+
+
+def compose(project: Path, params: dict[str, object]) -> None:
+    """Set parameters, and derive the block `ensemble` from them, as `dvc exp run -S` does."""
+    overrides = [f"{key}={value}" for key, value in params.items()]
+    python(project, "-c", COMPOSE, *overrides)
+
+
+def dvc(project: Path, *arguments: str) -> str:
+    """Run a command of DVC; return its standard output."""
+    return python(project, "-m", "dvc", *arguments)
+
+
+def python(folder: Path, *arguments: str) -> str:
+    """Run this Python with the given arguments; return its standard output."""
+    return run(folder, sys.executable, *arguments)
+
+
+def run(folder: Path, *command: str) -> str:
+    """Run a command in a folder, with this Python first in PATH; return its standard output.
+
+    If the command fails, print the end of its output and exit.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    result = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
+    if result.returncode != 0:
+        sys.exit(
+            f"error: {' '.join(command[:6])} failed in {folder}:\n"
+            f"{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
+        )
+    return result.stdout
+
+
+def wall_time(work: Callable[[], object]) -> float:
+    """Measure the wall time of a call, in seconds."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
