@@ -1,46 +1,70 @@
-"""Writes docs/parameters.md from the description of the parameters: python -m docs.make_parameters"""
+"""Write docs/parameters.md from the descriptions in brainmri/common/params.py.
+
+python -m docs.make_parameters
+"""
 
 from pathlib import Path
 
 import yaml
 
-from stages.shared.params import Params, Recipe, Section
+from brainmri.common.params import Params, Recipe, Section
+from brainmri.common.paths import PARAMS
 
+OUTPUT = Path("docs/parameters.md")
 HEAD = """# Parameters
 
-All stand in `params.yaml`, without comments, since `dvc exp run` writes that file anew. This page is made by `make docs`.
+All are in `params.yaml`, whose comments `dvc exp run` would drop; `make docs` writes this page.
 
-Change one for a run with `dvc exp run -S NAME=VALUE`, or edit the file and run `dvc exp run`. Plain `dvc repro` also takes
-edits, except of `members`, `recipes`, `seed` and `network.weights`: the block `ensemble` is derived from these, which
-`dvc exp run` does.
+Change one for a run with `dvc exp run -S NAME=VALUE`, or edit the file and run `dvc exp run`.
+Plain `dvc repro` also takes edits, except of `members`, `recipes`, `seed` and `network.weights`:
+the block `ensemble` is derived from these, which `dvc exp run` does.
 `-S preset=NAME` sets those of a seed project at once (docs/evaluation.md).
-A new recipe: `-S '+recipes.mine={l1: 0.0, l2: 0.001, dropout: 0.4, learning_rate: 0.002, augment: 1.0, fraction: 1.0}'`.
+A new recipe: `-S '+recipes.mine={l1: 0.0, l2: 0.001, dropout: 0.4, learning_rate: 0.002, \
+augment: 1.0, fraction: 1.0}'`.
 
 """
+NOT_EDITED = ("about", "ensemble")
+
+
+def main() -> None:
+    defaults = yaml.safe_load(PARAMS.read_text("utf-8"))
+    OUTPUT.write_text(HEAD + markdown_table(defaults) + "\n", "utf-8")
 
 
 def markdown_table(defaults: dict) -> str:
-    """The parameters that a person edits, with the values given as defaults, as a table in Markdown."""
-    lines = ["| parameter | default | meaning |", "| --- | --- | --- |"]
+    """Return a Markdown table of the parameters that a user edits.
 
-    def add(model: type[Section], values: dict, prefix: str) -> None:
-        for name, about in model.model_fields.items():
-            value = values[name]
-            if name == "ensemble":
-                continue
-            if about.description and not isinstance(value, dict):
-                lines.append(f"| `{prefix}{name}` | `{yaml.safe_dump(value).split(chr(10))[0]}` | {about.description} |")
-            elif name == "recipes":
-                lines.append(f"| `recipes` | {', '.join(f'`{recipe}`' for recipe in value)} | {about.description} |")
-                first, recipe = next(iter(value.items()))
-                add(Recipe, recipe, f"recipes.{first}.")
-            else:
-                add(about.annotation, value, f"{prefix}{name}.")
+    Parameters
+    ----------
+    defaults : dict
+        Content of params.yaml.
+    """
+    header = ["| parameter | default | meaning |", "| --- | --- | --- |"]
+    return "\n".join([*header, *_rows(Params, defaults, "")])
 
-    add(Params, defaults, "")
-    return "\n".join(lines)
+
+def _rows(section: type[Section], defaults: dict, prefix: str) -> list[str]:
+    rows = []
+    for name, field in section.model_fields.items():
+        if name in NOT_EDITED:
+            continue
+        default = defaults[name]
+        if name == "recipes":
+            names = ", ".join(f"`{recipe}`" for recipe in default)
+            rows.append(_row(name, names, field.description))
+            first = next(iter(default))
+            rows += _rows(Recipe, default[first], f"{name}.{first}.")
+        elif isinstance(default, dict):
+            rows += _rows(field.annotation, default, f"{prefix}{name}.")
+        else:
+            value = yaml.safe_dump(default).splitlines()[0]
+            rows.append(_row(f"{prefix}{name}", f"`{value}`", field.description))
+    return rows
+
+
+def _row(name: str, default: str, meaning: str) -> str:
+    return f"| `{name}` | {default} | {meaning} |"
 
 
 if __name__ == "__main__":
-    table = markdown_table(yaml.safe_load(Path("params.yaml").read_text("utf-8")))
-    Path("docs/parameters.md").write_text(HEAD + table + "\n", "utf-8")
+    main()
