@@ -7,11 +7,11 @@ from itertools import cycle, islice
 
 from tests.faults import faults
 
-KILLS = 30
+KILLS = 15
 STOPPED_STAGES = ("ingest", "fan-out", "evaluate")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 LEFT_ON_DISK = (0, 24, 96)  # KiB
-EVERY = 11  # of many files, one in so many is damaged
+EVERY = 29  # of many files, one in so many is damaged
 
 
 @dataclass(frozen=True)
