@@ -1,15 +1,12 @@
 """Run commands in copies of the project, and time them."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-LIST_FILES = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
 COMPOSE = """
 import sys
 from pathlib import Path
@@ -17,17 +14,6 @@ from dvc.utils.hydra import compose_and_dump
 config = str(Path.cwd() / "conf")
 compose_and_dump("params.yaml", config, None, "compose", config, sys.argv[1:])
 """
-
-
-def checkout(folder: Path) -> Path:
-    """Copy the project's files, as they are now, into a folder, and make it a Git repository."""
-    listing = subprocess.run(LIST_FILES, cwd=ROOT, check=True, capture_output=True, text=True)
-    for name in listing.stdout.split("\0"):
-        if name and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    subprocess.run(["git", "init", "-q", "-b", "main"], cwd=folder, check=True)
-    return folder
 
 
 def compose(project: Path, params: dict[str, object]) -> None:

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.commands import ROOT, checkout, compose, dvc, python, wall_time
+from benchmarks.commands import compose, dvc, python, wall_time
 from benchmarks.store_rows import store_rows
 from benchmarks.table import Row, compare_times, format_results
 from brainmri.common.paths import PHANTOM, SPLIT, TIMINGS
 from brainmri.common.resources import usable_cores
 from brainmri.parallel.concurrency import Timing, read_timings
 from brainmri.parallel.resources import OWN_NETWORK_MEMORY
+from tests.support.checkout import ROOT, checkout
 
 RESULTS = ROOT / "benchmarks/RESULTS.md"
 MEMBERS = 6

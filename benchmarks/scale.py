@@ -18,11 +18,12 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cluster import Cluster
-from benchmarks.commands import ROOT, checkout, compose, dvc, python, wall_time
+from benchmarks.commands import compose, dvc, python, wall_time
 from brainmri.common.paths import TIMINGS
 from brainmri.common.resources import usable_cores
 from brainmri.parallel.concurrency import read_timings
+from tests.support.checkout import ROOT, checkout
+from tests.support.cluster import Cluster
 
 RESULTS = ROOT / "benchmarks/SCALE.md"
 SETTINGS = {"ingest.image_size": 32, "phantom.classes.no": 24, "phantom.classes.yes": 24}
@@ -153,7 +154,7 @@ def measure(folder: Path) -> tuple[Costs, float, float]:
     """
     cluster = Cluster(folder / "cluster")
     try:
-        starts = [wall_time(partial(cluster.start_worker, name)) for name in WORKERS]
+        starts = [wall_time(partial(cluster.worker, name)) for name in WORKERS]
         project = checkout(folder / "driver")
         engine = {"fan_out.engine": "dask", "fan_out.scheduler": cluster.address()}
         settings = SETTINGS | engine
@@ -171,7 +172,7 @@ def measure(folder: Path) -> tuple[Costs, float, float]:
             if file.is_file()
         )
     finally:
-        cluster.stop()
+        cluster.end()
     long_member = statistics.mean(long_run.members)
     short_member = statistics.mean(short_run.members)
     epoch = (long_member - short_member) / (LONG_EPOCHS - SHORT_EPOCHS)

@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.commands import checkout, compose, dvc, wall_time
+from benchmarks.commands import compose, dvc, wall_time
 from brainmri.common.paths import DECODE_CACHE, STORE
 from brainmri.store.reader import RadReader
+from tests.support.checkout import checkout
 
 SIDE = 128  # height and width of the images, pixels
 IMAGES = 20_000

@@ -4,17 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from brainmri.training.augmentation import augment, mixup
+from tests.support.workspace import NO_AUGMENTATION
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
-OFF = {
-    "flip": False,
-    "rotation": 0.0,
-    "shift": 0.0,
-    "zoom": 0.0,
-    "contrast": 0.0,
-    "brightness": 0.0,
-    "erase": 0.0,
-}
 
 
 def seed(number: int) -> tf.Tensor:
@@ -23,7 +15,7 @@ def seed(number: int) -> tf.Tensor:
 
 def augmented(images: np.ndarray, number: int, **strength) -> np.ndarray:
     """Augment the images, with all that is not given off."""
-    return augment(images, seed(number), **{**OFF, **strength}).numpy()
+    return augment(images, seed(number), **{**NO_AUGMENTATION, **strength}).numpy()
 
 
 def test_off_changes_nothing():

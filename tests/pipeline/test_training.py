@@ -23,16 +23,8 @@ from brainmri.training.history import evaluation_sample
 from brainmri.training.input import training_batches, validation_batches
 from brainmri.training.member import check_weights, predict, train_member
 from tests.support import workspace
+from tests.support.workspace import NO_AUGMENTATION
 
-OFF = {
-    "flip": False,
-    "rotation": 0.0,
-    "shift": 0.0,
-    "zoom": 0.0,
-    "contrast": 0.0,
-    "brightness": 0.0,
-    "erase": 0.0,
-}
 PLAIN = {
     "epochs": 1,
     "batch_size": 8,
@@ -42,7 +34,7 @@ PLAIN = {
     "class_weights": "none",
     "mixup": 0.0,
     "views": "plain",
-    "augment": OFF,
+    "augment": NO_AUGMENTATION,
 }
 RECIPES = ("base", "strong", "light")
 STILL = 1e-30  # a learning rate that leaves the weights as they are
@@ -212,7 +204,7 @@ def test_mixup_leaves_weights(made):
     "change",
     [
         {"flip": True},
-        *({key: 0.3} for key in OFF if key not in ("flip", "rotation")),
+        *({key: 0.3} for key in NO_AUGMENTATION if key not in ("flip", "rotation")),
         {"rotation": 20.0},
     ],
     ids=str,
@@ -225,7 +217,7 @@ def test_augmentation_changes_images_alone(made, change):
         made, in_bag, 2, class_weights="balanced", augment=change, member_augment=strength
     )
     (key, value), seed = *change.items(), settings(made)[1].seed
-    by_hand = {**OFF, key: value if key == "flip" else strength * value}
+    by_hand = {**NO_AUGMENTATION, key: value if key == "flip" else strength * value}
     for step, ((images, *rest), (images_changed, *same)) in enumerate(
         zip(plain, changed, strict=True)
     ):

@@ -1,1 +1,1 @@
-"""Helpers of several tests."""
+"""Helpers of several tests and of the benchmarks."""

@@ -21,6 +21,15 @@ from tests.support.project import assign
 SIDE = 16
 NAMES = ["glioma", "none", "pituitary", *(f"rare-{number}" for number in range(9))]
 GROUP_SIZES = [14, 22, 18]  # groups of a class, in turn
+NO_AUGMENTATION = {
+    "flip": False,
+    "rotation": 0.0,
+    "shift": 0.0,
+    "zoom": 0.0,
+    "contrast": 0.0,
+    "brightness": 0.0,
+    "erase": 0.0,
+}
 
 
 @dataclass
