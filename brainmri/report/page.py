@@ -37,6 +37,9 @@ CAPTIONS = {
         " Outlined: the tumor, where it is known."
     ),
 }
+# Parameters that the stage does not depend on: a comment, and how members train in parallel; and
+# the block that follows from the others.
+NOT_SHOWN = {"about", "fan_out", "ensemble"}
 MAX_WIDTH = 1600  # pixels of a plot that is scaled to the page
 COMPARED = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 
@@ -83,7 +86,7 @@ def render_page(run: Run) -> bytes:
         plots=[read_plot(path, caption) for path, caption in CAPTIONS.items()],
         images=image_rows(run),
         rejected=[(file["path"], file["reason"]) for file in run.metadata["rejected"]],
-        parameters=parameter_rows(run.params.model_dump(exclude={"ensemble", "fan_out"})),
+        parameters=parameter_rows(run.params.model_dump(exclude=NOT_SHOWN)),
     )
 
 

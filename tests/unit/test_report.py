@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from brainmri.common.paths import EVALUATION_PLOTS
 from brainmri.report.formatting import escape_cell, list_names, to_sentence
 from brainmri.report.page import CAPTIONS
 from stages import report
+from tests.support.checkout import ROOT
 from tests.support.evaluated_run import EvaluatedRun
 
 WIDE = EVALUATION_PLOTS / "confusion.png"
@@ -110,6 +112,15 @@ def test_page_headers(page, header):
 def test_numbers_are_aligned(page):
     assert '<td class="number">0.811</td>' in page
     assert "<td>no/bad.png</td>" in page
+
+
+def test_page_shows_parameters_that_the_stage_depends_on(run, page):
+    shown = {name.partition(".")[0] for name, *_ in table_cells(page)}
+    params = yaml.safe_load((run.path / "params.yaml").read_text())
+    assert "about" in params
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    declared = {name.partition(".")[0] for name in pipeline["stages"]["report"]["params"]}
+    assert shown & params.keys() == declared - {"ensemble"}
 
 
 def test_page_headlines(page):
