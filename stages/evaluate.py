@@ -17,11 +17,12 @@ from brainmri.common.paths import ENSEMBLE_METRICS, MEMBERS
 from brainmri.evaluation import plots
 from brainmri.evaluation.intervals import missing_metrics
 from brainmri.evaluation.metrics import HEADLINES, format_metric
+from brainmri.evaluation.patients import describe_patients
 from brainmri.evaluation.predictions import read_predictions
 from brainmri.evaluation.results import read_out_of_bag, read_voting_weights
 from brainmri.evaluation.summary import Evaluation, calibrated_votes
 from brainmri.sampling.files import read_split
-from brainmri.store.metadata import image_labels, read_metadata
+from brainmri.store.metadata import image_labels, image_patients, read_metadata
 
 
 def main() -> None:
@@ -30,6 +31,7 @@ def main() -> None:
     metadata = read_metadata()
     split = read_split(len(metadata["images"]))
     classes, rows = metadata["classes"], split["test"]
+    patients = image_patients(metadata)
     vote = read_voting_weights(names, classes)
     predictions = {
         name: read_predictions(MEMBERS / name / "test.csv", rows, classes) for name in names
@@ -42,6 +44,7 @@ def main() -> None:
         groups=np.array(split["groups"])[rows],
         votes=calibrated_votes(predictions, vote),
         best=min(names, key=out_of_bag_loss.get),
+        patients=None if patients is None else patients[rows],
     )
     summary = evaluation.summarize(
         vote.get("threshold"), settings.bins, settings.resamples, params.seed
@@ -53,5 +56,7 @@ def main() -> None:
         value = format_metric(summary[name], summary["interval"][name])
         mean_member = format_metric(summary["mean_member"][name])
         print(f"{name.replace('_', ' ')}: {value}; mean member {mean_member}")
+    if "by_patient" in summary:
+        print(describe_patients(summary["by_patient"]))
     if reason := missing_metrics(summary["independent_groups"]):
         print(f"{reason}; `make crossval` tests on all images")

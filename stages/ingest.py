@@ -1,23 +1,22 @@
-"""Read a folder of class folders into the RAD, the on-disk image store.
+"""Read the images of a source into the RAD, the on-disk image store.
 
     dvc repro ingest
 
-Reads   params: data.source, ingest
+Reads   data.source, and data.labels or data.test; params: data, ingest
 Writes  data/rad/image_data.h5   index file: labels, and a view of the pixels in
         data/rad/shards          files named by their content
         data/rad/metadata.json   of each image; why each skipped file was skipped
-        metrics/ingest.json      numbers of images and of skipped files
+        metrics/ingest.json      numbers of images, of skipped files and, if known, of patients
 """
 
 from collections import Counter
-from pathlib import Path
 
-from brainmri.common.file_names import stored_paths
 from brainmri.common.files import write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import INGEST_METRICS, METADATA, STORE_INDEX
 from brainmri.images.cache import DecodeCache
 from brainmri.images.ingestion import check_source, conflicting_classes, decode_new, write_shards
+from brainmri.images.patients import number_patients
 from brainmri.images.sources import list_images
 from brainmri.store.writer import write_store
 
@@ -25,31 +24,41 @@ from brainmri.store.writer import write_store
 def main() -> None:
     params = load_params()
     settings = params.ingest
-    source = Path(params.data.source)
-    classes, files, rejected = list_images(source)
+    classes, files, rejected = list_images(params.data)
     with DecodeCache(settings) as cache:
-        records, skipped = decode_new(source, files, cache)
+        records, skipped = decode_new(files, cache)
         skipped |= conflicting_classes(files, records)
         rejected += [
-            {"path": path, "reason": skipped[path]} for _, path in files if path in skipped
+            {"path": file.path, "reason": skipped[file.path]}
+            for file in files
+            if file.path in skipped
         ]
-        usable = [(name, path) for name, path in files if path not in skipped]
-        images_of = Counter(name for name, _ in usable)
+        usable = [file for file in files if file.path not in skipped]
+        images_of = Counter(file.class_name for file in usable)
         counts = {name: images_of[name] for name in classes}
-        check_source(source, counts, rejected, settings.strict)
+        check_source(params.data.source, counts, rejected, settings.strict)
+        dicom_patients = [records[file.path].patient for file in usable]
+        patients = number_patients(usable, dicom_patients, params.data.patient)
 
-        paths = stored_paths([path for _, path in files])
-        names, sizes = write_shards(files, paths, records, skipped, cache)
-        labels = [classes.index(name) for name, _ in usable]
+        names, sizes = write_shards(files, records, skipped, cache)
+        labels = [classes.index(file.class_name) for file in usable]
         write_store(
             STORE_INDEX, cache.folder, names, sizes, labels, settings.image_size, len(classes)
         )
         cache.save_index(names)
 
     images = [
-        {"path": paths[path], "class": name, **records[path].metadata} for name, path in usable
+        {
+            "path": file.path,
+            "class": file.class_name,
+            **records[file.path].metadata,
+            **({"split": file.split} if file.split else {}),
+            **({"patient": patients[row]} if patients else {}),
+        }
+        for row, file in enumerate(usable)
     ]
     write_json(METADATA, {"classes": classes, "images": images, "rejected": rejected})
     metrics = {"images": len(usable), "rejected": len(rejected), "classes": counts}
+    metrics |= {"patients": len({*patients})} if patients else {}
     write_json(INGEST_METRICS, metrics)
     print(f"{len(usable)} images of {len(classes)} classes, {len(rejected)} files skipped")

@@ -1,47 +1,60 @@
-"""Choose the test images: one of several stratified folds, with near duplicates on one side.
+"""Choose the test images: given ones, or one of several stratified folds.
 
     dvc repro split
 
+Near duplicates, and images of one patient, are on one side.
+
 Reads   data/rad/metadata.json; params: seed, split
-Writes  data/split.json   test and training rows of the store, each row's group of near duplicates
+Writes  data/split.json   test, training and left-out rows of the store, each row's group
 """
 
 import numpy as np
 
-from brainmri.common.errors import UserError
 from brainmri.common.files import write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import SPLIT
-from brainmri.sampling.folds import stratified_group_folds
-from brainmri.sampling.groups import decode_hashes, large_group_warnings, near_duplicate_groups
-from brainmri.store.metadata import image_labels, read_metadata
+from brainmri.sampling.groups import (
+    decode_hashes,
+    join_groups,
+    large_group_warnings,
+    near_duplicate_groups,
+)
+from brainmri.sampling.splitting import describe, split_fold, split_given
+from brainmri.store.metadata import (
+    given_test_images,
+    image_labels,
+    image_patients,
+    read_metadata,
+)
 
 
 def main() -> None:
     params = load_params()
+    settings = params.split
     metadata = read_metadata()
     classes, images, labels = metadata["classes"], metadata["images"], image_labels(metadata)
     hashes = decode_hashes((image["perceptual_hash"], image["whole_hash"]) for image in images)
 
-    groups = near_duplicate_groups(hashes, params.split.near_duplicate_bits)
+    groups = near_duplicate_groups(hashes, settings.near_duplicate_bits)
     for warning in large_group_warnings(groups, images, classes):
         print(warning)
-    folds = stratified_group_folds(labels, groups, classes, params.split.folds, params.seed)
-    is_test = folds == params.split.fold
-    for label, name in enumerate(classes):
-        if len(set(is_test[labels == label])) < 2:
-            raise UserError(
-                f"fold {params.split.fold} has no image of class {name!r}, or all of them;"
-                " change split.fold, split.folds or seed"
-            )
-    test, training = np.flatnonzero(is_test), np.flatnonzero(~is_test)
-    split = {"test": test.tolist(), "training": training.tolist(), "groups": groups.tolist()}
-    write_json(SPLIT, split)
-
-    print(f"{len(images)} images, {groups.max() + 1} groups of near duplicates;", end=" ")
-    print(f"{len(training)} training images, {len(test)} test images")
-    for label, name in enumerate(classes):
-        in_training, in_test = (np.mean(labels[rows] == label) for rows in (training, test))
-        print(
-            f"  {name}: {in_training:.1%} of the training images, {in_test:.1%} of the test images"
+    patients = image_patients(metadata)
+    if patients is not None:
+        groups = join_groups(groups, patients)
+    is_given = given_test_images(metadata)
+    if settings.fold is None and is_given.any():
+        paths = [image["path"] for image in images]
+        parts = split_given(labels, groups, classes, is_given, paths, settings.overlap)
+    else:
+        parts = split_fold(
+            labels, groups, classes, is_given, settings.folds, settings.fold or 0, params.seed
         )
+    split = {
+        "test": np.flatnonzero(parts.test).tolist(),
+        "training": np.flatnonzero(parts.training).tolist(),
+        "left_out": np.flatnonzero(parts.left_out).tolist(),
+        "groups": groups.tolist(),
+    }
+    write_json(SPLIT, split)
+    kind = "near duplicates" if patients is None else "near duplicates and patients"
+    print(*describe(parts, labels, groups, classes, kind), sep="\n")

@@ -13,7 +13,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from brainmri.common.errors import UserError
-from brainmri.common.paths import NO_WEIGHTS_FILE, PARAMS
+from brainmri.common.paths import NO_FURTHER_INPUT, NO_WEIGHTS_FILE, PARAMS
 
 # DVC's run cache leaves keys of these names out of its key (treeverse/dvc issue 10296).
 UNHASHED_KEYS = ("size", "nfiles")
@@ -33,7 +33,29 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**20)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def check_pattern(pattern: str) -> str:
+    """Return a regular expression if it is one and has exactly one group.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+    if groups != 1:
+        raise ValueError(
+            f"{pattern!r} has {groups} groups; expected one, the patient, such as '(P[0-9]+)_'"
+        )
+    return pattern
+
+
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(normalize_path)]
+PatientPattern = Annotated[str, AfterValidator(check_pattern)]
 
 
 class Section(BaseModel):
@@ -43,7 +65,48 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    source: FilePath = Field(description="folder of class folders; a class is named as its folder")
+    source: FilePath = Field(
+        description="folder of class folders, named as the classes; with `labels`, any folder of"
+        " images"
+    )
+    labels: FilePath | None = Field(
+        description="table of the images, CSV or TSV, with the columns path (below `source`) and"
+        " class, and optionally patient and split (training or test); null: class folders"
+    )
+    patient: PatientPattern | None = Field(
+        description="regular expression whose one group is the patient in an image's path below"
+        " `source`; null: the table's column patient, else DICOM's PatientID. Images of one patient"
+        " stay on one side of every split"
+    )
+    test: FilePath | None = Field(
+        description="folder of class folders with the test images; null: those that the table's"
+        " column split names, else a fold"
+    )
+
+    @model_validator(mode="after")
+    def _one_test_set(self):
+        if self.labels and self.test:
+            raise ValueError(
+                f"test is {self.test!r}; expected null with labels: name the test images in the"
+                " table's column split"
+            )
+        if self.test and Path(self.test).is_relative_to(self.source):
+            raise ValueError(
+                f"test is {self.test!r}, in source; expected a folder beside it, as Training and"
+                " Testing are"
+            )
+        return self
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The paths among these parameters that are given, by name."""
+        named = {"source": self.source, "labels": self.labels, "test": self.test}
+        return {name: path for name, path in named.items() if path}
+
+    @property
+    def further_input(self) -> str:
+        """What `ingest` depends on besides the source; without it, a file that never changes."""
+        return self.labels or self.test or str(NO_FURTHER_INPUT)
 
 
 class PhantomClasses(Section):
@@ -86,7 +149,15 @@ class Ingest(Section):
 
 class Split(Section):
     folds: Annotated[int, Field(ge=2)] = Field(description="number of stratified group folds")
-    fold: Annotated[int, Field(ge=0)] = Field(description="the test fold, counted from 0")
+    fold: Annotated[int, Field(ge=0)] | None = Field(
+        description="the test fold, counted from 0; null: the given test images (`data.test`, or"
+        " the table's column split), or fold 0 where none are given. A number leaves given test"
+        " images out, as cross-validation does"
+    )
+    overlap: Literal["drop", "error", "keep"] = Field(
+        description="training images that are near duplicates of given test images, or of the same"
+        " patient: drop them, end with an error, or keep them"
+    )
     near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] | None = Field(
         description="near duplicates, which stay on one side, are images whose perceptual hashes"
         " differ in at most so many of 256 bits; null: a random split, to show what that leaks"
@@ -94,7 +165,7 @@ class Split(Section):
 
     @model_validator(mode="after")
     def _fold_exists(self):
-        if self.fold >= self.folds:
+        if self.fold is not None and self.fold >= self.folds:
             last = self.folds - 1
             raise ValueError(
                 f"fold is {self.fold}; expected 0 to {last}, since folds is {self.folds}"
@@ -369,6 +440,10 @@ class Params(EditableParams):
         description="derived from `members`, `recipes`, `seed` and `network.weights` by"
         " `dvc exp run`; not to be edited"
     )
+    further_input: str = Field(
+        description="derived from `data.labels` and `data.test`: what `ingest` depends on besides"
+        " `data.source`"
+    )
 
 
 REPLACED_TAGS = [f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")]
@@ -426,9 +501,9 @@ def load_params() -> Params:
     Raises
     ------
     UserError
-        If a parameter is missing, unknown, of another type or out of range; or if the block
-        `ensemble` does not fit the others, because params.yaml was edited by hand and `dvc repro`
-        does not compose it.
+        If a parameter is missing, unknown, of another type or out of range; or if `ensemble` or
+        `further_input` do not fit the others, because params.yaml was edited by hand and
+        `dvc repro` does not compose it.
     """
     params = validate(read_params(), Params)
     expected = derive_ensemble(params)
@@ -437,6 +512,12 @@ def load_params() -> Params:
             f"{PARAMS}: the derived block `ensemble` ({len(params.ensemble)} members) does not fit"
             f" members: {params.members}, recipes, seed and network.weights, as happens when they"
             " are edited by hand; run `dvc exp run` once, which derives it again"
+        )
+    if params.further_input != params.data.further_input:
+        raise UserError(
+            f"{PARAMS}: the derived key `further_input` ({params.further_input}) does not fit"
+            " data.labels and data.test, as happens when they are edited by hand; run `dvc exp run`"
+            " once, which derives it again"
         )
     # In the members' order: DVC keeps none.
     return params.model_copy(

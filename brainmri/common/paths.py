@@ -7,9 +7,10 @@ PIPELINES = (Path("data/dvc.yaml"), Path("dvc.yaml"))
 LOCK_FILES = (Path("data/dvc.lock"), Path("dvc.lock"))
 
 PHANTOM = Path("data/phantom")
-NO_WEIGHTS_FILE = Path(
-    "data/weights/README.md"
-)  # what members depend on if there is no weights file
+# What `ingest` depends on if there is neither a table of labels nor a folder of test images, and
+# members if there is no weights file
+NO_FURTHER_INPUT = Path("data/README.md")
+NO_WEIGHTS_FILE = Path("data/weights/README.md")
 STORE = Path("data/rad")
 STORE_INDEX = STORE / "image_data.h5"
 METADATA = STORE / "metadata.json"

@@ -78,7 +78,7 @@ def completed_folds(params: dict) -> VotesOfFolds:
         fold_params = show_yaml(commit, PARAMS)
         if shared_params(fold_params) != shared or code_at(commit) != code:
             continue
-        images = image_hashes(commit, fold_params["data"]["source"])
+        images = input_hashes(commit, fold_params)
         votes = parse_votes(run_command("git", "show", f"{commit}:{PLOT_DATA / 'votes.csv'}"))
         completed[fold_params["seed"], fold_params["split"]["fold"]] = images, votes
     return {key: votes for key, (fold_images, votes) in completed.items() if fold_images == images}
@@ -128,10 +128,11 @@ def experiment_commits() -> list[str]:
     ]
 
 
-def image_hashes(commit: str, source: str) -> list[str | None]:
-    """Return DVC's hash of the source of images in a commit, in a list."""
+def input_hashes(commit: str, params: dict) -> list[str | None]:
+    """Return DVC's hashes of the images, and of the table of labels, in a commit."""
     dependencies = show_yaml(commit, Path("dvc.lock"))["stages"]["ingest"]["deps"]
-    return [entry.get("md5") for entry in dependencies if entry["path"] == source]
+    inputs = (params["data"]["source"], params["further_input"])
+    return [entry.get("md5") for entry in dependencies if entry["path"] in inputs]
 
 
 def show_yaml(commit: str, path: Path) -> dict:

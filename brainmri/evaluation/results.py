@@ -86,8 +86,8 @@ class AtThreshold(TypedDict):
     specificity: Fraction | None
 
 
-class EnsembleMetrics(Headlines):
-    """metrics/ensemble.json; `recall` and `independent_groups` (their number) are by class."""
+class Summary(Headlines):
+    """Metrics of a vote; `recall` and `independent_groups` (their number) are by class."""
 
     average_precision: Fraction | None
     f1: Fraction | None
@@ -96,6 +96,25 @@ class EnsembleMetrics(Headlines):
     recall: dict[str, Fraction | None]
     interval: Intervals
     independent_groups: Annotated[dict[str, Count], Field(min_length=2)]
+
+
+class PatientCounts(TypedDict):
+    """Patients whose slices are of one class, and of several, who are not evaluated."""
+
+    patients: Count
+    mixed_patients: Count
+
+
+class PatientMetrics(PatientCounts, Summary):
+    """Metrics of the votes on patients."""
+
+
+class EnsembleMetrics(Summary):
+    """metrics/ensemble.json."""
+
+    by_patient: NotRequired[
+        Annotated[PatientMetrics | PatientCounts, Field(union_mode="left_to_right")]
+    ]
     at_threshold: NotRequired[AtThreshold]
     test_images: Count
     best_member: NamedMetrics

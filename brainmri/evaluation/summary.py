@@ -14,7 +14,8 @@ from brainmri.evaluation.metrics import (
     none_if_nan,
     recalls,
 )
-from brainmri.evaluation.results import EnsembleMetrics, VotingWeights
+from brainmri.evaluation.patients import vote_by_patient
+from brainmri.evaluation.results import EnsembleMetrics, PatientMetrics, VotingWeights
 from brainmri.evaluation.thresholds import sensitivity_specificity
 from brainmri.evaluation.voting import ENSEMBLE, UNIFORM, soft_vote
 
@@ -34,6 +35,8 @@ class Evaluation:
         Calibrated probabilities by voter: `ENSEMBLE`, `UNIFORM`, then the members.
     best : str
         The best member by out-of-bag log loss.
+    patients : ndarray of int, shape (n,), or None
+        Patient of each image, if patients are known.
     """
 
     classes: list[str]
@@ -42,6 +45,7 @@ class Evaluation:
     groups: np.ndarray
     votes: dict[str, np.ndarray]
     best: str
+    patients: np.ndarray | None = None
 
     @property
     def ensemble(self) -> np.ndarray:
@@ -75,13 +79,35 @@ class Evaluation:
         by_member = {name: self.voter_metrics(name) for name in self.members}
         best = by_member[self.best]
         means = {key: mean_or_none([values[key] for values in by_member.values()]) for key in best}
+        by_patient = {}
+        if self.patients is not None:
+            by_patient = {"by_patient": self.summarize_patients(bins, resamples, seed)}
         return {
             **summary,
+            **by_patient,
             "test_images": len(self.rows),
             "best_member": {"name": self.best, **best},
             "mean_member": means,
             "uniform_vote": self.voter_metrics(UNIFORM),
         }
+
+    def summarize_patients(self, bins: int, resamples: int, seed: int) -> PatientMetrics:
+        """Compute what is reported of the votes on patients; see `patients.vote_by_patient`."""
+        votes = vote_by_patient(self.labels, self.ensemble, self.groups, self.patients)
+        counts = {"patients": len(votes.labels), "mixed_patients": votes.mixed}
+        if not counts["patients"]:
+            return counts
+        summary = summarize(
+            votes.labels,
+            votes.probabilities,
+            votes.groups,
+            self.classes,
+            None,
+            bins,
+            resamples,
+            seed,
+        )
+        return {**summary, **counts}
 
     def voter_metrics(self, voter: str) -> dict[str, float | None]:
         """Compute the metrics by which voters are compared."""

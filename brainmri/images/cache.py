@@ -53,11 +53,14 @@ class ImageRecord(NamedTuple):
     mode: str
     levels: tuple[float, float]
     pixels: str
+    patient: str | None = None
 
     @property
     def metadata(self) -> dict:
         """The image's entry in the metadata of the store, without path and class."""
-        return {key: value for key, value in self._asdict().items() if key != "pixels"}
+        return {
+            key: value for key, value in self._asdict().items() if key not in ("pixels", "patient")
+        }
 
 
 def file_identity(path: str | Path) -> str | None:

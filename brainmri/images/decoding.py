@@ -71,6 +71,7 @@ class DecodedImage:
     height: int
     mode: str
     levels: tuple[float, float]
+    patient: str | None = None
 
 
 def decode(path: str | Path, size: int, crop: bool = False) -> DecodedImage:

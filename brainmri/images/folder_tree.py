@@ -19,18 +19,21 @@ class FolderTree(NamedTuple):
 
     Attributes
     ----------
+    parameter : str
+        The parameter that names the source.
     source : Path
     folders, files : dict of str to list of str
         Subfolders and files of each folder, sorted. All are paths below the source; the source
         itself is "".
     """
 
+    parameter: str
     source: Path
     folders: dict[str, list[str]]
     files: dict[str, list[str]]
 
 
-def walk_source(source: Path) -> tuple[FolderTree, list[dict]]:
+def walk_source(source: Path, parameter: str = "data.source") -> tuple[FolderTree, list[dict]]:
     """List the folders and files of a source, except hidden and system files.
 
     Links are followed to files of the source and, for `cache.type symlink`, to objects of DVC's
@@ -49,7 +52,7 @@ def walk_source(source: Path) -> tuple[FolderTree, list[dict]]:
         If a folder can't be listed, or a file is a link out of the source.
     """
     root = source.resolve()
-    tree = FolderTree(source, {}, {})
+    tree = FolderTree(parameter, source, {}, {})
     rejected: list[dict] = []
     pending = [""]
     while pending:

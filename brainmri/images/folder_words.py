@@ -11,17 +11,23 @@ def _matcher(words: str) -> re.Pattern:
 
 
 # Parts of a split, in the languages of data sets, without digits and `FILLER`
-SPLIT_PART = _matcher("""
-    train trainings? test testing tests val valid validate validation validating eval evaluation
-    holdout dev pred predict predictions? unlabell?ed
-    entrenamiento entrenar pruebas? validación validacion
-    treino treinamento testes? validação validacao
-    entraînement entrainement apprentissage addestramento validazione
-    validierung trainen validatie trening walidacja eğitim egitim doğrulama dogrulama
-    обучение тренировка тест валидация
-    训练 训练集 測試 测试 测试集 验证 验证集 訓練 驗證 学習 テスト 検証 학습 훈련 테스트 검증
-    تدريب اختبار
-""")
+PARTS = {
+    "training": _matcher("""
+        train trainings? entrenamiento entrenar treino treinamento entraînement entrainement
+        apprentissage addestramento trainen trening eğitim egitim обучение тренировка
+        训练 训练集 訓練 学習 학습 훈련 تدريب
+    """),
+    "test": _matcher("""
+        test testing tests testes? pruebas? eval evaluation holdout тест 測試 测试 测试集 テスト
+        테스트 اختبار
+    """),
+    "validation": _matcher("""
+        val valid validate validation validating dev validación validacion validação validacao
+        validazione validierung validatie walidacja doğrulama dogrulama валидация
+        验证 验证集 驗證 検証 검증
+    """),
+    "no labels": _matcher("pred predict predictions? unlabell?ed"),
+}
 FILLER = "(?:data|daten|datos|set|split|images?|imgs?|imágenes|folder)"
 MAY_BE_A_CLASS = {"valid", "val", "dev"}  # if only one of these is among the class folders
 
@@ -53,14 +59,17 @@ def letters_of(path: str) -> str:
     return "".join(re.findall(r"[^\W\d_]+", key_of(path)))
 
 
-def is_split_part(path: str) -> bool:
-    """Check whether a folder is named as a part of a split: `Training`, `test_set`, `2_val images`.
+def split_part(path: str) -> str | None:
+    """Return the part of a split, a key of `PARTS`, as which a folder is named; None if it is none.
 
-    Digits and words such as "set" or "images" do not count.
+    `Training`, `test_set`, `2_val images`: digits and words such as "set" or "images" do not count.
     """
     letters = letters_of(path)
     core = re.sub(f"^{FILLER}+|{FILLER}+$", "", letters)
-    return any(SPLIT_PART.fullmatch(word) for word in (letters, core))
+    for part, words in PARTS.items():
+        if words.fullmatch(letters) or words.fullmatch(core):
+            return part
+    return None
 
 
 def is_class(path: str) -> bool:
@@ -85,6 +94,4 @@ def are_within_classes(inner: list[str], outer: list[str]) -> bool:
     numbered = [key for key in inner if re.search(r"\d", key)]
     if numbered and all(re.fullmatch(r"\d", key) for key in inner):
         return False
-    return all(
-        key in numbered or WITHIN_CLASS.fullmatch(key) or is_split_part(key) for key in inner
-    )
+    return all(key in numbered or WITHIN_CLASS.fullmatch(key) or split_part(key) for key in inner)

@@ -11,13 +11,12 @@ from brainmri.common.resources import usable_cores
 from brainmri.images.cache import DecodeCache, ImageRecord, file_identity
 from brainmri.images.decoding import decode_all
 from brainmri.images.files import ImageError
+from brainmri.images.sources import SourceFile
 from brainmri.store.boundaries import shard_boundaries
-
-Files = list[tuple[str, str]]  # class and path below the source
 
 
 def decode_new(
-    source: Path, files: Files, cache: DecodeCache
+    files: list[SourceFile], cache: DecodeCache
 ) -> tuple[dict[str, ImageRecord], dict[str, str]]:
     """Decode the files that the cache does not hold.
 
@@ -28,24 +27,25 @@ def decode_new(
     reasons : dict of str to str
         Why the other files can't be used, by path.
     """
-    identities = {path: file_identity(f"{source}/{path}") for _, path in files}
+    identities = {file.path: file_identity(f"{file.source}/{file.below}") for file in files}
     records = {
         path: record for path, identity in identities.items() if (record := cache.get(identity))
     }
-    new = [path for path in identities if path not in records]
+    new = [file for file in files if file.path not in records]
     reasons = {}
-    new_files = (source / path for path in new)
     settings = cache.settings
-    decoded = decode_all(new_files, settings.image_size, settings.crop, usable_cores())
-    for path, (_, image) in zip(new, progress(decoded, len(new), "reading images"), strict=True):
+    decoded = decode_all(
+        (file.file for file in new), settings.image_size, settings.crop, usable_cores()
+    )
+    for file, (_, image) in zip(new, progress(decoded, len(new), "reading images"), strict=True):
         if isinstance(image, ImageError):
-            reasons[path] = str(image)
+            reasons[file.path] = str(image)
         else:
-            records[path] = cache.add(identities[path], image)
+            records[file.path] = cache.add(identities[file.path], image)
     return records, reasons
 
 
-def conflicting_classes(files: Files, records: dict[str, ImageRecord]) -> dict[str, str]:
+def conflicting_classes(files: list[SourceFile], records: dict[str, ImageRecord]) -> dict[str, str]:
     """Find images that are in several classes, none of which is known to be the right one.
 
     Returns
@@ -54,15 +54,16 @@ def conflicting_classes(files: Files, records: dict[str, ImageRecord]) -> dict[s
         The reason to skip an image, by path.
     """
     first_copies: dict[str, dict[str, str]] = {}  # by pixels and class, the first path
-    for name, path in files:
-        if path in records:
-            first_copies.setdefault(records[path].pixels, {}).setdefault(name, path)
+    for file in files:
+        if file.path in records:
+            copies = first_copies.setdefault(records[file.path].pixels, {})
+            copies.setdefault(file.class_name, file.path)
     reasons = {}
-    for name, path in files:
-        copies = first_copies[records[path].pixels] if path in records else {}
-        others = [other for other_name, other in copies.items() if other_name != name]
+    for file in files:
+        copies = first_copies[records[file.path].pixels] if file.path in records else {}
+        others = [path for name, path in copies.items() if name != file.class_name]
         if others:
-            reasons[path] = f"the same image is in another class: {others[0]!r}"
+            reasons[file.path] = f"the same image is in another class: {others[0]!r}"
     return reasons
 
 
@@ -89,7 +90,7 @@ def check_source(source: Path, counts: dict[str, int], rejected: list[dict], str
     if empty := [name for name, count in counts.items() if not count]:
         names = ", ".join(map(repr, empty))
         raise UserError(
-            f"{source}: no usable image in class folder {names}; add images or remove the folder"
+            f"{source}: no usable image of class {names}; add images, or remove the class"
         )
     if rejected and strict:
         raise UserError(
@@ -99,8 +100,7 @@ def check_source(source: Path, counts: dict[str, int], rejected: list[dict], str
 
 
 def write_shards(
-    files: Files,
-    stored: dict[str, str],
+    files: list[SourceFile],
     records: dict[str, ImageRecord],
     skipped: dict[str, str],
     cache: DecodeCache,
@@ -109,10 +109,8 @@ def write_shards(
 
     Parameters
     ----------
-    files : list of (class, path)
+    files : list of SourceFile
         All files, skipped ones among them, so that a file that becomes usable changes one shard.
-    stored : dict of str to str
-        Path in the store, by path.
     records : dict of str to ImageRecord
         By path.
     skipped : dict of str to str
@@ -128,9 +126,9 @@ def write_shards(
     """
     names: list[str] = []
     sizes: list[int] = []
-    starts = shard_boundaries([stored[path] for _, path in files])
-    for start, end in pairwise([*starts, len(files)]):
-        pixels = [records[path].pixels for _, path in files[start:end] if path not in skipped]
+    paths = [file.path for file in files]
+    for start, end in pairwise([*shard_boundaries(paths), len(paths)]):
+        pixels = [records[path].pixels for path in paths[start:end] if path not in skipped]
         if pixels:
             names.append(cache.write_shard(pixels))
             sizes.append(len(pixels))

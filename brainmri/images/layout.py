@@ -15,11 +15,11 @@ from brainmri.images.folder_words import (
     MAY_BE_A_CLASS,
     are_within_classes,
     is_class,
-    is_split_part,
     key_of,
     name_of,
+    split_part,
 )
-from brainmri.images.suggestions import suggest_source, suggest_sources
+from brainmri.images.suggestions import suggest_source, suggest_sources, suggest_split
 
 MAX_NAMES = 6  # in a message
 
@@ -50,9 +50,9 @@ def check_layout(tree: FolderTree) -> str | None:
     if top:
         only = name_of(tree.folders[""][0])
         raise UserError(
-            f"data.source: {str(tree.source)!r} has 1 class folder, {only!r}; expected two or more;"
-            f" if the classes are {join_names(tree.folders[top])} in {_quote(tree, top)},"
-            f" run `{suggest_source(tree.source, top)}`"
+            f"{tree.parameter}: {str(tree.source)!r} has 1 class folder, {only!r}; expected two or"
+            f" more; if the classes are {join_names(tree.folders[top])} in {_quote(tree, top)},"
+            f" run `{suggest_source(tree, top)}`"
         )
     return note
 
@@ -88,16 +88,15 @@ def join_names(paths: list[str]) -> str:
 def _refuse_split(tree: FolderTree, top: str) -> None:
     """Refuse folders that are named as parts of a split."""
     classes = tree.folders[top]
-    parts = [path for path in classes if is_split_part(path)]
+    parts = [path for path in classes if split_part(path)]
     if len(parts) < 2 and all(key_of(path) in MAY_BE_A_CLASS for path in parts):
         return
-    named = f"data.source: {_quote(tree, top)} holds {join_names(parts)}, named as "
-    inner = [skip_single_folders(tree, path) for path in parts]
-    inner = [path for path in inner if len(tree.folders[path]) > 1]
+    named = f"{tree.parameter}: {_quote(tree, top)} holds {join_names(parts)}, named as "
+    inner = {path: skip_single_folders(tree, path) for path in parts}
+    inner = {path: folder for path, folder in inner.items() if len(tree.folders[folder]) > 1}
     if inner:
         raise UserError(
-            f"{named}parts of a split, with the class folders in them;"
-            f" {suggest_sources(tree, inner)}"
+            f"{named}parts of a split, with the class folders in them; {suggest_split(tree, inner)}"
         )
     if len(parts) == len(classes):
         raise UserError(
@@ -124,13 +123,13 @@ def _refuse_repeated_classes(tree: FolderTree, top: str) -> None:
         siblings = {key_of(sibling) for sibling in tree.folders[parent]}
         if keys - {key_of(owner)} <= siblings:
             raise UserError(
-                f"data.source: {_quote(tree, top)} holds the class folders"
+                f"{tree.parameter}: {_quote(tree, top)} holds the class folders"
                 f" {join_names(tree.folders[parent])} twice, the second time in"
-                f" {_quote(tree, parent)}; run `{suggest_source(tree.source, parent)}`,"
+                f" {_quote(tree, parent)}; run `{suggest_source(tree, parent)}`,"
                 " or remove one of the two"
             )
         raise UserError(
-            f"data.source: {_quote(tree, path)} is in {_quote(tree, owner)},"
+            f"{tree.parameter}: {_quote(tree, path)} is in {_quote(tree, owner)},"
             " but named as another class; move or rename it"
         )
 
@@ -143,8 +142,8 @@ def _refuse_collections(tree: FolderTree, top: str) -> None:
     if collections and not any(map(is_class, classes)):
         names = join_names(tree.folders[collections[0]])
         raise UserError(
-            f"data.source: {_quote(tree, top)}: {names} in {_quote(tree, collections[0])} are named"
-            f" as classes, unlike {join_names(classes)}; {suggest_sources(tree, collections)}"
+            f"{tree.parameter}: {_quote(tree, top)}: {names} in {_quote(tree, collections[0])} are"
+            f" named as classes, unlike {join_names(classes)}; {suggest_sources(tree, collections)}"
         )
 
 
@@ -167,7 +166,7 @@ def _explain_shared_subfolders(tree: FolderTree, top: str) -> str | None:
     names = join_names([first_of[key] for key in shared])
     if not are_within_classes(shared, [key_of(path) for path in classes]):
         raise UserError(
-            f"data.source: {_quote(tree, top)}: {outer_names} hold folders of the same names,"
+            f"{tree.parameter}: {_quote(tree, top)}: {outer_names} hold folders of the same names,"
             f" {names}, so that either may be the classes; for the inner ones,"
             f" {suggest_sources(tree, inner)}; for the outer ones, give the inner ones names that"
             " differ"

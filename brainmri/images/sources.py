@@ -1,52 +1,162 @@
-"""List the images of a source, a folder of class folders.
+"""List the images of a source: of class folders, or of a table; and those of a given test set.
 
 Names are compared in composed Unicode (NFC): a class is named in that form, whatever its folder.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 from brainmri.common.errors import UserError
-from brainmri.common.file_names import to_nfc
+from brainmri.common.file_names import stored_paths, to_nfc
+from brainmri.common.params import Data
 from brainmri.images.folder_tree import walk_source
-from brainmri.images.layout import check_layout
+from brainmri.images.labels_table import LabelsTable, read_labels_table
+from brainmri.images.layout import check_layout, join_names
+
+TEST, TRAINING = "test", "training"
 
 
-def list_images(source: Path) -> tuple[list[str], list[tuple[str, str]], list[dict]]:
-    """List the classes and the files of a source; hidden and system files are skipped.
+class SourceFile(NamedTuple):
+    """A file that may hold an image.
 
-    Returns
-    -------
+    Attributes
+    ----------
+    path : str
+        Name in the store: the path below the source in composed Unicode, unless two files would
+        share it; of `data.test`, with the folder's name before it.
+    source : Path
+        `data.source` or `data.test`.
+    below : str
+        Path below it.
+    class_name : str
+    patient : str or None
+        As the table has it; it must not be stored.
+    split : {"test", "training"} or None
+        None where the source gives no test set.
+    """
+
+    path: str
+    source: Path
+    below: str
+    class_name: str
+    patient: str | None = None
+    split: str | None = None
+
+    @property
+    def file(self) -> Path:
+        """The file itself."""
+        return self.source / self.below
+
+
+class Source(NamedTuple):
+    """What a source holds.
+
+    Attributes
+    ----------
     classes : list of str
-        Names of the class folders in composed Unicode, sorted.
-    files : list of (class, path)
-        Paths below the source, sorted by class and by path in composed Unicode.
+        Names in composed Unicode, sorted.
+    files : list of SourceFile
+        Sorted by class and by path in composed Unicode; the given test images last.
     rejected : list of dict
-        `path` and `reason` of what is not read: files beside the class folders, and what
-        `folder_tree.walk_source` rejects, so that the images are those that the source itself
-        holds.
+        `path` and `reason` of what is not read.
+    """
+
+    classes: list[str]
+    files: list[SourceFile]
+    rejected: list[dict]
+
+
+def list_images(data: Data) -> Source:
+    """List the classes and the files of a source; hidden and system files are skipped.
 
     Raises
     ------
     UserError
-        If there are fewer than two class folders, a folder can't be listed, the class folders are
-        elsewhere in the source, or a file is a link out of the source.
+        If there are fewer than two classes, a folder can't be listed, the class folders are
+        elsewhere in the source, the table does not fit the source, the test folder has other
+        classes, or a file is a link out of the source.
     """
+    source = Path(data.source)
+    if data.labels:
+        return _list_table(source, read_labels_table(Path(data.labels)))
+    listed = _list_class_folders("data.source", source)
+    return _add_test_folder(listed, Path(data.test)) if data.test else listed
+
+
+def _list_class_folders(parameter: str, source: Path) -> Source:
     if not source.is_dir():
         raise UserError(
-            f"data.source: {str(source)!r} is not a folder; expected a folder of class folders"
+            f"{parameter}: {str(source)!r} is not a folder; expected a folder of class folders"
         )
-    tree, rejected = walk_source(source)
+    tree, rejected = walk_source(source, parameter)
     if note := check_layout(tree):
         print(note)
-    classes = sorted({to_nfc(name) for name in tree.folders[""]})
+    classes = sorted({to_nfc(folder) for folder in tree.folders[""]})
     if len(classes) < 2:
         reasons = [f" ({file['path']!r}: {file['reason']})" for file in rejected]
         raise UserError(
-            f"data.source: {str(source)!r} has {len(classes)} class folder(s);"
+            f"{parameter}: {str(source)!r} has {len(classes)} class folder(s);"
             f" expected two or more, one for each class{''.join(reasons[:1])}"
         )
     rejected += [{"path": path, "reason": "not in a class folder"} for path in tree.files[""]]
     paths = [path for folder in tree.files if folder for path in tree.files[folder]]
-    files = [(to_nfc(path.partition("/")[0]), path) for path in paths]
-    files.sort(key=lambda file: (file[0], to_nfc(file[1]), file[1]))
-    return classes, files, sorted(rejected, key=lambda file: file["path"])
+    names = stored_paths(paths)
+    files = [
+        SourceFile(names[path], source, path, to_nfc(path.partition("/")[0])) for path in paths
+    ]
+    return Source(classes, _sort(files), sorted(rejected, key=lambda file: file["path"]))
+
+
+def _add_test_folder(training: Source, folder: Path) -> Source:
+    """Add the images of `data.test`, which must be of the same classes."""
+    test = _list_class_folders("data.test", folder)
+    if test.classes != training.classes:
+        differing = sorted({*test.classes} ^ {*training.classes})
+        raise UserError(
+            f"data.test: {str(folder)!r} has the classes {join_names(test.classes)}, data.source"
+            f" {join_names(training.classes)}; expected the same, unlike {join_names(differing)}"
+        )
+    files = [file._replace(split=TRAINING) for file in training.files]
+    taken = {file.path.partition("/")[0] for file in files}
+    prefix = to_nfc(folder.name)
+    while prefix in taken:
+        prefix += "-test"
+    files += [file._replace(path=f"{prefix}/{file.path}", split=TEST) for file in test.files]
+    rejected = [{**file, "path": f"{prefix}/{file['path']}"} for file in test.rejected]
+    return Source(training.classes, files, training.rejected + rejected)
+
+
+def _list_table(source: Path, table: LabelsTable) -> Source:
+    """List the images of a table; files that it does not name are rejected."""
+    if not source.is_dir():
+        raise UserError(
+            f"data.source: {str(source)!r} is not a folder; expected the folder of the images that"
+            " data.labels lists"
+        )
+    tree, rejected = walk_source(source)
+    paths = [path for folder in tree.files.values() for path in folder]
+    path_of = {to_nfc(path): path for path in paths}
+    if missing := [row for row in table.rows if to_nfc(row.path) not in path_of]:
+        raise UserError(
+            f"{table.path}: {len(missing)} of {len(table.rows)} paths are missing, such as"
+            f" {missing[0].path!r} in line {missing[0].line}; expected files below"
+            f" {str(source)!r}: correct data.source, or the table"
+        )
+    row_of = {path_of[to_nfc(row.path)]: row for row in table.rows}
+    names = stored_paths(list(row_of))
+    files = [
+        SourceFile(names[path], source, path, row.class_name, row.patient, row.split)
+        for path, row in row_of.items()
+    ]
+    own = table.path.resolve()
+    rejected += [
+        {"path": path, "reason": "not in data.labels"}
+        for path in paths
+        if path not in row_of and (source / path).resolve() != own
+    ]
+    classes = sorted({row.class_name for row in table.rows})
+    return Source(classes, _sort(files), sorted(rejected, key=lambda file: file["path"]))
+
+
+def _sort(files: list[SourceFile]) -> list[SourceFile]:
+    return sorted(files, key=lambda file: (file.class_name, to_nfc(file.path), file.below))

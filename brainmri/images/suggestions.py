@@ -2,18 +2,43 @@
 
 import re
 import shlex
-from pathlib import Path
 
 from brainmri.images.folder_tree import FolderTree
+from brainmri.images.folder_words import PARTS, split_part
 
 
-def suggest_source(source: Path, path: str) -> str:
+def suggest_source(tree: FolderTree, path: str) -> str:
     """Return the command that runs the pipeline on a folder below the source."""
-    value = f"{source}/{path}"
-    if not re.fullmatch(r"[\w./@ -]+", value, re.ASCII):  # Hydra would parse the rest as syntax
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        value = f'"{escaped}"'
-    return f"dvc exp run -S {quote_for_shell(f'data.source={value}')}"
+    return _run({tree.parameter: f"{tree.source}/{path}"})
+
+
+def suggest_split(tree: FolderTree, folders: dict[str, str]) -> str:
+    """Return what to type to train and test on the parts of a split.
+
+    Validation images join the training images, or are the test images where there are no others.
+
+    Parameters
+    ----------
+    tree : FolderTree
+    folders : dict of str to str
+        Folder of class folders of each part, by the path of the part.
+    """
+    of_part = {
+        part: [folder for path, folder in folders.items() if split_part(path) == part]
+        for part in PARTS
+    }
+    training, test, validation = (of_part[part] for part in ("training", "test", "validation"))
+    if not test:
+        test, validation = validation, []
+    if tree.parameter != "data.source" or len(training) != 1 or len(test) != 1:
+        return suggest_sources(tree, list(folders.values()))
+    test_folder = f"{tree.source}/{test[0]}"
+    if not validation:
+        command = _run({"data.source": f"{tree.source}/{training[0]}", "data.test": test_folder})
+        return f"run `{command}`"
+    joined = f"{tree.source}-training"
+    command = _run({"data.source": joined, "data.test": test_folder})
+    return f"run `{_join(tree, training + validation, joined)} && {command}`"
 
 
 def suggest_sources(tree: FolderTree, paths: list[str]) -> str:
@@ -22,16 +47,37 @@ def suggest_sources(tree: FolderTree, paths: list[str]) -> str:
     def count(path: str) -> int:
         return len(tree.files[path]) + sum(map(count, tree.folders[path]))
 
-    largest = suggest_source(tree.source, max(paths, key=count))
+    largest = suggest_source(tree, max(paths, key=count))
     if len(paths) == 1:
         return f"run `{largest}`"
     target = f"{tree.source}-joined"
-    quoted_target = quote_for_shell(target)
-    contents = " ".join(quote_for_shell(f"{tree.source}/{path}/.") for path in paths)
-    join = f"mkdir {quoted_target} && cp -r --backup=numbered {contents} {quoted_target}"
-    return f"run `{largest}`, or use all after `{join}` with data.source={target}"
+    return (
+        f"run `{largest}`, or use all after `{_join(tree, paths, target)}` with"
+        f" {tree.parameter}={target}"
+    )
 
 
 def quote_for_shell(text: str) -> str:
     """Quote a word for a shell; a word that can't be printed is quoted as Python does it."""
     return shlex.quote(text) if text.isprintable() else repr(text)
+
+
+def _run(paths: dict[str, str]) -> str:
+    """Return the command that runs the pipeline with these paths, by parameter."""
+    settings = [quote_for_shell(f"{name}={_escape(path)}") for name, path in paths.items()]
+    return "dvc exp run " + " ".join(f"-S {setting}" for setting in settings)
+
+
+def _escape(path: str) -> str:
+    """Return a path as Hydra reads it, which would parse some characters as syntax."""
+    if re.fullmatch(r"[\w./@ -]+", path, re.ASCII):
+        return path
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _join(tree: FolderTree, paths: list[str], target: str) -> str:
+    """Return the command that copies the contents of folders into a new one."""
+    quoted_target = quote_for_shell(target)
+    contents = " ".join(quote_for_shell(f"{tree.source}/{path}/.") for path in paths)
+    return f"mkdir {quoted_target} && cp -r --backup=numbered {contents} {quoted_target}"

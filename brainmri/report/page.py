@@ -7,7 +7,7 @@ from pathlib import Path
 from brainmri.common.paths import EVALUATION_PLOTS, EXPLANATION_PLOT
 from brainmri.evaluation.metrics import HEADLINES
 from brainmri.evaluation.results import EnsembleMetrics, Interval
-from brainmri.report.formatting import METRIC_NAMES
+from brainmri.report.formatting import METRIC_NAMES, format_interval
 from brainmri.report.rendering import render
 from brainmri.report.run import Run
 
@@ -80,6 +80,7 @@ def render_page(run: Run) -> bytes:
         headlines=headlines(run.ensemble),
         metrics=metric_rows(run.ensemble),
         recalls=recall_rows(run.ensemble),
+        patients=patient_rows(run.ensemble),
         compared=[METRIC_NAMES[metric] for metric in COMPARED],
         voters=voter_rows(run.ensemble),
         members=member_rows(run),
@@ -114,6 +115,17 @@ def recall_rows(ensemble: EnsembleMetrics) -> list[Row]:
     return [(name, recall, groups.get(name)) for name, recall in ensemble["recall"].items()]
 
 
+def patient_rows(ensemble: EnsembleMetrics) -> list[Row]:
+    """Return name, value and interval of the headlines of the votes on patients, if there are."""
+    by_patient = ensemble.get("by_patient", {})
+    if "accuracy" not in by_patient:
+        return []
+    return [
+        (METRIC_NAMES[name], by_patient[name], format_interval(by_patient["interval"][name]))
+        for name in HEADLINES
+    ]
+
+
 def voter_rows(ensemble: EnsembleMetrics) -> list[Row]:
     """Return the `COMPARED` metrics of each voter on the test images."""
     best = ensemble["best_member"]
@@ -139,11 +151,8 @@ def member_rows(run: Run) -> list[Row]:
 
 def image_rows(run: Run) -> list[Row]:
     """Return the number of images, of training images and of test images of each class."""
-    test_counts = run.test_counts
-    return [
-        (name, count, count - test_counts[name], test_counts[name])
-        for name, count in run.image_counts.items()
-    ]
+    training, test = run.training_counts, run.test_counts
+    return [(name, count, training[name], test[name]) for name, count in run.image_counts.items()]
 
 
 def parameter_rows(values: dict, prefix: str = "") -> list[tuple[str, str]]:

@@ -59,11 +59,45 @@ class Run:
     @property
     def test_counts(self) -> dict[str, int]:
         """Number of test images of each class."""
-        images = self.metadata["images"]
-        counts = Counter(images[row]["class"] for row in self.split["test"])
-        return {name: counts[name] for name in self.metadata["classes"]}
+        return self._count(self.split["test"])
+
+    @property
+    def training_counts(self) -> dict[str, int]:
+        """Number of training images of each class."""
+        return self._count(self.split["training"])
+
+    @property
+    def knows_patients(self) -> bool:
+        """Whether the images' patients are known."""
+        return "patient" in self.metadata["images"][0]
+
+    @property
+    def kind_of_groups(self) -> str:
+        """What the images of a group have in common."""
+        return "near duplicates and patients" if self.knows_patients else "near duplicates"
+
+    @property
+    def test_set(self) -> str:
+        """How the test images were chosen."""
+        split = self.params.split
+        is_given = any(image.get("split") == "test" for image in self.metadata["images"])
+        if split.fold is None and is_given:
+            return "given test set"
+        return f"fold {split.fold or 0} of {split.folds}"
+
+    @property
+    def is_independent(self) -> bool:
+        """Whether no test image is in a group with a training image."""
+        groups = self.split["groups"]
+        training = {groups[row] for row in self.split["training"]}
+        return training.isdisjoint(groups[row] for row in self.split["test"])
 
     @property
     def missing_metrics(self) -> str | None:
         """Which metrics are None, and why; see `intervals.missing_metrics`."""
         return missing_metrics(self.ensemble["independent_groups"])
+
+    def _count(self, rows: list[int]) -> dict[str, int]:
+        images = self.metadata["images"]
+        counts = Counter(images[row]["class"] for row in rows)
+        return {name: counts[name] for name in self.metadata["classes"]}

@@ -14,10 +14,19 @@ Rows = list[Annotated[int, Field(ge=0)]]
 
 
 class Split(TypedDict):
-    """data/split.json: test and training rows of the store; the group of near duplicates by row."""
+    """data/split.json.
+
+    Attributes
+    ----------
+    test, training, left_out : list of int
+        Rows of the store.
+    groups : list of int
+        By row, the group of images that are not independent: near duplicates, images of a patient.
+    """
 
     test: Rows
     training: Rows
+    left_out: Rows
     groups: Rows
 
 
@@ -42,7 +51,7 @@ def read_split(images: int) -> Split:
         If the file is missing, is damaged, or is not a split of so many images.
     """
     split = read_json(SPLIT, Split)
-    rows = sorted(split["test"] + split["training"])
+    rows = sorted(split["test"] + split["training"] + split["left_out"])
     if rows != list(range(images)) or len(split["groups"]) != images:
         raise UserError(
             f"{SPLIT} is not a split of the {images} images in the store; run"

@@ -44,9 +44,9 @@ def stratified_group_folds(
         independent = len(np.unique(groups[labels == label]))
         if independent < folds:
             raise UserError(
-                f"class {name!r} has {independent} independent image(s) (near duplicates count as"
-                f" one), too few for {parameter}: {folds}; add images, or lower {parameter} or"
-                " split.near_duplicate_bits"
+                f"class {name!r} has {independent} independent image(s) (near duplicates, and"
+                f" images of a patient, count as one), too few for {parameter}: {folds}; add"
+                f" images, or lower {parameter} or split.near_duplicate_bits"
             )
     fold_of = np.empty(len(labels), np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

@@ -60,6 +60,31 @@ def near_duplicate_groups(hashes: np.ndarray, bits: int | None) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
+def join_groups(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Join images that a chain of common groups or common others connects.
+
+    Parameters
+    ----------
+    groups, others : ndarray of int, shape (n,)
+        Numbered from 0; an other of −1 connects nothing.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        Numbered from 0 in order of first appearance.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    known = others >= 0
+    size = groups.max() + 1, others.max() + 1
+    pairs = groups[known], size[0] + others[known]
+    graph = coo_matrix((np.ones(known.sum(), bool), pairs), shape=(sum(size), sum(size)))
+    joined = connected_components(graph, directed=False)[1][groups]
+    _, first, number_of = np.unique(joined, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[number_of]
+
+
 def large_group_warnings(groups: np.ndarray, images: list[Image], classes: list[str]) -> list[str]:
     """Describe each group that holds more than a tenth of a class: its images may only look alike.
 

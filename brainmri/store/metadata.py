@@ -1,6 +1,6 @@
 """Metadata of the stored images: types of data/rad/metadata.json, and functions that read it."""
 
-from typing import Annotated
+from typing import Annotated, Literal, NotRequired
 
 import numpy as np
 from pydantic import Field
@@ -12,7 +12,8 @@ from brainmri.common.paths import METADATA
 from brainmri.store.format import REBUILD
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-# Metadata of an image; see `brainmri.images.decoding.DecodedImage`. A call, since a key is `class`
+# Metadata of an image; see `brainmri.images.decoding.DecodedImage`. `split`: of given test sets;
+# `patient`: its number in this store, where patients are known. A call, since a key is `class`
 Image = TypedDict(
     "Image",
     {
@@ -25,6 +26,8 @@ Image = TypedDict(
         "height": int,
         "mode": str,
         "levels": Annotated[list[float], Field(min_length=2, max_length=2)],
+        "split": NotRequired[Literal["training", "test"]],
+        "patient": NotRequired[Annotated[int, Field(ge=0)]],
     },
 )
 
@@ -53,8 +56,8 @@ def read_metadata() -> Metadata:
     Raises
     ------
     UserError
-        If the file is missing, is damaged, has a path that leads out of the source, or has an image
-        of a class that it does not list.
+        If the file is missing, is damaged, has a path that leads out of the source, has an image
+        of a class that it does not list, or tells the patients or the split of some images only.
     """
     metadata = read_json(METADATA, Metadata)
     paths = [image["path"] for image in metadata["images"]]
@@ -62,6 +65,9 @@ def read_metadata() -> Metadata:
         raise UserError(
             f"{METADATA} has a path that leads out of data.source: {outside[0]!r}; {REBUILD}"
         )
+    for key in ("split", "patient"):
+        if len({key in image for image in metadata["images"]}) > 1:
+            raise UserError(f"{METADATA} has a {key} of some images only; {REBUILD}")
     if unlisted := {image["class"] for image in metadata["images"]} - {*metadata["classes"]}:
         raise UserError(f"{METADATA} does not list the class {min(unlisted)!r}; {REBUILD}")
     return metadata
@@ -71,3 +77,15 @@ def image_labels(metadata: Metadata) -> np.ndarray:
     """Return the label of each image, the index of its class: int, shape (images,)."""
     label_of = {name: label for label, name in enumerate(metadata["classes"])}
     return np.array([label_of[image["class"]] for image in metadata["images"]])
+
+
+def image_patients(metadata: Metadata) -> np.ndarray | None:
+    """Return the number of each image's patient: int, shape (images,); None if they are unknown."""
+    if "patient" not in metadata["images"][0]:
+        return None
+    return np.array([image["patient"] for image in metadata["images"]])
+
+
+def given_test_images(metadata: Metadata) -> np.ndarray:
+    """Return whether each image is of a given test set: bool, shape (images,)."""
+    return np.array([image.get("split") == "test" for image in metadata["images"]])

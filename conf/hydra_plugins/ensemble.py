@@ -1,4 +1,4 @@
-"""Hydra plugin: check params.yaml and derive its block `ensemble` while `dvc exp run` composes it.
+"""Hydra plugin: check params.yaml and derive keys of it while `dvc exp run` composes it.
 
 A mistake ends the command with one line before DVC has changed anything. It leaves as `SystemExit`,
 since OmegaConf would wrap any other error in several lines of its own.
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).parents[2]
 PRESETS = ROOT / "conf/preset"
+DERIVED = ("ensemble", "further_input")
 sys.path.append(str(ROOT))  # Hydra imports this file from wherever DVC runs
 
 from brainmri.common.dependencies import first_difference
@@ -36,36 +37,57 @@ class Composition(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         check_before_composition()
         OmegaConf.register_new_resolver("ensemble", ensemble, replace=True)
+        OmegaConf.register_new_resolver("further_input", further_input, replace=True)
         search_path.append("project", f"file://{ROOT}")
 
 
 def ensemble(_root_: DictConfig) -> DictConfig:
     """Resolve `${ensemble:}`: check the composed parameters, and derive the block from them."""
-    # Hydra also resolves compose.yaml alone, before it joins it with params.yaml.
-    if list(_root_) == ["ensemble"]:
+    params = composed_params(_root_)
+    if params is None:
         return OmegaConf.create({})
-    edited = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "ensemble"])
     try:
-        params = validate(OmegaConf.to_container(edited), EditableParams)
-        check_source(params.data.source)
+        for name, path in params.data.paths.items():
+            check_input(name, path)
+            check_reachable(f"data.{name}", path)
         check_weights(params.network.weights_file)
-        check_reachable("data.source", params.data.source)
         check_reachable("network.weights", params.network.weights_file)
     except UserError as error:
         sys.exit(f"error: {error}")
-    _root_.data.source = params.data.source  # in its one spelling
+    for name, path in params.data.paths.items():
+        _root_.data[name] = path  # in its one spelling
     _root_.network.weights = params.network.weights
     return OmegaConf.create(derive_ensemble(params))
 
 
-def check_source(source: str) -> None:
-    """Check that the images are there, or that DVC can get them."""
-    folders = (Path(source), *Path(source).parents)
-    is_tracked = any((ROOT / f"{folder}.dvc").is_file() for folder in folders)
-    if source != str(PHANTOM) and not (ROOT / source).is_dir() and not is_tracked:
+def further_input(_root_: DictConfig) -> str:
+    """Resolve `${further_input:}`, a path."""
+    params = composed_params(_root_)
+    return params.data.further_input if params else ""
+
+
+def composed_params(root: DictConfig) -> EditableParams | None:
+    """Return the composed parameters; None for compose.yaml alone, which Hydra resolves first."""
+    edited = OmegaConf.masked_copy(root, [key for key in root if key not in DERIVED])
+    if not edited:
+        return None
+    try:
+        return validate(OmegaConf.to_container(edited), EditableParams)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def check_input(name: str, path: str) -> None:
+    """Check that a file or folder of images, or of labels, is there, or that DVC can get it."""
+    candidates = (Path(path), *Path(path).parents)
+    is_tracked = any((ROOT / f"{candidate}.dvc").is_file() for candidate in candidates)
+    if path == str(PHANTOM) or is_tracked:
+        return
+    is_there = (ROOT / path).is_file() if name == "labels" else (ROOT / path).is_dir()
+    if not is_there:
+        expected = "a CSV or TSV table" if name == "labels" else "a folder of class folders"
         raise UserError(
-            f"data.source: {source!r} is missing; expected a folder of class folders (README: Your"
-            " own images)"
+            f"data.{name}: {path!r} is missing; expected {expected} (README: Your own images)"
         )
 
 
@@ -153,9 +175,10 @@ def check_override(text: str, params: dict) -> None:
     """Refuse an override of a derived parameter, or of one that params.yaml lacks."""
     override = OverridesParser.create().parse_override(text)
     keys = override.key_or_group.split(".")
-    if keys[0] == "ensemble":
+    if keys[0] in DERIVED:
         raise UserError(
-            f"{text}: `ensemble` is derived; set recipes, seed, members or network.weights instead"
+            f"{text}: `{keys[0]}` is derived; set recipes, seed, members, network.weights,"
+            " data.labels or data.test instead"
         )
     is_added = override.is_add() or override.is_force_add()
     if override.key_or_group == "preset" or is_added:

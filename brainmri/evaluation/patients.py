@@ -1,0 +1,88 @@
+"""Votes on patients, from the votes on their slices."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from brainmri.evaluation.metrics import format_metric
+from brainmri.evaluation.results import PatientCounts, PatientMetrics
+
+
+class PatientVotes(NamedTuple):
+    """Patients whose slices are all of one class, in order of first appearance.
+
+    Attributes
+    ----------
+    labels : ndarray of int, shape (patients,)
+    probabilities : ndarray of float, shape (patients, classes)
+    groups : ndarray of int, shape (patients,)
+        Patients with near duplicates of each other share one.
+    slices : ndarray of int, shape (patients,)
+        Number of slices.
+    mixed : int
+        Number of the other patients, who have no one true class.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    groups: np.ndarray
+    slices: np.ndarray
+    mixed: int
+
+
+def mean_by_patient(probabilities: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    """Compute the mean of the probabilities of each patient's slices.
+
+    The mean, since it does not depend on how many slices a patient has: with the maximum, say, of
+    two healthy patients the one with more slices would be more likely to get a false alarm.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float, shape (n, classes)
+    patients : ndarray of int, shape (n,)
+        Numbered from 0 without a gap.
+
+    Returns
+    -------
+    ndarray of float, shape (patients, classes)
+    """
+    return np.stack(
+        [probabilities[patients == patient].mean(axis=0) for patient in range(patients.max() + 1)]
+    )
+
+
+def vote_by_patient(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, patients: np.ndarray
+) -> PatientVotes:
+    """Combine the votes on slices; see `mean_by_patient`.
+
+    Parameters
+    ----------
+    labels, groups, patients : ndarray of int, shape (n,)
+        Of each slice; any numbers.
+    probabilities : ndarray of float, shape (n, classes)
+    """
+    _, first, number_of = np.unique(patients, return_index=True, return_inverse=True)
+    means = mean_by_patient(probabilities, number_of)
+    is_mixed = np.zeros(len(first), bool)
+    is_mixed[number_of[labels != labels[first][number_of]]] = True
+    order = np.argsort(first)
+    kept = order[~is_mixed[order]]
+    return PatientVotes(
+        labels=labels[first][kept],
+        probabilities=means[kept],
+        groups=groups[first][kept],
+        slices=np.bincount(number_of)[kept],
+        mixed=int(is_mixed.sum()),
+    )
+
+
+def describe_patients(metrics: PatientMetrics | PatientCounts) -> str:
+    """Describe the metrics of the votes on patients in one line."""
+    counts = f"{metrics['patients']} test patients"
+    if metrics["mixed_patients"]:
+        counts += f" with images of one class, {metrics['mixed_patients']} with several"
+    if "accuracy" not in metrics:
+        return counts
+    accuracy = format_metric(metrics["accuracy"], metrics["interval"]["accuracy"])
+    return f"{counts}: accuracy {accuracy}"

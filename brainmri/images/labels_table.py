@@ -1,0 +1,171 @@
+"""Read a table of labels: CSV or TSV, with a header."""
+
+import csv
+import difflib
+import io
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from brainmri.common.errors import UserError
+from brainmri.common.file_names import to_nfc
+from brainmri.images.folder_words import split_part
+
+REQUIRED, OPTIONAL = ("path", "class"), ("patient", "split")
+COLUMNS = REQUIRED + OPTIONAL
+MAX_BYTES = 2**30
+SPREADSHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods; .xls
+SPLITS = {
+    "training": "training",
+    "train": "training",
+    "test": "test",
+    "testing": "test",
+}
+
+
+class Row(NamedTuple):
+    """A row of the table.
+
+    Attributes
+    ----------
+    line : int
+        Where it is, counted from 1.
+    path : str
+        Below the source.
+    class_name : str
+        In composed Unicode.
+    patient : str or None
+        Identifier; None without the column.
+    split : {"training", "test"} or None
+        None without the column.
+    """
+
+    line: int
+    path: str
+    class_name: str
+    patient: str | None
+    split: str | None
+
+
+class LabelsTable(NamedTuple):
+    """The table's file, and its rows, no two of which have the same path."""
+
+    path: Path
+    rows: list[Row]
+
+
+def read_labels_table(path: Path) -> LabelsTable:
+    """Read a table of labels.
+
+    It is UTF-8, with or without a byte-order mark; commas, tabs or semicolons separate its columns,
+    as its header shows. Equal rows count once.
+
+    Raises
+    ------
+    UserError
+        Naming the file, the line, and what was expected.
+    """
+    text = _read_text(path)
+    header = text.partition("\n")[0]
+    delimiter = max(",\t;", key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: dict[str, Row] = {}
+    try:
+        columns = _read_header(path, next(reader))
+        for cells in reader:
+            if not any(map(str.strip, cells)):
+                continue
+            row = _read_row(f"{path}, line {reader.line_num}", columns, reader.line_num, cells)
+            former = rows.setdefault(to_nfc(row.path), row)
+            if former[2:] != row[2:]:
+                raise UserError(
+                    f"{path}: lines {former.line} and {row.line} disagree on {row.path!r}; expected"
+                    " one row for each image"
+                )
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {reader.line_num}: {error}; expected a CSV or TSV table"
+        ) from None
+    table = LabelsTable(path, list(rows.values()))
+    _check_classes(table)
+    return table
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"data.labels: {str(path)!r} has more than {MAX_BYTES:,} bytes")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"data.labels: {str(path)!r} can't be read ({error.strerror}); expected a CSV or TSV"
+            " table"
+        ) from None
+    if content.startswith(SPREADSHEET):
+        raise UserError(
+            f"data.labels: {str(path)!r} is a spreadsheet; save it as CSV (UTF-8) and give that"
+        )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(
+            f"data.labels: {str(path)!r} is not UTF-8 text; save it as CSV (UTF-8)"
+        ) from None
+    if not text.strip():
+        raise UserError(f"data.labels: {str(path)!r} is empty; expected a header with path, class")
+    return text
+
+
+def _read_header(path: Path, cells: list[str]) -> list[str]:
+    """Return the names of the columns, in lower case."""
+    columns = [cell.strip().lower() for cell in cells]
+    for name in REQUIRED:
+        if name not in columns:
+            raise UserError(
+                f"{path}: no column {name!r} among {', '.join(map(repr, columns))}; expected a"
+                f" header with {', '.join(REQUIRED)}, and optionally {', '.join(OPTIONAL)}"
+            )
+    if unknown := [name for name in columns if name not in COLUMNS]:
+        near = difflib.get_close_matches(unknown[0], COLUMNS, n=1)
+        hint = f"rename it to {near[0]}, or remove it" if near else "remove it or rename it"
+        raise UserError(
+            f"{path}: unknown column(s) {', '.join(map(repr, unknown))}; expected"
+            f" {', '.join(COLUMNS)}: {hint}"
+        )
+    if len(set(columns)) < len(columns):
+        raise UserError(f"{path}: a column is there twice; expected {', '.join(COLUMNS)} once each")
+    return columns
+
+
+def _read_row(where: str, columns: list[str], line: int, cells: list[str]) -> Row:
+    if len(cells) != len(columns):
+        raise UserError(f"{where}: {len(cells)} cells; expected {len(columns)}, as in the header")
+    values = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+    for name, value in values.items():
+        if not value:
+            raise UserError(f"{where}: no {name}; expected a value in every row")
+    path = PurePosixPath(values["path"])
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(
+            f"{where}: {values['path']!r} is not below data.source; expected a relative path"
+        )
+    split = values.get("split")
+    if split is not None and split.lower() not in SPLITS:
+        hint = ""
+        if split_part(split):
+            hint = "; validation images belong to training: members hold out some of their own"
+        raise UserError(f"{where}: split is {split!r}; expected training or test{hint}")
+    return Row(
+        line,
+        str(path),
+        to_nfc(values["class"]),
+        values.get("patient"),
+        SPLITS[split.lower()] if split else None,
+    )
+
+
+def _check_classes(table: LabelsTable) -> None:
+    """Check that there are two classes, and with a split test and training images of each."""
+    classes = sorted({row.class_name for row in table.rows})
+    if len(classes) < 2:
+        named = f": {classes[0]!r}" if classes else ""
+        raise UserError(f"{table.path} has {len(classes)} class(es){named}; expected two or more")

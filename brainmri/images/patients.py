@@ -1,0 +1,117 @@
+"""Tell the patients of images, and number them; their identifiers stay in the source."""
+
+import re
+from collections import defaultdict
+
+from brainmri.common.errors import UserError
+from brainmri.images.sources import SourceFile
+
+MAX_EXAMPLES = 2
+
+
+def number_patients(
+    files: list[SourceFile], dicom_patients: list[str | None], pattern: str | None
+) -> list[int] | None:
+    """Number the patients of images from 0, in order of first appearance.
+
+    Parameters
+    ----------
+    files : list of SourceFile, length n
+    dicom_patients : list of str or None, length n
+        Of each image, equal for equal PatientIDs; None where there is none.
+    pattern : str or None
+        `data.patient`.
+
+    Returns
+    -------
+    list of int, length n, or None
+        None where nothing tells patients. An image whose DICOM file has no PatientID, where others
+        have one, counts as a patient of its own.
+
+    Raises
+    ------
+    UserError
+        If the pattern does not tell the patient of an image, or if the pattern or the table gives
+        all images the same one.
+    """
+    if pattern:
+        identifiers = match_patients([file.below for file in files], pattern)
+        _refuse_single(identifiers, f"data.patient: {pattern!r}")
+    elif any(file.patient for file in files):
+        identifiers = [file.patient for file in files]
+        _refuse_single(identifiers, "data.labels: the column patient")
+    else:
+        identifiers = _dicom_identifiers(files, dicom_patients)
+        if identifiers is None:
+            return None
+    number_of: dict[object, int] = {}
+    numbers = [number_of.setdefault(identifier, len(number_of)) for identifier in identifiers]
+    _print_mixed_patients(files, numbers)
+    return numbers
+
+
+def match_patients(paths: list[str], pattern: str) -> list[str]:
+    """Find the patient in each path.
+
+    A pattern that matches none of the paths is searched in what follows their first folder, the
+    class.
+
+    Raises
+    ------
+    UserError
+        If it does not match every path, or its group is empty.
+    """
+    matches = [re.search(pattern, path) for path in paths]
+    if not any(matches):
+        matches = [re.search(pattern, path.partition("/")[2]) for path in paths]
+    untold = [path for path, match in zip(paths, matches, strict=True) if not (match and match[1])]
+    if untold:
+        raise UserError(
+            f"data.patient: {pattern!r} tells no patient in {len(untold)} of {len(paths)} paths,"
+            f" such as {untold[0]!r}; expected one in each: correct the pattern"
+        )
+    return [match[1] for match in matches]
+
+
+def _refuse_single(identifiers: list[str], name: str) -> None:
+    if len(set(identifiers)) == 1:
+        raise UserError(
+            f"{name} gives all {len(identifiers)} images the same patient; expected several, since"
+            " a patient stays on one side of the split: correct it"
+        )
+
+
+def _dicom_identifiers(
+    files: list[SourceFile], dicom_patients: list[str | None]
+) -> list[object] | None:
+    told = [patient for patient in dicom_patients if patient]
+    if not told:
+        return None
+    if len(set(told)) == 1:
+        print(
+            f"warning: all {len(told)} DICOM files with a PatientID have the same one, so patients"
+            " are unknown; data.patient or a table can tell them"
+        )
+        return None
+    unknown = [
+        file.path for file, patient in zip(files, dicom_patients, strict=True) if not patient
+    ]
+    if unknown:
+        print(
+            f"warning: {len(unknown)} of {len(files)} images have no PatientID, such as"
+            f" {unknown[0]!r}; each counts as a patient of its own"
+        )
+    return [patient or row for row, patient in enumerate(dicom_patients)]
+
+
+def _print_mixed_patients(files: list[SourceFile], numbers: list[int]) -> None:
+    """Print how many patients have images in several classes, with an example."""
+    images: dict[int, dict[str, str]] = defaultdict(dict)  # by patient and class, a path
+    for file, number in zip(files, numbers, strict=True):
+        images[number].setdefault(file.class_name, file.path)
+    mixed = [list(paths.values()) for paths in images.values() if len(paths) > 1]
+    print(f"{len(images)} patients", end="")
+    if mixed:
+        examples = " and ".join(map(repr, mixed[0][:MAX_EXAMPLES]))
+        print(f"; {len(mixed)} of them have images of several classes, such as {examples}", end="")
+    print()

@@ -1,0 +1,158 @@
+"""The split into test and training images: a fold, or a given test set without what overlaps."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from brainmri.common.errors import UserError
+from brainmri.sampling.folds import stratified_group_folds
+
+MAX_EXAMPLES = 2
+
+
+class Parts(NamedTuple):
+    """Which images are test and which are training images; the others are left out.
+
+    Attributes
+    ----------
+    test, training : ndarray of bool, shape (n,)
+    """
+
+    test: np.ndarray
+    training: np.ndarray
+
+    @property
+    def left_out(self) -> np.ndarray:
+        """Which images are neither: bool, shape (n,)."""
+        return ~self.test & ~self.training
+
+
+def split_fold(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    classes: list[str],
+    is_given: np.ndarray,
+    folds: int,
+    fold: int,
+    seed: int,
+) -> Parts:
+    """Take a fold of the images that are not of a given test set, which is left out.
+
+    Parameters
+    ----------
+    labels, groups, classes, folds, seed : see `stratified_group_folds`
+    is_given : ndarray of bool, shape (n,)
+        Whether an image is of the given test set.
+    fold : int
+
+    Raises
+    ------
+    UserError
+        If there are too few groups of a class.
+    """
+    rest = np.flatnonzero(~is_given)
+    fold_of = np.full(len(labels), -1)
+    fold_of[rest] = stratified_group_folds(labels[rest], groups[rest], classes, folds, seed)
+    is_test = fold_of == fold
+    parts = Parts(is_test, ~is_test & ~is_given)
+    if missing := _missing_classes(parts.test, labels, classes):
+        raise UserError(
+            f"fold {fold} has no image of class {missing[0]!r}; change split.fold, split.folds or"
+            " seed"
+        )
+    _check_training(parts, labels, classes)
+    return parts
+
+
+def split_given(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    classes: list[str],
+    is_given: np.ndarray,
+    paths: list[str],
+    overlap: Literal["drop", "error", "keep"],
+) -> Parts:
+    """Take a given test set; training images of its groups are dropped, an error, or kept.
+
+    Parameters
+    ----------
+    labels, groups : ndarray of int, shape (n,)
+    classes : list of str
+    is_given : ndarray of bool, shape (n,)
+        Whether an image is of the given test set, which need not have every class.
+    paths : list of str, length n
+        For messages.
+    overlap : {"drop", "error", "keep"}
+
+    Raises
+    ------
+    UserError
+        If they are an error, or no training image of a class is left.
+    """
+    overlapping = ~is_given & np.isin(groups, groups[is_given])
+    parts = Parts(is_given, ~is_given & ~(overlapping & (overlap == "drop")))
+    if overlapping.any():
+        _report_overlap(overlapping, groups, is_given, paths, overlap)
+    _check_training(parts, labels, classes)
+    return parts
+
+
+def _report_overlap(
+    overlapping: np.ndarray,
+    groups: np.ndarray,
+    is_given: np.ndarray,
+    paths: list[str],
+    overlap: str,
+) -> None:
+    examples = []
+    for row in np.flatnonzero(overlapping)[:MAX_EXAMPLES]:
+        twin = np.flatnonzero(is_given & (groups == groups[row]))[0]
+        examples.append(f"{paths[row]!r} with {paths[twin]!r}")
+    found = (
+        f"{overlapping.sum()} of {np.sum(~is_given)} training images are near duplicates of given"
+        f" test images, or of the same patient, such as {', '.join(examples)}"
+    )
+    if overlap == "error":
+        raise UserError(
+            f"{found}; expected none with split.overlap: error; remove them, or set it to drop"
+        )
+    action = "left out" if overlap == "drop" else "kept, so that the metrics are too good"
+    print(f"warning: {found}; {action} (split.overlap: {overlap})")
+
+
+def _check_training(parts: Parts, labels: np.ndarray, classes: list[str]) -> None:
+    if missing := _missing_classes(parts.training, labels, classes):
+        raise UserError(
+            f"no training image of class {missing[0]!r} is left; expected some of every class:"
+            " change split.overlap, split.folds or seed, or add images"
+        )
+
+
+def _missing_classes(part: np.ndarray, labels: np.ndarray, classes: list[str]) -> list[str]:
+    return [name for label, name in enumerate(classes) if label not in labels[part]]
+
+
+def describe(
+    parts: Parts, labels: np.ndarray, groups: np.ndarray, classes: list[str], kind: str
+) -> list[str]:
+    """Describe a split: its numbers, and the fraction of each class on both sides.
+
+    Parameters
+    ----------
+    parts : Parts
+    labels, groups : ndarray of int, shape (n,)
+    classes : list of str
+    kind : str
+        Of the groups.
+    """
+    left_out = f", {parts.left_out.sum()} left out" if parts.left_out.any() else ""
+    lines = [
+        f"{len(labels)} images, {groups.max() + 1} groups of {kind}; {parts.training.sum()}"
+        f" training images, {parts.test.sum()} test images{left_out}"
+    ]
+    for label, name in enumerate(classes):
+        training, test = (np.mean(labels[part] == label) for part in (parts.training, parts.test))
+        lines.append(
+            f"  {name}: {training:.1%} of the training images, {test:.1%} of the test images"
+        )
+    return lines
