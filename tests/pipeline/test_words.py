@@ -19,6 +19,7 @@ ENGLISH, SPANISH = ROOT / "README.md", ROOT / "README.es.md"
 TEXTS = [ENGLISH, *sorted((ROOT / "docs").glob("*.md"))]
 OTHER_TEXTS = [SPANISH, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 CODE_FOLDERS = "benchmarks|brainmri|conf|docs|requirements|stages|tests"
+OWN_DATA = "needs data of one's own; tests/pipeline/test_given_data.py has such"
 NOT_RUN = {
     "make test": "these are the tests",
     "make crossval": "tests/pipeline/test_crossval.py runs what it calls, on images in data/raw",
@@ -31,6 +32,9 @@ NOT_RUN = {
     "dvc import https://github.com/A-PachecoT/brain-mri-classification data/raw -o data/raw": (
         "needs a network; tests/pipeline/test_pipeline.py imports from a repository on this machine"
     ),
+    """dvc exp run -S data.source=data/raw -S "data.patient='(P[0-9]+)_'\"""": OWN_DATA,
+    "dvc exp run -S data.source=data/raw -S data.labels=data/labels.csv": OWN_DATA,
+    "dvc exp run -S data.source=data/archive/Training -S data.test=data/archive/Testing": OWN_DATA,
     "python -m brainmri.crossval --seeds 1 -S preset=original -S data.source=…/brain_mri": (
         "needs the real images; tests/pipeline/test_pipeline.py trains and queues presets,"
         " tests/unit/test_params.py composes them as this does"
