@@ -38,7 +38,7 @@ def nearest_duplicates(
     distances = np.full(len(hashes), bits + 1)
     for rows in blocks(0, len(hashes), BLOCK_ROWS):
         for columns in blocks(0, len(others), BLOCK_COLUMNS):
-            block = hamming_distances(words[:, :, rows], other_words[:, :, columns])
+            block = hamming_distances(words[:, :, rows, None], other_words[:, :, columns])
             column = block.argmin(axis=1)
             distance = block.min(axis=1)
             is_nearer = distance < distances[rows]
@@ -71,35 +71,33 @@ def near_pairs(words: np.ndarray, rows: slice, bits: int, groups: np.ndarray) ->
         if _is_one_group(groups[rows], groups[columns]):
             continue
         # No larger than the distances, and mostly enough to tell
-        bounds = hamming_distances(words[:, :1, rows], words[:, :1, columns])
+        bounds = hamming_distances(words[:, :1, rows, None], words[:, :1, columns])
         first, second = np.divmod(np.flatnonzero(bounds <= bits), bounds.shape[1])
         candidates = np.stack([first + rows.start, second + columns.start])
-        first, second = candidates = candidates[:, np.not_equal(*groups[candidates])]
-        differences = np.bitwise_count(words[:, :, first] ^ words[:, :, second])
-        distances = differences.sum(axis=1, dtype=int).min(axis=0)
+        candidates = candidates[:, np.not_equal(*groups[candidates])]
+        distances = hamming_distances(*(words.take(images, axis=2) for images in candidates))
         pairs.append(candidates[:, distances <= bits])
     return np.concatenate(pairs, axis=1)
 
 
 def hamming_distances(words: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Compute the Hamming distances of images, each by the hash in which they differ least.
+    """Compute Hamming distances of images, each by the hash in which they differ least.
 
     Parameters
     ----------
-    words : ndarray of uint64, shape (hashes, words, n)
-    others : ndarray of uint64, shape (hashes, words, m)
+    words, others : ndarray of uint64, shape (hashes, words, ...)
+        Hashes; the shapes after these axes are broadcast.
 
     Returns
     -------
-    ndarray of int, shape (n, m)
+    ndarray of int
+        Bits, in the broadcast shape.
     """
-    by_hash = []
+    distances = []
     for words_of_hash, others_of_hash in zip(words, others, strict=True):
-        distances = 0
-        for word, other in zip(words_of_hash, others_of_hash, strict=True):
-            distances = distances + np.bitwise_count(word[:, None] ^ other).astype(np.uint16)
-        by_hash.append(distances)
-    return np.minimum.reduce(by_hash)
+        pairs_of_words = zip(words_of_hash, others_of_hash, strict=True)
+        distances.append(sum(_differing_bits(*pair) for pair in pairs_of_words))
+    return np.minimum.reduce(distances)
 
 
 def to_words(hashes: np.ndarray) -> np.ndarray:
@@ -124,6 +122,10 @@ def sort_bits(hashes: np.ndarray) -> np.ndarray:
     bits = np.unpackbits(hashes, axis=-1)
     order = np.argsort(np.abs(bits.mean(axis=0) - 0.5), axis=-1)
     return np.packbits(np.take_along_axis(bits, order[None], axis=-1), axis=-1)
+
+
+def _differing_bits(words: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return np.bitwise_count(words ^ others).astype(np.uint16)  # sums of uint8 would overflow
 
 
 def _is_one_group(*groups: np.ndarray) -> bool:
