@@ -1,6 +1,7 @@
 """Near duplicates: images of which a perceptual hash differs in few bits."""
 
 import math
+from functools import reduce
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def hamming_distances(words: np.ndarray, others: np.ndarray) -> np.ndarray:
     for words_of_hash, others_of_hash in zip(words, others, strict=True):
         pairs_of_words = zip(words_of_hash, others_of_hash, strict=True)
         distances.append(sum(_differing_bits(*pair) for pair in pairs_of_words))
-    return np.minimum.reduce(distances)
+    return reduce(np.minimum, distances)
 
 
 def to_words(hashes: np.ndarray) -> np.ndarray:
