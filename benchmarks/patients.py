@@ -1,0 +1,81 @@
+"""Measure what a split overstates that tears patients apart.
+
+    python -m benchmarks.patients
+
+Makes 40 patients with 10 slices each. All slices of a patient show one healthy anatomy, turned,
+shifted and scaled; half of the patients are called "yes" by lot, so nothing can be learned that
+holds for another patient: an honest accuracy is about 0.5. Runs the pipeline without and with
+`data.patient`.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import affine_transform
+
+from benchmarks.commands import compose, dvc
+from brainmri.images.phantoms import draw, to_png
+from tests.support.checkout import checkout
+
+PATIENTS, SLICES = 40, 10
+SIDE = 192  # pixels
+PATTERN = r"'(P\d+)_'"
+SETTINGS = {
+    "data.source": "data/raw",
+    "members": 3,
+    "ingest.image_size": 64,
+    "ingest.crop": False,
+    "train.epochs": 30,
+}
+
+
+def draw_slices(patient: int) -> list[np.ndarray]:
+    """Draw the slices of a patient: uint8, shape (SIDE, SIDE)."""
+    image = draw("no", np.random.default_rng(patient)).image
+    center = np.array(image.shape) / 2
+    slices = []
+    for number in range(SLICES):
+        rng = np.random.default_rng([patient, number])
+        angle, scale = rng.normal(0, 0.2), rng.uniform(0.9, 1.25)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
+        offset = center - turn @ (np.array([SIDE, SIDE]) / 2 + rng.normal(0, 8, 2))
+        moved = affine_transform(image.astype(float), turn, offset, (SIDE, SIDE), order=1)
+        noisy = moved * rng.uniform(0.8, 1.1) + rng.normal(0, 4, moved.shape)
+        slices.append(np.clip(noisy, 0, 255).astype(np.uint8))
+    return slices
+
+
+def write_images(folder: Path) -> None:
+    """Write the images into class folders, named by patient and slice."""
+    is_yes = np.random.default_rng(0).permutation(PATIENTS) < PATIENTS // 2
+    for patient in range(PATIENTS):
+        class_folder = folder / ("yes" if is_yes[patient] else "no")
+        class_folder.mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(draw_slices(patient)):
+            (class_folder / f"P{patient:02d}_{number}.png").write_bytes(to_png(image))
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        project = checkout(Path(folder) / "project")
+        write_images(project / "data/raw")
+        for name, pattern in (("without", "null"), ("with", PATTERN)):
+            compose(project, SETTINGS | {"data.patient": pattern})
+            dvc(project, "repro", "evaluate")
+            metrics = json.loads((project / "metrics/ensemble.json").read_text())
+            split = json.loads((project / "data/split.json").read_text())
+            low, high = metrics["interval"]["accuracy"] or (float("nan"), float("nan"))
+            print(
+                f"{name} data.patient: {max(split['groups']) + 1} groups, accuracy"
+                f" {metrics['accuracy']:.3f} ({low:.3f} to {high:.3f}) on"
+                f" {metrics['test_images']} test images"
+            )
+            if "by_patient" in metrics:
+                by_patient = metrics["by_patient"]
+                print(f"  by patient: {by_patient['accuracy']:.3f} of {by_patient['patients']}")
+
+
+if __name__ == "__main__":
+    main()
