@@ -72,7 +72,7 @@ START_OF_JPEG_2000 = b"\xff\x4f\xff\x51"
 FRAME_MARKERS = {0xC0, 0xC1, 0xC2, 0xC3, 0xF7}  # baseline, extended, progressive, lossless, LS
 TABLE_MARKERS = {0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xF8, 0xFE}  # that come before it
 
-MAX_READS = 1_000_000  # of the header: sequences in sequences can make it quadratic
+MAX_READS = 200_000  # of the header: sequences in sequences can make it quadratic
 MAX_READ_BYTES = 4 * 2**20  # at a time
 MAX_VALUE_BYTES = 2**16  # of an element whose value is used
 MAX_RLE_BYTES = 32 * 2**20  # a byte can decode to 64
@@ -233,7 +233,7 @@ def _check_kind(dataset: "Dataset", pixel_data: _PixelData | None) -> None:
     modality = _text(dataset, "Modality")
     if modality not in ("", MODALITY):
         name = modality if re.fullmatch("[A-Z0-9]{1,16}", modality) else "unknown"
-        raise ImageError(f"the modality is {name}; only {MODALITY}, of brains, is read")
+        raise ImageError(f"the modality is {name}; only {MODALITY} images, of the brain, are read")
     if pixel_data.tag != PIXEL_DATA:
         raise ImageError("floating-point pixels in DICOM can't be read; save them as integers")
     frames = _integer(dataset, "NumberOfFrames", 1)
@@ -244,9 +244,9 @@ def _check_kind(dataset: "Dataset", pixel_data: _PixelData | None) -> None:
         )
     photometric = _text(dataset, "PhotometricInterpretation")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        name = photometric if photometric.startswith(COLORS) else "unknown"
+        name = photometric if photometric.startswith(COLORS) else "unknown or missing"
         raise ImageError(
-            f"the photometric interpretation is {name[:16]}, not MONOCHROME2;"
+            f"the photometric interpretation is {name[:18]}, not MONOCHROME2;"
             " export the DICOM file in gray, or as PNG"
         )
     if _integer(dataset, "SamplesPerPixel", 1) != 1:
@@ -407,7 +407,7 @@ def _read_lut(dataset: "Dataset", keyword: str, levels: np.ndarray) -> _LookupTa
     if keyword not in dataset:
         return None
     sequence = dataset.get_item(keyword)
-    items = sequence.value or []
+    items = sequence.value or b""
     if isinstance(sequence, RawDataElement):
         # pydicom would read it without bounds
         file, layout = _HeaderFile(items), (sequence.is_implicit_VR, sequence.is_little_endian)
