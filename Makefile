@@ -71,7 +71,7 @@ $(ENV)/ready: requirements.txt requirements/training.txt $(LOCKED) brainmri/conf
 	python -m brainmri.configure
 	touch $@
 
-$(ENV)/ready-dev: $(ENV)/ready requirements/dev.txt requirements/cluster.txt requirements/app.txt
+$(ENV)/ready-dev: $(ENV)/ready requirements/dev.txt requirements/cluster.txt requirements/app.txt requirements/dicom.txt
 	$(INSTALL) requirements/dev.txt
 	touch $@
 

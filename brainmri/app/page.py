@@ -7,7 +7,7 @@ import gradio as gr
 
 from brainmri.app.predictions import Gallery
 
-SUFFIXES = [".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"]
+SUFFIXES = [".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm"]
 MAX_FILE_SIZE = "20mb"
 INTRODUCTION = """
 # Brain MRI ensemble

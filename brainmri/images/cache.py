@@ -7,6 +7,7 @@ by DVC's rule: while its inode, size and time of modification are the same.
 """
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import tempfile
@@ -22,14 +23,14 @@ import PIL
 from brainmri.common.files import write_bytes
 from brainmri.common.params import Ingest
 from brainmri.common.paths import DECODE_CACHE
-from brainmri.images import cropping, decoding, files, hashing, intensity, levels
+from brainmri.images import cropping, decoding, dicom, files, hashing, intensity, levels
 from brainmri.images.decoding import DecodedImage
 from brainmri.store import writer
 from brainmri.store.format import SHARD_NAME, shard_name
 from brainmri.store.reader import OpenShards
 from brainmri.store.writer import encode_shard
 
-DECODING_MODULES = (files, levels, decoding, intensity, cropping, hashing, writer)
+DECODING_MODULES = (files, levels, dicom, decoding, intensity, cropping, hashing, writer)
 # A file modified so recently may change again within the resolution of the clock
 RECENT_NS = 100_000_000
 
@@ -39,7 +40,7 @@ class ImageRecord(NamedTuple):
 
     Attributes
     ----------
-    sha256, perceptual_hash, whole_hash, width, height, mode, levels
+    sha256, perceptual_hash, whole_hash, width, height, mode, levels, patient
         See `DecodedImage`.
     pixels : str
         BLAKE2b hash of the decoded pixels, hexadecimal.
@@ -52,15 +53,14 @@ class ImageRecord(NamedTuple):
     height: int
     mode: str
     levels: tuple[float, float]
+    patient: str | None
     pixels: str
-    patient: str | None = None
 
     @property
     def metadata(self) -> dict:
         """The image's entry in the metadata of the store, without path and class."""
-        return {
-            key: value for key, value in self._asdict().items() if key not in ("pixels", "patient")
-        }
+        excluded = ("patient", "pixels")
+        return {key: value for key, value in self._asdict().items() if key not in excluded}
 
 
 def file_identity(path: str | Path) -> str | None:
@@ -200,8 +200,17 @@ def _fingerprint(settings: Ingest) -> str:
     """Hash all that decoding depends on besides the image file: code, packages and parameters."""
     code = b"".join(Path(module.__file__).read_bytes() for module in DECODING_MODULES)
     versions = f"Pillow {PIL.__version__} NumPy {np.__version__} {h5py.version.info}"
+    versions += "".join(f" {package} {_version(package)}" for package in dicom.PACKAGES)
     values = f"{settings.image_size} {settings.crop} {settings.compression} {versions}"
     return hashlib.sha256(code + values.encode()).hexdigest()
+
+
+def _version(package: str) -> str | None:
+    """Return the version of a package, which need not be imported; None if it isn't installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _identity(status: os.stat_result) -> str:

@@ -1,7 +1,7 @@
 """Decode image files of common formats to squares of gray pixels; image files are untrusted input.
 
 Images of 8 bits or fewer keep their levels. Those of more bits, whose levels may have any range,
-are rescaled; see `intensity.rescale_intensity`.
+are rescaled; see `intensity.rescale_intensity`. For DICOM files, see `dicom.read_dicom`.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from brainmri.images.cropping import MIN_SIDE, crop_and_pad, head_box
-from brainmri.images.files import MAX_PIXELS, ImageError, open_image, read_file
+from brainmri.images.dicom import is_dicom, read_dicom
+from brainmri.images.files import MAX_PIXELS, ImageError, explain_format, open_image, read_file
 from brainmri.images.hashing import perceptual_hashes
 from brainmri.images.intensity import rescale_intensity
 from brainmri.images.levels import read_levels
@@ -58,9 +59,13 @@ class DecodedImage:
     width, height : int
         Of the original, upright, in pixels.
     mode : str
-        Pillow's name of the original's pixel format, such as "RGB" or "I;16".
+        Pillow's name of the original's pixel format, such as "RGB" or "I;16"; of a DICOM file,
+        "DICOM MONOCHROME1" or "DICOM MONOCHROME2".
     levels : tuple of (black, white)
-        The original's levels that became 0 and 255; (0, 255) for 8 bits or fewer.
+        The original's levels that became 0 and 255; (0, 255) for 8 bits or fewer, but for DICOM.
+    patient : str or None
+        BLAKE2b hash of the PatientID in a DICOM file, hexadecimal, only to group the images of a
+        run; None if there is none.
     """
 
     pixels: np.ndarray
@@ -80,7 +85,7 @@ def decode(path: str | Path, size: int, crop: bool = False) -> DecodedImage:
     Parameters
     ----------
     path : str or Path
-        PNG, JPEG, BMP, GIF, TIFF or WebP, detected by its content, whatever its name.
+        PNG, JPEG, BMP, GIF, TIFF, WebP or DICOM, detected by its content, whatever its name.
     size : int
         Height and width of the result, in pixels.
     crop : bool
@@ -91,7 +96,8 @@ def decode(path: str | Path, size: int, crop: bool = False) -> DecodedImage:
     ImageError
         If it can't be read, is not an image, is broken or animated, or has too many bytes, or too
         many or too few pixels or levels: see `files.MAX_BYTES`, `files.MAX_PIXELS`,
-        `files.MAX_SIDE`, `cropping.MIN_SIDE` and `MIN_LEVELS`.
+        `files.MAX_SIDE`, `cropping.MIN_SIDE` and `MIN_LEVELS`. For DICOM, see also
+        `dicom.read_dicom`.
     """
     content = read_file(Path(path))
     try:
@@ -102,7 +108,7 @@ def decode(path: str | Path, size: int, crop: bool = False) -> DecodedImage:
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
-        raise ImageError("not an image of a known format") from None
+        raise ImageError(explain_format(content)) from None
     except Image.DecompressionBombError:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # noqa: BLE001, a damaged file makes decoders raise almost anything
@@ -165,7 +171,7 @@ def to_gray(image: Image.Image) -> Image.Image:
 class _UprightImage(NamedTuple):
     """An image in gray levels, which may be smaller than the original; the rest is the original's.
 
-    `mode`, `width`, `height` and `levels` are those of `DecodedImage`.
+    `mode`, `width`, `height`, `levels` and `patient` are those of `DecodedImage`.
     """
 
     gray: Image.Image
@@ -173,6 +179,7 @@ class _UprightImage(NamedTuple):
     width: int
     height: int
     levels: tuple[float, float]
+    patient: str | None = None
 
 
 def _decode(content: bytes, size: int, crop: bool) -> DecodedImage:
@@ -189,10 +196,14 @@ def _decode(content: bytes, size: int, crop: bool) -> DecodedImage:
         height=image.height,
         mode=image.mode,
         levels=image.levels,
+        patient=image.patient,
     )
 
 
 def _read_upright(content: bytes, size: int) -> _UprightImage:
+    if is_dicom(content):
+        gray, mode, levels, patient = read_dicom(content)
+        return _UprightImage(gray, mode, *gray.size, levels, patient)
     with open_image(content) as image:
         mode = image.mode
         width, height = image.size

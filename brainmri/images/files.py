@@ -3,6 +3,7 @@
 import functools
 import io
 import stat
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 4 * MAX_PIXELS
 MAX_SIDE = 20_000
+NIFTI_BYTES = 352  # of its header, with padding
+GZIP = b"\x1f\x8b"
 SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # a tag of TIFF, and bits of its value
 
 
@@ -42,6 +45,33 @@ def read_file(path: Path) -> bytes:
     return content
 
 
+def check_size(width: int, height: int) -> None:
+    """Raise `ImageError` if a side is longer than `MAX_SIDE`, or pixels are above `MAX_PIXELS`."""
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"{width}×{height} pixels; a side may have {MAX_SIDE:,}")
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width}×{height} pixels; at most {MAX_PIXELS:,} in all are read")
+
+
+def explain_format(content: bytes) -> str:
+    """Say why a file that Pillow can't identify is not read, and how to export what it holds."""
+    if content.startswith((b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file")):
+        return (
+            "a MATLAB file; export its images as PNG, with scipy.io.loadmat or,"
+            " of version 7.3, with h5py"
+        )
+    start = content[:NIFTI_BYTES]
+    if start.startswith(GZIP):
+        try:
+            # No more is inflated than asked for
+            start = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, NIFTI_BYTES)
+        except zlib.error:
+            start = b""
+    if start[344:348] in (b"n+1\0", b"ni1\0") or start[4:8] in (b"n+2\0", b"ni2\0"):
+        return "a NIfTI volume; export its slices as PNG, with nibabel, mri_convert or med2image"
+    return "not an image of a known format"
+
+
 def open_image(content: bytes) -> Image.Image:
     """Open the image in a file; previews, depth maps and masks beside it are ignored.
 
@@ -64,14 +94,14 @@ def open_image(content: bytes) -> Image.Image:
     """
     _support_white_is_zero()
     image = Image.open(io.BytesIO(content), formats=FORMATS)
-    _check_size(image)
+    check_size(*image.size)
     if image.format == "MPO":  # of cameras and phones; every JPEG viewer shows the first frame
         return image
     frames: Sequence[int] = range(getattr(image, "n_frames", 1))  # of any length, so no list
     if image.format == "TIFF":
         frames = _full_pages(image, frames)
         image.seek(frames[0])
-        _check_size(image)
+        check_size(*image.size)
     if len(frames) > 1:
         raise ImageError(f"{len(frames)} frames; a single image is expected")
     return image
@@ -101,12 +131,3 @@ def _full_pages(image: Image.Image, pages: Sequence[int]) -> Sequence[int]:
                 " save it as PNG or plain TIFF"
             )
     return [page for page in pages if not types[page] & (REDUCED | MASK)] or pages
-
-
-def _check_size(image: Image.Image) -> None:
-    if max(image.size) > MAX_SIDE:
-        raise ImageError(f"{image.width}×{image.height} pixels; a side may have {MAX_SIDE:,}")
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(
-            f"{image.width}×{image.height} pixels; at most {MAX_PIXELS:,} in all are read"
-        )

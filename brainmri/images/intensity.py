@@ -44,7 +44,7 @@ def rescale_intensity(
     step = -(-max(levels.shape) // SAMPLE_SIDE)
     low, high = _find_window(levels[::step, ::step])
     gray = _apply_window(levels, low, high)
-    return gray, (_as_number(sign * low), _as_number(sign * high))
+    return gray, (as_number(sign * low), as_number(sign * high))
 
 
 def _replace_infinite(levels: np.ndarray) -> np.ndarray:
@@ -84,6 +84,6 @@ def _apply_window(levels: np.ndarray, low: float, high: float) -> Image.Image:
     return Image.fromarray(np.round(np.clip(scaled, 0, 255)).astype(np.uint8))
 
 
-def _as_number(level: float) -> float | int:
+def as_number(level: float) -> float | int:
     """Return a whole number as an int, which JSON has without a decimal point."""
     return int(level) if level.is_integer() else level

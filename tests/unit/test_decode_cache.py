@@ -26,6 +26,7 @@ ATTRIBUTES = {
     "mode": "L",
     "levels": [0, 255],
 }
+PATIENT = "5"
 
 
 def open_cache(folder: Path, **changes) -> DecodeCache:
@@ -34,7 +35,7 @@ def open_cache(folder: Path, **changes) -> DecodeCache:
 
 def image_of(pixels: np.ndarray) -> SimpleNamespace:
     """Return a decoded image of these pixels."""
-    return SimpleNamespace(pixels=pixels, **ATTRIBUTES)
+    return SimpleNamespace(pixels=pixels, patient=PATIENT, **ATTRIBUTES)
 
 
 def test_shards_of_new_and_cached_images(tmp_path):
@@ -42,7 +43,8 @@ def test_shards_of_new_and_cached_images(tmp_path):
     with open_cache(tmp_path) as first:
         records = [first.add(str(index), image_of(pixels[index])) for index in (0, 1, 1)]
         assert records[1] == records[2]
-        assert records[0]._asdict() == ATTRIBUTES | {"pixels": records[0].pixels}
+        others = {"pixels": records[0].pixels, "patient": PATIENT}
+        assert records[0]._asdict() == ATTRIBUTES | others
         assert records[0].metadata == ATTRIBUTES
         unidentified = first.add(None, image_of(pixels[2]))
         hashes = [record.pixels for record in (records[0], records[1], unidentified)]

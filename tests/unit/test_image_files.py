@@ -1,5 +1,6 @@
 """Image files: what is no usable image, or is damaged, is refused with a reason in one line."""
 
+import gzip
 import io
 import os
 import struct
@@ -71,6 +72,30 @@ def test_unusable_files_are_refused(tmp_path, content, reason):
     (tmp_path / "image.jpg").write_bytes(content)
     with pytest.raises(ImageError, match=reason):
         decode(tmp_path / "image.jpg", 64)
+
+
+NIFTI = (348).to_bytes(4, "little") + bytes(340) + b"n+1\0" + bytes(70_000)
+NIFTI_2 = (540).to_bytes(4, "little") + b"n+2\0\r\n\x1a\n" + bytes(532)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (NIFTI, "a NIfTI volume; export its slices as PNG, with nibabel, mri_convert"),
+        (NIFTI.replace(b"n+1", b"ni1"), "a NIfTI volume"),
+        (NIFTI_2, "a NIfTI volume"),
+        (gzip.compress(NIFTI), "a NIfTI volume"),
+        (gzip.compress(NIFTI)[:200], "a NIfTI volume"),
+        (gzip.compress(bytes(9000)), "not an image of a known format"),
+        (b"\x1f\x8b" + bytes(9000), "not an image of a known format"),
+        (b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(200), "scipy.io.loadmat"),
+        (b"MATLAB 7.3 MAT-file" + bytes(493) + b"\x89HDF\r\n\x1a\n", "with h5py"),
+    ],
+)
+def test_volumes_and_arrays_are_to_be_exported(tmp_path, content, reason):
+    (tmp_path / "brain.nii.gz").write_bytes(content)
+    with pytest.raises(ImageError, match=reason):
+        decode(tmp_path / "brain.nii.gz", 64)
 
 
 def test_missing_and_narrow_files_are_refused(tmp_path):

@@ -144,9 +144,12 @@ DEEP = {
 }
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("levels", DEEP.values(), ids=DEEP)
-def test_any_range_decodes_as_8_bits(tmp_path, levels):
-    image = decode_content(tmp_path, encode_png(repeat_bands(levels, 1)))
+def test_any_range_decodes_as_8_bits(tmp_path, levels, kind):
+    samples = repeat_bands(levels, 1)
+    content = encode_png(samples) if kind == "PNG" else encode_tiff(samples, 1)
+    image = decode_content(tmp_path, content)
     assert difference(image, tmp_path) < 2
     black, white = image.levels
     brightest = np.percentile(levels, 99.5)
