@@ -98,6 +98,18 @@ def test_lossy_transfer_syntaxes(name, modality):
     assert np.abs(np.asarray(image.gray) - expected).max() <= 2
 
 
+def test_baseline_jpeg():
+    jpeg, content = io.BytesIO(), io.BytesIO()
+    Image.fromarray(SLICE).save(jpeg, "JPEG", quality=95)
+    dataset = pydicom.dcmread(io.BytesIO(encode_dicom(SLICE, **WINDOW)))
+    dataset.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+    dataset.PixelData = encapsulate([jpeg.getvalue()])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(content)
+    expected = windowed(np.asarray(Image.open(jpeg), float), 150, 1649)
+    np.testing.assert_array_equal(gray_of(content.getvalue()), expected)
+
+
 @pytest.mark.parametrize("syntax", [*UNCOMPRESSED, uid.RLELossless], ids=lambda value: value.name)
 @pytest.mark.parametrize(
     "levels",
