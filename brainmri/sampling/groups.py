@@ -8,6 +8,7 @@ from brainmri.sampling.near_duplicates import BLOCK_ROWS, blocks, near_pairs, so
 from brainmri.store.metadata import Image
 
 LARGE = 0.1  # fraction of a class
+UNKNOWN = -1
 
 
 def decode_hashes(images: Iterable[tuple[str, ...]]) -> np.ndarray:
@@ -54,6 +55,28 @@ def near_duplicate_groups(hashes: np.ndarray, bits: int | None) -> np.ndarray:
             groups = _connect(groups, np.concatenate(pairs, axis=1))
             pairs = []
     return groups
+
+
+def join_groups(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Join groups of images with other groups of them, such as near duplicates with patients.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (n,)
+    others : ndarray of int, shape (n,)
+        The other group of each image; −1 where it is unknown, which connects no images.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        Group of each image, numbered from 0 in order of first appearance. Images are in one group
+        if a chain of images with a common group, or a common other group, connects them.
+    """
+    joined = np.arange(len(groups))
+    for numbers, images in ((groups, joined), (others, np.flatnonzero(others != UNKNOWN))):
+        _, first, inverse = np.unique(numbers[images], return_index=True, return_inverse=True)
+        joined = _connect(joined, np.stack([images, images[first[inverse]]]))
+    return joined
 
 
 def large_group_warnings(groups: np.ndarray, images: list[Image], classes: list[str]) -> list[str]:

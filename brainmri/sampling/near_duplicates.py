@@ -71,7 +71,7 @@ def near_pairs(words: np.ndarray, rows: slice, bits: int, groups: np.ndarray) ->
     for columns in blocks(rows.start, len(groups), BLOCK_COLUMNS):
         if _is_one_group(groups[rows], groups[columns]):
             continue
-        # No larger than the distances, and mostly enough to tell
+        # The distances are no smaller; few candidates remain
         bounds = hamming_distances(words[:, :1, rows, None], words[:, :1, columns])
         first, second = np.divmod(np.flatnonzero(bounds <= bits), bounds.shape[1])
         candidates = np.stack([first + rows.start, second + columns.start])
