@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from brainmri.sampling import groups, near_duplicates
 from brainmri.sampling.groups import near_duplicate_groups
 from brainmri.sampling.near_duplicates import nearest_duplicates
-from tests.unit.test_sampling import connected_groups
+from tests.support.groups import connected_groups
 
 
 def all_distances(hashes, others):

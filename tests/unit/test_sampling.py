@@ -14,6 +14,7 @@ from brainmri.sampling.groups import (
     large_group_warnings,
     near_duplicate_groups,
 )
+from tests.support.groups import connected_groups
 
 CLASSES = ["no", "yes"]
 
@@ -21,19 +22,6 @@ CLASSES = ["no", "yes"]
 def hashes(*distances):
     """Make hashes of 256 bits whose first bits are set: distances from the empty hash."""
     return np.array([np.packbits(np.arange(256) < distance) for distance in distances])
-
-
-def connected_groups(is_pair):
-    """Number the images that a chain of pairs connects, in order of first appearance."""
-    groups = [-1] * len(is_pair)
-    for first in range(len(is_pair)):
-        waiting = [first] if groups[first] == -1 else []
-        number = max(groups) + 1
-        while waiting:
-            image = waiting.pop()
-            groups[image] = number
-            waiting += [other for other in np.flatnonzero(is_pair[image]) if groups[other] == -1]
-    return groups
 
 
 def test_near_duplicates_form_chains():
