@@ -1,10 +1,12 @@
 """Train one member of the ensemble on its bootstrap sample, whatever else trains in parallel."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_json
@@ -53,7 +55,8 @@ def train_member(name: str, params: Params, folder: Path) -> None:
         )
         model = with_tta(model, train.views)
         rows_of = {"out_of_bag": out_of_bag, "test": split["test"]}
-        predictions = {part: predict(model, rad, rows) for part, rows in rows_of.items()}
+        compute = compile_prediction(model)
+        predictions = {part: predict(compute, rad, rows) for part, rows in rows_of.items()}
         labels = rad.labels[out_of_bag]
     if not all(np.isfinite(probabilities).all() for probabilities in predictions.values()):
         raise UserError(
@@ -130,8 +133,26 @@ def check_weights() -> None:
     load_pretrained(model, **params.network.model_dump())
 
 
-def predict(model: keras.Model, rad: RadReader, rows: list[int]) -> np.ndarray:
+def compile_prediction(model: keras.Model) -> Callable[[np.ndarray], tf.Tensor]:
+    """Return a function from batches of any size to predictions.
+
+    Keras's own `predict` would trace the network again for each size of batch.
+    """
+    images = tf.TensorSpec(model.inputs[0].shape, tf.float32)
+    return tf.function(lambda batch: model(batch, training=False), [images])
+
+
+def predict(
+    compute: Callable[[np.ndarray], tf.Tensor], rad: RadReader, rows: list[int]
+) -> np.ndarray:
     """Predict the class probabilities of the images at these rows, batch by batch.
+
+    Parameters
+    ----------
+    compute : callable
+        See `compile_prediction`.
+    rad : RadReader
+    rows : list of int
 
     Returns
     -------
@@ -140,5 +161,5 @@ def predict(model: keras.Model, rad: RadReader, rows: list[int]) -> np.ndarray:
     probabilities = []
     for start in range(0, len(rows), EVALUATION_BATCH_SIZE):
         images = rad.images(rows[start : start + EVALUATION_BATCH_SIZE])
-        probabilities.append(model.predict_on_batch(images.astype(np.float32)))
+        probabilities.append(compute(images.astype(np.float32)).numpy())
     return np.concatenate(probabilities)
