@@ -8,6 +8,7 @@ from brainmri.crossval.votes import Votes
 from brainmri.evaluation.figures import crossval
 from brainmri.evaluation.intervals import missing_metrics
 from brainmri.evaluation.metrics import format_metric
+from brainmri.evaluation.patients import describe_patients
 from brainmri.evaluation.voting import ENSEMBLE
 
 DRAWN_VOTERS = {
@@ -49,5 +50,7 @@ def print_summary(summary: dict) -> None:
             mean, deviation = summary["folds"][name]
             over_folds = f"{mean:.3f} ± {deviation:.3f}"
         print(f"{name.replace('_', ' ')}: {pooled}, folds {over_folds}")
+    if "by_patient" in summary:
+        print(describe_patients(summary["by_patient"]))
     if reason := missing_metrics(summary["independent_groups"]):
         print(reason)

@@ -6,6 +6,7 @@ from sklearn.metrics import confusion_matrix
 from brainmri.crossval.votes import Votes, pool_votes
 from brainmri.evaluation.intervals import bootstrap_intervals, group_counts, reportable
 from brainmri.evaluation.metrics import all_metrics, mean_or_none
+from brainmri.evaluation.patients import vote_by_patient
 from brainmri.evaluation.voting import ENSEMBLE
 
 Metrics = dict[str, float | None]
@@ -29,9 +30,10 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int) ->
     -------
     dict
         Metrics on all test images together, by voter, and those of the `mean_member`; `interval`:
-        see `metric_intervals`; `accuracy_above`: see `difference_intervals`. The ensemble's metrics
-        by seed (`seeds`), and their `spread` over `folds` and over seeds (`spread_of_seeds`).
-        Counts: `independent_groups`, by class; `confusion`: see `confusion_by_class`; `images`;
+        see `metric_intervals`; `accuracy_above`: see `difference_intervals`; where patients are
+        known, `by_patient`: see `summarize_patients`. The ensemble's metrics by seed (`seeds`), and
+        their `spread` over `folds` and over seeds (`spread_of_seeds`). Counts:
+        `independent_groups`, by class; `confusion`: see `confusion_by_class`; `images`;
         `folds_run`.
     """
     pooled = pool_votes(list(votes.values()))
@@ -42,8 +44,12 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int) ->
     fold_metrics = [voter_metrics(fold, ENSEMBLE, bins) for fold in votes.values()]
     seed_metrics = metrics_by_seed(votes, bins)
     predicted = pooled.probabilities[ENSEMBLE].argmax(axis=1)
+    by_patient = {}
+    if pooled.patients is not None:
+        by_patient = {"by_patient": summarize_patients(pooled, resamples, bins)}
     return {
         ENSEMBLE: metrics_of[ENSEMBLE],
+        **by_patient,
         "interval": metric_intervals(pooled, counts, resamples, bins),
         "folds": spread(fold_metrics),
         "seeds": {str(seed): values for seed, values in seed_metrics.items()},
@@ -58,6 +64,23 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int) ->
         "confusion": confusion_by_class(pooled.labels, predicted, pooled.classes),
         "images": len(pooled.labels),
         "folds_run": len(votes),
+    }
+
+
+def summarize_patients(votes: Votes, resamples: int, bins: int) -> dict:
+    """Compute the ensemble's metrics by patient; see `evaluation.patients.vote_by_patient`."""
+    voted = vote_by_patient(
+        votes.labels, votes.probabilities[ENSEMBLE], votes.groups, votes.patients
+    )
+    counts = {"patients": len(voted.labels), "mixed_patients": voted.mixed}
+    if not counts["patients"]:
+        return counts
+    patients = Votes(voted.groups, voted.labels, votes.classes, {ENSEMBLE: voted.probabilities})
+    groups = group_counts(voted.labels, voted.groups, len(votes.classes))
+    return {
+        **voter_metrics(patients, ENSEMBLE, bins),
+        "interval": metric_intervals(patients, groups, resamples, bins),
+        **counts,
     }
 
 

@@ -20,28 +20,37 @@ class Votes:
     classes : list of str
     probabilities : dict of str to ndarray of float, shape (n, classes)
         By voter.
+    patients : ndarray of int, shape (n,), or None
+        Patient of each image, if patients are known.
     """
 
     groups: np.ndarray
     labels: np.ndarray
     classes: list[str]
     probabilities: dict[str, np.ndarray]
+    patients: np.ndarray | None = None
 
 
 def parse_votes(text: str) -> Votes:
     """Parse the content of votes.csv; see `evaluation.plots.write_tables`."""
     header, *lines = csv.reader(text.splitlines())
-    classes = [column.removeprefix("probability of ") for column in header[4:]]
+    first = header.index("class") + 1  # of the probabilities
+    classes = [column.removeprefix("probability of ") for column in header[first:]]
     lines_of: dict[str, list[list[str]]] = {}
     for line in lines:
         lines_of.setdefault(line[0], []).append(line)
     probabilities = {
-        voter: np.array([line[4:] for line in voter_lines], float)
+        voter: np.array([line[first:] for line in voter_lines], float)
         for voter, voter_lines in lines_of.items()
     }
-    groups = np.array([line[2] for line in lines_of[ENSEMBLE]], int)
-    labels = np.array([classes.index(line[3]) for line in lines_of[ENSEMBLE]])
-    return Votes(groups, labels, classes, probabilities)
+    keys = [dict(zip(header[:first], line, strict=False)) for line in lines_of[ENSEMBLE]]
+    return Votes(
+        groups=np.array([key["group"] for key in keys], int),
+        labels=np.array([classes.index(key["class"]) for key in keys]),
+        classes=classes,
+        probabilities=probabilities,
+        patients=np.array([key["patient"] for key in keys], int) if "patient" in header else None,
+    )
 
 
 def pool_votes(folds: list[Votes]) -> Votes:
@@ -59,4 +68,11 @@ def pool_votes(folds: list[Votes]) -> Votes:
             voter: np.concatenate([votes.probabilities[voter] for votes in folds])
             for voter in voters
         },
+        patients=None if folds[0].patients is None else _pool_patients(folds),
     )
+
+
+def _pool_patients(folds: list[Votes]) -> np.ndarray:
+    """Join the patients of folds; one whom several seeds test counts for each of them."""
+    size = 1 + max(votes.patients.max() for votes in folds)
+    return np.concatenate([votes.patients + fold * size for fold, votes in enumerate(folds)])

@@ -45,14 +45,16 @@ def write_tables(evaluation: Evaluation, images: list[Image]) -> None:
     ]
     write_table("predictions.csv", ["path", "class", "predicted", *columns], predictions)
     voters = evaluation.votes | {BEST: evaluation.votes[evaluation.best]}
+    keys = {"row": evaluation.rows, "group": evaluation.groups}
+    if evaluation.patients is not None:
+        keys["patient"] = evaluation.patients
+    names = [classes[label] for label in evaluation.labels]
     votes = [
-        [voter, row, group, classes[label], *values]
+        [voter, *numbers, name, *values]
         for voter, probabilities in voters.items()
-        for row, group, label, values in zip(
-            evaluation.rows, evaluation.groups, evaluation.labels, probabilities, strict=True
-        )
+        for *numbers, name, values in zip(*keys.values(), names, probabilities, strict=True)
     ]
-    write_table("votes.csv", ["voter", "row", "group", "class", *columns], votes)
+    write_table("votes.csv", ["voter", *keys, "class", *columns], votes)
 
 
 def write_figures(
