@@ -16,14 +16,15 @@ HEAD = """# Parameters
 All are in `params.yaml`, whose comments `dvc exp run` would drop; `make docs` writes this page.
 
 Change one for a run with `dvc exp run -S NAME=VALUE`, or edit the file and run `dvc exp run`.
-Plain `dvc repro` also takes edits, except of `members`, `recipes`, `seed` and `network.weights`:
-the block `ensemble` is derived from these, which `dvc exp run` does.
+Plain `dvc repro` also takes edits, except of `members`, `recipes`, `seed`, `network.weights`,
+`data.labels` and `data.test`: `dvc exp run` derives the keys `ensemble` and `further_input` from
+these.
 `-S preset=NAME` sets those of a seed project at once (docs/evaluation.md).
 A new recipe: `-S '+recipes.mine={l1: 0.0, l2: 0.001, dropout: 0.4, learning_rate: 0.002, \
 augment: 1.0, fraction: 1.0}'`.
 
 """
-NOT_EDITED = ("about", "ensemble")
+NOT_EDITED = ("about", "ensemble", "further_input")
 
 
 def main() -> None:

@@ -76,10 +76,10 @@ def join_groups(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    known = others >= 0
+    has_other = others >= 0
     size = groups.max() + 1, others.max() + 1
-    pairs = groups[known], size[0] + others[known]
-    graph = coo_matrix((np.ones(known.sum(), bool), pairs), shape=(sum(size), sum(size)))
+    pairs = groups[has_other], size[0] + others[has_other]
+    graph = coo_matrix((np.ones(has_other.sum(), bool), pairs), shape=(sum(size), sum(size)))
     joined = connected_components(graph, directed=False)[1][groups]
     _, first, number_of = np.unique(joined, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[number_of]
