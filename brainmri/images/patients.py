@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 
 from brainmri.common.errors import UserError
+from brainmri.common.file_names import to_nfc
 from brainmri.images.sources import SourceFile
 
 MAX_EXAMPLES = 2
@@ -51,7 +52,7 @@ def number_patients(
 
 
 def match_patients(paths: list[str], pattern: str) -> list[str]:
-    """Find the patient in each path.
+    """Find the patient in each path, in composed Unicode.
 
     A pattern that matches none of the paths is searched in what follows their first folder, the
     class.
@@ -61,9 +62,10 @@ def match_patients(paths: list[str], pattern: str) -> list[str]:
     UserError
         If it does not match every path, or its group is empty.
     """
-    matches = [re.search(pattern, path) for path in paths]
+    composed = [to_nfc(path) for path in paths]
+    matches = [re.search(pattern, path) for path in composed]
     if not any(matches):
-        matches = [re.search(pattern, path.partition("/")[2]) for path in paths]
+        matches = [re.search(pattern, path.partition("/")[2]) for path in composed]
     unmatched = [
         path for path, match in zip(paths, matches, strict=True) if not (match and match[1])
     ]
