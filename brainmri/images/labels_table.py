@@ -34,7 +34,7 @@ class Row(NamedTuple):
     class_name : str
         In composed Unicode.
     patient : str or None
-        Identifier; None without the column.
+        Identifier in composed Unicode; None without the column.
     split : {"training", "test"} or None
         None without the column.
     """
@@ -65,16 +65,16 @@ def read_labels_table(path: Path) -> LabelsTable:
         Naming the file, the line, and what was expected.
     """
     text = _read_text(path)
-    header = text.partition("\n")[0]
+    header = text.lstrip().partition("\n")[0]
     delimiter = max(",\t;", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines = ((reader.line_num, cells) for cells in reader if any(map(str.strip, cells)))
     rows: dict[str, Row] = {}
     try:
-        columns = _read_header(path, next(reader))
-        for cells in reader:
-            if not any(map(str.strip, cells)):
-                continue
-            row = _read_row(f"{path}, line {reader.line_num}", columns, reader.line_num, cells)
+        _, names = next(lines, (0, []))
+        columns = _read_header(path, names)
+        for number, cells in lines:
+            row = _read_row(f"{path}, line {number}", columns, number, cells)
             former = rows.setdefault(to_nfc(row.path), row)
             if former[2:] != row[2:]:
                 raise UserError(
@@ -110,6 +110,11 @@ def _read_text(path: Path) -> str:
         raise UserError(
             f"data.labels: {str(path)!r} is not UTF-8 text; save it as CSV (UTF-8)"
         ) from None
+    if "\0" in text:
+        raise UserError(
+            f"data.labels: {str(path)!r} is not text, since it has null bytes; save it as CSV"
+            " (UTF-8)"
+        )
     if not text.strip():
         raise UserError(f"data.labels: {str(path)!r} is empty; expected a header with path, class")
     return text
@@ -151,20 +156,20 @@ def _read_row(where: str, columns: list[str], line: int, cells: list[str]) -> Ro
     split = values.get("split")
     if split is not None and split.lower() not in SPLITS:
         hint = ""
-        if split_part(split):
+        if split_part(split) == "validation":
             hint = "; validation images belong to training: members hold out some of their own"
         raise UserError(f"{where}: split is {split!r}; expected training or test{hint}")
     return Row(
         line,
         str(path),
         to_nfc(values["class"]),
-        values.get("patient"),
+        to_nfc(values["patient"]) if "patient" in values else None,
         SPLITS[split.lower()] if split else None,
     )
 
 
 def _check_classes(table: LabelsTable) -> None:
-    """Check that there are two classes, and with a split test and training images of each."""
+    """Check that there are two classes."""
     classes = sorted({row.class_name for row in table.rows})
     if len(classes) < 2:
         named = f": {classes[0]!r}" if classes else ""

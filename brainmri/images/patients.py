@@ -1,9 +1,10 @@
-"""Tell the patients of images, and number them; their identifiers stay in the source."""
+"""Identify the patients of images by numbers; their identifiers stay in the source."""
 
 import re
 from collections import defaultdict
 
 from brainmri.common.errors import UserError
+from brainmri.common.file_names import to_nfc
 from brainmri.images.sources import SourceFile
 
 MAX_EXAMPLES = 2
@@ -25,14 +26,14 @@ def number_patients(
     Returns
     -------
     list of int, length n, or None
-        None where nothing tells patients. An image whose DICOM file has no PatientID, where others
+        None where patients are unknown. An image whose DICOM file has no PatientID, where others
         have one, counts as a patient of its own.
 
     Raises
     ------
     UserError
-        If the pattern does not tell the patient of an image, or if the pattern or the table gives
-        all images the same one.
+        If the pattern finds no patient in a path, or if the pattern or the table gives all images
+        the same one.
     """
     if pattern:
         identifiers = match_patients([file.below for file in files], pattern)
@@ -51,7 +52,7 @@ def number_patients(
 
 
 def match_patients(paths: list[str], pattern: str) -> list[str]:
-    """Find the patient in each path.
+    """Find the patient in each path, in composed Unicode.
 
     A pattern that matches none of the paths is searched in what follows their first folder, the
     class.
@@ -61,14 +62,17 @@ def match_patients(paths: list[str], pattern: str) -> list[str]:
     UserError
         If it does not match every path, or its group is empty.
     """
-    matches = [re.search(pattern, path) for path in paths]
+    composed = [to_nfc(path) for path in paths]
+    matches = [re.search(pattern, path) for path in composed]
     if not any(matches):
-        matches = [re.search(pattern, path.partition("/")[2]) for path in paths]
-    untold = [path for path, match in zip(paths, matches, strict=True) if not (match and match[1])]
-    if untold:
+        matches = [re.search(pattern, path.partition("/")[2]) for path in composed]
+    unmatched = [
+        path for path, match in zip(paths, matches, strict=True) if not (match and match[1])
+    ]
+    if unmatched:
         raise UserError(
-            f"data.patient: {pattern!r} tells no patient in {len(untold)} of {len(paths)} paths,"
-            f" such as {untold[0]!r}; expected one in each: correct the pattern"
+            f"data.patient: {pattern!r} finds no patient in {len(unmatched)} of {len(paths)}"
+            f" paths, such as {unmatched[0]!r}; expected one in each: correct the pattern"
         )
     return [match[1] for match in matches]
 
@@ -84,13 +88,13 @@ def _refuse_single(identifiers: list[str], name: str) -> None:
 def _dicom_identifiers(
     files: list[SourceFile], dicom_patients: list[str | None]
 ) -> list[object] | None:
-    told = [patient for patient in dicom_patients if patient]
-    if not told:
+    identified = [patient for patient in dicom_patients if patient]
+    if not identified:
         return None
-    if len(set(told)) == 1:
+    if len(set(identified)) == 1:
         print(
-            f"warning: all {len(told)} DICOM files with a PatientID have the same one, so patients"
-            " are unknown; data.patient or a table can tell them"
+            f"warning: all {len(identified)} DICOM files with a PatientID have the same one, so"
+            " patients are unknown; set data.patient, or give a table with a column patient"
         )
         return None
     unknown = [

@@ -3,8 +3,9 @@
 import re
 import shlex
 
+from brainmri.common.file_names import to_nfc
 from brainmri.images.folder_tree import FolderTree
-from brainmri.images.folder_words import PARTS, split_part
+from brainmri.images.folder_words import PARTS, name_of, split_part
 
 
 def suggest_source(tree: FolderTree, path: str) -> str:
@@ -13,7 +14,7 @@ def suggest_source(tree: FolderTree, path: str) -> str:
 
 
 def suggest_split(tree: FolderTree, folders: dict[str, str]) -> str:
-    """Return what to type to train and test on the parts of a split.
+    """Return what to type to train and test on the parts of a split, if their classes are equal.
 
     Validation images join the training images, or are the test images where there are no others.
 
@@ -30,7 +31,8 @@ def suggest_split(tree: FolderTree, folders: dict[str, str]) -> str:
     training, test, validation = (of_part[part] for part in ("training", "test", "validation"))
     if not test:
         test, validation = validation, []
-    if tree.parameter != "data.source" or len(training) != 1 or len(test) != 1:
+    is_split = tree.parameter == "data.source" and len(training) == len(test) == 1
+    if not is_split or _classes(tree, test) != _classes(tree, training + validation):
         return suggest_sources(tree, list(folders.values()))
     test_folder = f"{tree.source}/{test[0]}"
     if not validation:
@@ -60,6 +62,11 @@ def suggest_sources(tree: FolderTree, paths: list[str]) -> str:
 def quote_for_shell(text: str) -> str:
     """Quote a word for a shell; a word that can't be printed is quoted as Python does it."""
     return shlex.quote(text) if text.isprintable() else repr(text)
+
+
+def _classes(tree: FolderTree, paths: list[str]) -> set[str]:
+    """Return the classes of folders of class folders."""
+    return {to_nfc(name_of(folder)) for path in paths for folder in tree.folders[path]}
 
 
 def _run(paths: dict[str, str]) -> str:

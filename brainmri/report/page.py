@@ -39,7 +39,7 @@ CAPTIONS = {
 }
 # Parameters that the stage does not depend on: a comment, and how members train in parallel; and
 # the block that follows from the others.
-NOT_SHOWN = {"about", "fan_out", "ensemble"}
+NOT_SHOWN = {"about", "fan_out", "ensemble", "further_input"}
 MAX_WIDTH = 1600  # pixels of a plot that is scaled to the page
 COMPARED = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 

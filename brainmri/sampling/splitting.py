@@ -11,7 +11,7 @@ MAX_EXAMPLES = 2
 
 
 class Parts(NamedTuple):
-    """Which images are test and which are training images; the others are left out.
+    """Which images are test and which are training images; the others are excluded.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ def split_fold(
     fold: int,
     seed: int,
 ) -> Parts:
-    """Take a fold of the images that are not of a given test set, which is left out.
+    """Take a fold of the images that are not of a given test set, which is excluded.
 
     Parameters
     ----------
@@ -108,16 +108,16 @@ def _report_overlap(
     for row in np.flatnonzero(overlapping)[:MAX_EXAMPLES]:
         twin = np.flatnonzero(is_given & (groups == groups[row]))[0]
         examples.append(f"{paths[row]!r} with {paths[twin]!r}")
-    found = (
+    problem = (
         f"{overlapping.sum()} of {np.sum(~is_given)} training images are near duplicates of given"
         f" test images, or of the same patient, such as {', '.join(examples)}"
     )
     if overlap == "error":
         raise UserError(
-            f"{found}; expected none with split.overlap: error; remove them, or set it to drop"
+            f"{problem}; expected none with split.overlap: error; remove them, or set it to drop"
         )
-    action = "left out" if overlap == "drop" else "kept, so that the metrics are too good"
-    print(f"warning: {found}; {action} (split.overlap: {overlap})")
+    action = "excluded" if overlap == "drop" else "kept, so that the metrics are too good"
+    print(f"warning: {problem}; {action} (split.overlap: {overlap})")
 
 
 def _check_training(parts: Parts, labels: np.ndarray, classes: list[str]) -> None:
@@ -145,7 +145,7 @@ def describe(
     kind : str
         Of the groups.
     """
-    left_out = f", {parts.left_out.sum()} left out" if parts.left_out.any() else ""
+    left_out = f", {parts.left_out.sum()} excluded" if parts.left_out.any() else ""
     lines = [
         f"{len(labels)} images, {groups.max() + 1} groups of {kind}; {parts.training.sum()}"
         f" training images, {parts.test.sum()} test images{left_out}"

@@ -57,7 +57,7 @@ def read_metadata() -> Metadata:
     ------
     UserError
         If the file is missing, is damaged, has a path that leads out of the source, has an image
-        of a class that it does not list, or tells the patients or the split of some images only.
+        of a class that it does not list, or has the patients or the split of some images only.
     """
     metadata = read_json(METADATA, Metadata)
     paths = [image["path"] for image in metadata["images"]]

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from brainmri.common.params import Data
+from brainmri.images.sources import list_images
 from tests.support.images import encode_noise
 
 SYSTEM_FILES = [
@@ -62,3 +64,14 @@ def product(outer: str, inner: str) -> list[str]:
         for subfolder in inner.split()
         for index in range(2)
     ]
+
+
+def data_of(source: Path | str, **values: str) -> Data:
+    """Return the parameters `data` of a source, with other values than null."""
+    return Data(**{"labels": None, "patient": None, "test": None, "source": str(source), **values})
+
+
+def list_folder(source: Path | str) -> tuple[list[str], list[tuple[str, str]], list[dict]]:
+    """List a folder of class folders: classes, class and path of each image, rejected files."""
+    classes, files, rejected = list_images(data_of(source))
+    return classes, [(file.class_name, file.below) for file in files], rejected

@@ -24,6 +24,7 @@ PARAMS = {
     "seed": 0,
     "members": 1,
     "data": {"source": "data/raw"},
+    "further_input": "data/table.csv",
     "split": {"folds": 3, "fold": 0, "near_duplicate_bits": 20},
     "train": {"epochs": 4},
     "fan_out": {"jobs": "auto"},
@@ -66,6 +67,7 @@ class Experiments:
         fold: int = 0,
         code: dict[str, str] = CODE,
         images: str = "a.dir",
+        table: str = "table",
         ref: str = "refs/exps/ab/cdef",
         **changes,
     ) -> None:
@@ -75,6 +77,7 @@ class Experiments:
         dependencies = [
             {"path": "stages/train.py", "md5": code["stages/train.py"]},
             {"path": "data/raw", "md5": images},
+            {"path": "data/table.csv", "md5": table},
         ]
         files = {
             **code,
@@ -164,6 +167,12 @@ def test_other_images_do_not_count(experiments):
     assert experiments.counted() == {(0, 1): 3}
     experiments.add(4, fold=0, images="b.dir")
     assert experiments.counted() == {(0, 0): 4, (0, 1): 3}
+
+
+def test_other_tables_of_labels_do_not_count(experiments):
+    experiments.add(1, fold=0)
+    experiments.add(2, fold=1, table="corrected")
+    assert experiments.counted() == {(0, 1): 2}
 
 
 def test_internal_refs_do_not_count(experiments):

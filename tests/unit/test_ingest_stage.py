@@ -17,6 +17,7 @@ from PIL import Image
 from brainmri.common.errors import UserError
 from brainmri.images import ingestion
 from brainmri.images.decoding import decode
+from brainmri.images.sources import SourceFile
 from stages import ingest
 from tests.support.checkout import ROOT
 from tests.support.images import write_raw_files
@@ -173,10 +174,10 @@ def test_unusable_source_leaves_the_store(project):
         ingest.main()
     set_ingest()
     write_raw_files(project, {"yes/a.png": b"x"})
-    with pytest.raises(UserError, match="no usable image in class folder 'yes'"):
+    with pytest.raises(UserError, match="no usable image of class 'yes'"):
         ingest.main()
     write_raw_files(project, {"yes/a.png": first})
-    with pytest.raises(UserError, match="no usable image in class folder 'no', 'yes'"):
+    with pytest.raises(UserError, match="no usable image of class 'no', 'yes'"):
         ingest.main()
     assert store_files() == before
 
@@ -198,7 +199,7 @@ def test_conflicting_images_name_the_first_other():
         "c/3": "s",
         "c/4": "s",
     }
-    files = [(path[0], path) for path in [*pixels, "c/unread"]]
+    files = [SourceFile(path, Path("raw"), path, path[0]) for path in [*pixels, "c/unread"]]
     records = {path: SimpleNamespace(pixels=name) for path, name in pixels.items()}
     others = {
         "a/1": "b/2",

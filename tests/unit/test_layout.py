@@ -2,43 +2,21 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from brainmri.common.errors import UserError
-from brainmri.images.folder_words import is_class, is_split_part
+from brainmri.common.params import Data
+from brainmri.images.folder_words import is_class, split_part
 from brainmri.images.sources import list_images
 from tests.support.checkout import ROOT
-from tests.support.trees import make_tree, product
+from tests.support.trees import data_of, list_folder, make_tree, product
 
 REAL_DATA = ROOT.parent / "shared/data"
 MISPLACED = {  # by case: paths, a part of the message, and the source that it suggests
-    "split": (
-        product("Training Testing", "no yes"),
-        "'Testing' and 'Training', named as parts of a split",
-        "Te",
-    ),
-    "three parts": (
-        product("train val test", "a b c"),
-        "'test', 'train' and 'val', named as parts of a split",
-        "test",
-    ),
-    "words": (
-        product("Train_set validation-images 2_test", "a b"),
-        "named as parts of a split",
-        "2_test",
-    ),
-    "languages": (
-        product("entrenamiento 测试集", "a b"),
-        "named as parts of a split",
-        "entrenamiento",
-    ),
-    "tables": (
-        [*product("train valid", "a b"), "train/_classes.csv", "valid/README"],
-        "parts of a split",
-        "train",
-    ),
     "unequal": ([*product("train", "a b c"), *product("test", "a b")], "parts of a split", "train"),
     "wrapped": (
         product("archive", "no yes"),
@@ -61,11 +39,6 @@ MISPLACED = {  # by case: paths, a part of the message, and the source that it s
         "x/y",
     ),
     "wrapped twice": (product("archive/images", "no yes"), "has 1 class folder", "archive/images"),
-    "wrapped split": (
-        product("archive/Training archive/Testing", "no yes"),
-        "parts of a split",
-        "archive/Testing",
-    ),
     "twice": (
         [*product("set", "no yes"), "no/a.png", "yes/a.png"],
         "'no' and 'yes' twice, the second time in 'raw/set'",
@@ -100,6 +73,72 @@ MISPLACED = {  # by case: paths, a part of the message, and the source that it s
         "fold1",
     ),
 }
+GIVEN_SPLITS = {  # by case: paths, the folders named in the message, and those suggested
+    "two parts": (
+        product("Training Testing", "no yes"),
+        "'Testing' and 'Training'",
+        "Training",
+        "Testing",
+    ),
+    "capitals": (product("TRAIN TEST", "no yes"), "'TEST' and 'TRAIN'", "TRAIN", "TEST"),
+    "words": (
+        product("Train_set 2_test", "a b"),
+        "'2_test' and 'Train_set'",
+        "Train_set",
+        "2_test",
+    ),
+    "Spanish and Chinese": (
+        product("entrenamiento 测试集", "a b"),
+        "'entrenamiento' and '测试集'",
+        "entrenamiento",
+        "测试集",
+    ),
+    "Portuguese": (product("treino teste", "a b"), "'teste' and 'treino'", "treino", "teste"),
+    "Russian": (
+        product("обучение тест", "a b"),
+        "'обучение' and 'тест'",
+        "обучение",
+        "тест",
+    ),
+    "validation images only": (
+        [*product("train valid", "a b"), "train/_classes.csv", "valid/README"],
+        "'train' and 'valid'",
+        "train",
+        "valid",
+    ),
+    "wrapped": (
+        product("archive/Training archive/Testing", "no yes"),
+        "'Testing' and 'Training'",
+        "archive/Training",
+        "archive/Testing",
+    ),
+    "wrapped parts": (
+        product("train/images test/images", "no yes"),
+        "'test' and 'train'",
+        "train/images",
+        "test/images",
+    ),
+    "without labels": (
+        product("train test unlabel" + "ed", "no yes"),
+        "'test', 'train' and 'unlabel" + "ed'",
+        "train",
+        "test",
+    ),
+    "hard to quote": (
+        [f"{part}/{name}/1.png" for part in ("train (1)", "test '\"=") for name in ("no", "yes")],
+        "'test",
+        "train (1)",
+        "test '\"=",
+    ),
+}
+VALIDATION = {  # by case: folders of training, validation and test images
+    "lower case": ("train", "val", "test"),
+    "capitals": ("Train", "Validation", "Test"),
+    "words": ("Training_set", "validation-images", "Testing_set"),
+    "Spanish": ("entrenamiento", "validación", "prueba"),
+    "wrapped": ("set/train", "set/val", "set/test"),
+    "hard to quote": ("train '1", "val 2", 'test "3"'),
+}
 SINGLE_COLLECTION = {  # cases in which there is nothing to join
     "wrapped",
     "wrapped, with notes",
@@ -120,14 +159,14 @@ def test_misplaced_classes_are_refused_with_a_command(tmp_path, monkeypatch, cas
     monkeypatch.chdir(tmp_path)
     make_tree(tmp_path / "raw", *paths)
     with pytest.raises(UserError) as raised:
-        list_images(Path("raw"))
+        list_folder(Path("raw"))
     line = str(raised.value)
     assert message in line
     assert "\n" not in line
 
     suggested = re.search(r"`dvc exp run -S '?data\.source=\"?(raw/[^'\"`]*)", line)[1]
     assert suggested.startswith(f"raw/{source}")
-    classes, files, _ = list_images(Path(suggested))
+    classes, files, _ = list_folder(Path(suggested))
     assert len(classes) > 1
     assert {name for name, _ in files} == {*classes}
     assert all(f"/{name}/" in f"/{path}" for name, path in files)
@@ -138,12 +177,100 @@ def test_misplaced_classes_are_refused_with_a_command(tmp_path, monkeypatch, cas
         check_joined(paths, join[1], Path(join[2]))
 
 
+@pytest.mark.parametrize("case", GIVEN_SPLITS)
+def test_splits_are_refused_with_a_command(tmp_path, monkeypatch, case):
+    paths, names, training, test = GIVEN_SPLITS[case]
+    monkeypatch.chdir(tmp_path)
+    make_tree(tmp_path / "raw", *paths)
+    with pytest.raises(UserError) as raised:
+        list_folder("raw")
+    line = str(raised.value)
+    assert f"holds {names}" in line
+    assert "named as parts of a split" in line
+    assert "\n" not in line
+
+    copying, data = suggested_data(line)
+    assert copying is None
+    assert data == data_of(f"raw/{training}", test=f"raw/{test}")
+    images = [f"raw/{path}" for path in paths if path.endswith(".png")]
+    for folder, part in ((training, "training"), (test, "test")):
+        expected = {path for path in images if path.startswith(f"raw/{folder}/")}
+        assert files_of(data, part) == expected
+
+
+@pytest.mark.parametrize("case", VALIDATION)
+def test_validation_images_join_the_training_images(tmp_path, monkeypatch, case):
+    """With a command for the shell, which loses no image, whatever the names."""
+    training, validation, test = VALIDATION[case]
+    monkeypatch.chdir(tmp_path)
+    folders = (training, validation, test)
+    paths = [
+        f"{folder}/{name}/{index}.png" for folder in folders for name in "ab" for index in "12"
+    ]
+    make_tree(tmp_path / "raw", *paths, f"{validation}/b/3.png")
+    with pytest.raises(UserError, match="named as parts of a split") as raised:
+        list_folder("raw")
+
+    copying, data = suggested_data(str(raised.value))
+    assert data == data_of("raw-training", test=f"raw/{test}")
+    assert os.system(copying) == 0
+    assert len(files_of(data, "training")) == 9
+    assert Path("raw-training/b/3.png").is_file()
+    expected = {f"raw/{path}" for path in paths if path.startswith(f"{test}/")}
+    assert files_of(data, "test") == expected
+
+
+@pytest.mark.parametrize(
+    "parts", ["train train2 test", "train test test_2", "train", "test", "test validation"]
+)
+def test_other_parts_are_no_split(tmp_path, monkeypatch, parts):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw/no").mkdir(parents=True)
+    make_tree(tmp_path / "raw", *product(parts, "a b"))
+    with pytest.raises(UserError, match="part") as raised:
+        list_folder("raw")
+    assert "data.test" not in str(raised.value)
+
+
+def test_split_in_the_test_folder(tmp_path, monkeypatch):
+    """The suggestion keeps the parameter, of which the folder is."""
+    monkeypatch.chdir(tmp_path)
+    make_tree(tmp_path, *product("raw other/train other/test", "a b"), "other/test/a/7.png")
+    with pytest.raises(UserError, match=r"^data\.test: 'other' holds") as raised:
+        list_images(data_of("raw", test="other"))
+    assert "run `dvc exp run -S data.test=other/test`, or use all" in str(raised.value)
+    assert "data.source" not in str(raised.value)
+
+
+def suggested_data(line: str) -> tuple[str | None, Data]:
+    """Return what a message suggests: a command that copies, or None, and the parameters."""
+    [command] = re.findall("run `(.*)`$", line)
+    *copying, run = command.rsplit(" && ", 1)
+    dvc, exp, subcommand, *settings = shlex.split(run)
+    assert (dvc, exp, subcommand) == ("dvc", "exp", "run")
+    assert settings[::2] == ["-S"] * (len(settings) // 2)
+    values = {}
+    for override in OverridesParser.create().parse_overrides(settings[1::2]):
+        section, name = override.key_or_group.split(".")
+        assert section == "data"
+        values[name] = override.value()
+    return (copying[0] if copying else None), data_of(**values)
+
+
+def files_of(data: Data, part: str) -> set[str]:
+    """Return the files of a part of the split; check that classes are the folders' names."""
+    classes, files, _ = list_images(data)
+    assert {file.class_name for file in files} == {*classes}
+    assert all(f"/{file.class_name}/" in str(file.file) for file in files)
+    return {str(file.file) for file in files if file.split == part}
+
+
 def check_joined(paths: list[str], command: str, source: Path) -> None:
     """Run the command that joins collections; check that no image is lost, whatever the names."""
     assert os.system(command) == 0
     images = [path for path in paths if path.endswith(".png")]
     tables = sorted(Path(path).name for path in paths if not path.endswith(".png"))
-    _, files, rejected = list_images(source)
+    _, files, rejected = list_folder(source)
     assert len(files) == len(images)
     assert rejected == [{"path": name, "reason": "not in a class folder"} for name in tables]
 
@@ -166,7 +293,7 @@ def check_joined(paths: list[str], command: str, source: Path) -> None:
 )
 def test_folders_with_misleading_names_are_refused(tmp_path, paths, message):
     with pytest.raises(UserError, match=message):
-        list_images(make_tree(tmp_path, *paths))
+        list_folder(make_tree(tmp_path, *paths))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +317,7 @@ def test_folders_with_misleading_names_are_refused(tmp_path, paths, message):
     ],
 )
 def test_folders_in_a_class_are_parts_of_it(tmp_path, paths):
-    classes, files, rejected = list_images(make_tree(tmp_path, *paths))
+    classes, files, rejected = list_folder(make_tree(tmp_path, *paths))
     assert classes == sorted({path.split("/")[0] for path in paths})
     assert sorted(files) == sorted((path.split("/")[0], path) for path in paths)
     assert not rejected
@@ -198,7 +325,7 @@ def test_folders_in_a_class_are_parts_of_it(tmp_path, paths):
 
 def test_folders_are_parts_of_classes_if_a_class_has_none(tmp_path):
     (tmp_path / "e").mkdir()
-    classes, _, _ = list_images(make_tree(tmp_path, *product("a b", "here there")))
+    classes, _, _ = list_folder(make_tree(tmp_path, *product("a b", "here there")))
     assert classes == ["a", "b", "e"]
 
 
@@ -213,7 +340,7 @@ def test_folders_are_parts_of_classes_if_a_class_has_none(tmp_path):
     ],
 )
 def test_shared_subfolders_are_explained(tmp_path, capsys, paths, is_explained):
-    list_images(make_tree(tmp_path, *paths))
+    list_folder(make_tree(tmp_path, *paths))
     assert ("are taken as parts of each" in capsys.readouterr().out) == is_explained
 
 
@@ -221,42 +348,42 @@ def test_files_of_unknown_type_may_be_images(tmp_path):
     make_tree(tmp_path, *product("x/y", "a b"), "x/IM0001")
     message = r"has 1 class folder\(s\); expected two or more, one for each class$"
     with pytest.raises(UserError, match=message):
-        list_images(tmp_path)
+        list_folder(tmp_path)
 
 
 def test_two_ambiguous_names_are_parts_of_a_split(tmp_path):
-    assert list_images(make_tree(tmp_path / "a", "val/1.png", "no/1.png"))[0] == ["no", "val"]
+    assert list_folder(make_tree(tmp_path / "a", "val/1.png", "no/1.png"))[0] == ["no", "val"]
     with pytest.raises(UserError, match="parts of a split"):
-        list_images(make_tree(tmp_path / "b", "val/1.png", "dev/1.png"))
+        list_folder(make_tree(tmp_path / "b", "val/1.png", "dev/1.png"))
 
 
 def test_largest_collection_is_suggested(tmp_path):
-    paths = [*product("train test", "a b"), "train/a/deeper/7.png", "test/c.png"]
-    with pytest.raises(UserError, match=r"data.source=.*/train`, or use all"):
-        list_images(make_tree(tmp_path, *paths, "train/a/deeper/8.png"))
-    with pytest.raises(UserError, match=r"data.source=.*/test`, or use all"):
-        list_images(make_tree(tmp_path, "test/b/8.png", "test/b/9.png"))
+    paths = [*product("train1 train2", "a b"), "train1/a/deeper/7.png", "train2/c.png"]
+    with pytest.raises(UserError, match=r"data.source=.*/train1`, or use all"):
+        list_folder(make_tree(tmp_path, *paths, "train1/a/deeper/8.png"))
+    with pytest.raises(UserError, match=r"data.source=.*/train2`, or use all"):
+        list_folder(make_tree(tmp_path, "train2/b/8.png", "train2/b/9.png"))
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "part"),
     [
-        "train",
-        "Training",
-        "TEST",
-        "test_set",
-        "TrainingSet",
-        "train2017",
-        "1-val images",
-        "Validation",
-        "prueba",
-        "images_test",
-        "unlabel" + "ed",
-        "unlabel" + "led",  # British
+        ("train", "training"),
+        ("Training", "training"),
+        ("TEST", "test"),
+        ("test_set", "test"),
+        ("TrainingSet", "training"),
+        ("train2017", "training"),
+        ("1-val images", "validation"),
+        ("Validation", "validation"),
+        ("prueba", "test"),
+        ("images_test", "test"),
+        ("unlabel" + "ed", "no labels"),
+        ("unlabel" + "led", "no labels"),  # British
     ],
 )
-def test_names_of_parts_of_a_split(name):
-    assert is_split_part(name)
+def test_names_of_parts_of_a_split(name, part):
+    assert split_part(name) == part
 
 
 @pytest.mark.parametrize(
@@ -264,7 +391,7 @@ def test_names_of_parts_of_a_split(name):
     ["yes", "set", "data", "trained", "contest", "tested", "images", "validity", "no test"],
 )
 def test_names_of_other_folders(name):
-    assert not is_split_part(name)
+    assert not split_part(name)
 
 
 @pytest.mark.parametrize(
@@ -277,12 +404,15 @@ def test_names_of_classes(name, expected):
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"{REAL_DATA} is missing")
 def test_real_collections_are_listed():
-    message = r"'Testing' and 'Training', named as parts of a split.*data.source=.*/Training`"
-    with pytest.raises(UserError, match=message):
-        list_images(REAL_DATA / "four_class")
-    classes, files, rejected = list_images(REAL_DATA / "four_class/Training")
+    message = r"'Testing' and 'Training', named as parts of a split"
+    with pytest.raises(UserError, match=message) as raised:
+        list_folder(REAL_DATA / "four_class")
+    _, data = suggested_data(str(raised.value))
+    assert len(files_of(data, "training")) == 1624
+    assert len(files_of(data, "test")) == 458
+    classes, files, rejected = list_folder(REAL_DATA / "four_class/Training")
     assert classes == ["glioma", "meningioma", "notumor", "pituitary"]
     assert (len(files), rejected) == (1624, [])
-    classes, files, rejected = list_images(REAL_DATA / "brain_mri")
+    classes, files, rejected = list_folder(REAL_DATA / "brain_mri")
     assert classes == ["no", "yes"]
     assert (len(files), rejected) == (253, [])

@@ -15,6 +15,7 @@ from brainmri.common.errors import UserError
 from brainmri.evaluation import plots
 from brainmri.evaluation.predictions import read_predictions, write_predictions
 from brainmri.evaluation.summary import Evaluation
+from brainmri.sampling import splitting
 from stages import bootstrap_sample, evaluate, split, weigh
 from tests.support import workspace
 
@@ -100,7 +101,7 @@ def test_predictions_of_other_rows_or_classes(tmp_path, content, message):
     assert str(raised.value).startswith(f"{path} {message}")
 
 
-@pytest.mark.parametrize("fold", [0, 1, 3])
+@pytest.mark.parametrize("fold", [None, 0, 1, 3])
 def test_split_holds_out_the_fold(made, fold, capsys):
     made.set(split__folds=4, split__fold=fold)
     split.main()
@@ -110,9 +111,10 @@ def test_split_holds_out_the_fold(made, fold, capsys):
     assert written["groups"] == made.groups.tolist()
     assert written["groups"] == connected(hashes, 20)
     splitter = StratifiedGroupKFold(4, shuffle=True, random_state=SEED)
-    training, test = list(splitter.split(made.labels, made.labels, made.groups))[fold]
+    training, test = list(splitter.split(made.labels, made.labels, made.groups))[fold or 0]
     assert written["test"] == test.tolist()
     assert written["training"] == training.tolist()
+    assert written["left_out"] == []
     assert not {*made.groups[test]} & {*made.groups[training]}
     printed = capsys.readouterr().out
     assert (
@@ -143,12 +145,11 @@ def test_split_without_a_class(two, monkeypatch):
     with pytest.raises(UserError, match="'glioma' has 1 independent image"):
         split.main()
     two.set(split__near_duplicate_bits=20)
-    monkeypatch.setattr(split, "stratified_group_folds", lambda labels, *_: labels)
+    monkeypatch.setattr(splitting, "stratified_group_folds", lambda labels, *_: labels)
     with pytest.raises(UserError) as raised:
         split.main()
     assert str(raised.value) == (
-        "fold 1 has no image of class 'glioma', or all of them; change split.fold, split.folds or"
-        " seed"
+        "fold 1 has no image of class 'glioma'; change split.fold, split.folds or seed"
     )
     assert not (two.folder / "data/split.json").exists()
 

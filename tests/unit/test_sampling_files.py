@@ -8,19 +8,24 @@ from brainmri.sampling.files import read_sample, read_split
 
 
 @pytest.mark.parametrize(
-    ("test", "training", "groups", "is_valid"),
+    ("test", "training", "left_out", "groups", "is_valid"),
     [
-        ([2, 0], [1, 3], [0, 1, 2, 3], True),
-        ([2, 0], [1], [0, 1, 2, 3], False),
-        ([2, 0], [1, 3, 2], [0, 1, 2, 3], False),
-        ([2, 4], [1, 3], [0, 1, 2, 3], False),
-        ([2, 0], [1, 3], [0, 1, 2], False),
-        ([2, 0], [1, 3], [0, 1, 2, 3, 4], False),
+        ([2, 0], [1, 3], [], [0, 1, 2, 3], True),
+        ([2], [1, 3], [0], [0, 1, 2, 3], True),
+        ([2, 0], [1], [], [0, 1, 2, 3], False),
+        ([2, 0], [1, 3, 2], [], [0, 1, 2, 3], False),
+        ([2, 0], [1, 3], [2], [0, 1, 2, 3], False),
+        ([2, 0], [1], [4], [0, 1, 2, 3], False),
+        ([2, 4], [1, 3], [], [0, 1, 2, 3], False),
+        ([2, 0], [1, 3], [], [0, 1, 2], False),
+        ([2, 0], [1, 3], [], [0, 1, 2, 3, 4], False),
     ],
 )
-def test_split_has_every_image_once(tmp_path, monkeypatch, test, training, groups, is_valid):
+def test_split_has_every_image_once(
+    tmp_path, monkeypatch, test, training, left_out, groups, is_valid
+):
     monkeypatch.chdir(tmp_path)
-    content = {"test": test, "training": training, "groups": groups}
+    content = {"test": test, "training": training, "left_out": left_out, "groups": groups}
     write_json("data/split.json", content)
     if is_valid:
         assert read_split(4) == content

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from brainmri.common.errors import UserError
-from brainmri.common.params import Data
 from brainmri.images import folder_tree
-from brainmri.images.sources import list_images
 from brainmri.predict.files import expand_paths, label_of
-from tests.support.trees import SYSTEM_FILES, make_tree
+from tests.support.trees import SYSTEM_FILES, data_of, list_folder, make_tree
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "après") for form in ("NFC", "NFD"))
 OBJECT = "0123456789abcdef0123456789abcd"
@@ -25,7 +23,7 @@ def test_files_are_sorted_in_composed_unicode(tmp_path):
     make_tree(source, "z.txt", "a.csv", "yes/.hidden.png")
     (source / "yes/gone.png").symlink_to("nowhere.png")
     (source / "empty").mkdir()
-    classes, files, rejected = list_images(source)
+    classes, files, rejected = list_folder(source)
     assert classes == [COMPOSED, "empty", "no", "yes"]
     assert files == [
         (COMPOSED, f"{COMPOSED}/1.png"),
@@ -43,7 +41,7 @@ def test_files_are_sorted_in_composed_unicode(tmp_path):
 
 def test_files_of_a_class_are_adjacent(tmp_path):
     make_tree(tmp_path, "no/1.png", "no/2.png", "no, or not sure/1.png", "no-2/1.png")
-    classes, files, _ = list_images(tmp_path)
+    classes, files, _ = list_folder(tmp_path)
     assert classes == ["no", "no, or not sure", "no-2"]
     assert [name for name, _ in files] == ["no", "no", "no, or not sure", "no-2"]
 
@@ -52,23 +50,23 @@ def test_files_of_a_class_are_adjacent(tmp_path):
 def test_two_class_folders_are_needed(tmp_path, count):
     make_tree(tmp_path / "raw", *(f"{index}/1.png" for index in range(count)), "1.png")
     if count == 2:
-        assert list_images(tmp_path / "raw")[0] == ["0", "1"]
+        assert list_folder(tmp_path / "raw")[0] == ["0", "1"]
     else:
         with pytest.raises(UserError, match=rf"has {count} class folder\(s\)"):
-            list_images(tmp_path / "raw")
+            list_folder(tmp_path / "raw")
 
 
 @pytest.mark.parametrize("name", ["raw", "missing"])
 def test_source_must_be_a_folder(tmp_path, name):
     make_tree(tmp_path, "raw")
     with pytest.raises(UserError, match="is not a folder"):
-        list_images(tmp_path / name)
+        list_folder(tmp_path / name)
 
 
 @pytest.mark.parametrize("folder", ["", "no/", "no/patient/"])
 def test_hidden_and_system_files_are_skipped(tmp_path, folder):
     make_tree(tmp_path, "no/1.png", "yes/1.png", *(f"{folder}{name}" for name in SYSTEM_FILES))
-    assert list_images(tmp_path) == (["no", "yes"], [("no", "no/1.png"), ("yes", "yes/1.png")], [])
+    assert list_folder(tmp_path) == (["no", "yes"], [("no", "no/1.png"), ("yes", "yes/1.png")], [])
 
 
 @pytest.mark.parametrize(
@@ -98,9 +96,9 @@ def test_links_are_followed_in_the_source_and_to_the_cache(tmp_path, monkeypatch
     if reason is UserError:
         message = r"'.*yes/link' is a symbolic link out of data.source"
         with pytest.raises(UserError, match=message):
-            list_images(tmp_path / "raw")
+            list_folder(tmp_path / "raw")
         return
-    _, files, rejected = list_images(tmp_path / "raw")
+    _, files, rejected = list_folder(tmp_path / "raw")
     expected = [("no", "no/1.png"), ("yes", "yes/1.png")]
     if reason:
         assert (files, rejected) == (expected, [{"path": "yes/link", "reason": reason}])
@@ -110,7 +108,7 @@ def test_links_are_followed_in_the_source_and_to_the_cache(tmp_path, monkeypatch
 
 def test_names_other_than_utf8_are_rejected(tmp_path):
     names = ("no/1.png", "yes/1.png", "yes/a\udce9/1.png", "no/\udc80.png", "no/é.png")
-    _, files, rejected = list_images(make_tree(tmp_path / "raw", *names))
+    _, files, rejected = list_folder(make_tree(tmp_path / "raw", *names))
     assert [path for _, path in files] == ["no/1.png", "no/é.png", "yes/1.png"]
     reason = "its name is not UTF-8; rename it"
     rejected_paths = ("no/\udc80.png", "yes/a\udce9")
@@ -129,7 +127,7 @@ def test_labels_are_equal_in_both_forms_of_unicode(name, folder):
 )
 def test_spellings_of_a_source_are_equal(spelling, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert Data(source=spelling.format(tmp_path)).source == "data/phantom"
+    assert data_of(spelling.format(tmp_path)).source == "data/phantom"
 
 
 def test_other_paths_are_kept(monkeypatch, tmp_path):
@@ -142,7 +140,7 @@ def test_other_paths_are_kept(monkeypatch, tmp_path):
         "//data": "/data",
         "a b": "a b",
     }.items():
-        assert Data(source=path).source == expected
+        assert data_of(path).source == expected
 
 
 def test_patterns_skip_hidden_and_system_files(tmp_path, monkeypatch):

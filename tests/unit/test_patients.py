@@ -1,0 +1,126 @@
+"""Patients of images: how they are identified, numbered, and reported."""
+
+from pathlib import Path
+
+import pytest
+
+from brainmri.common.errors import UserError
+from brainmri.images.patients import match_patients, number_patients
+from brainmri.images.sources import SourceFile
+
+
+def files_of(*paths: str, patients: str | None = None) -> list[SourceFile]:
+    """Return files of class folders; the table has the patients, a letter each."""
+    return [
+        SourceFile(path, Path("raw"), path, path.partition("/")[0], patients and patients[row])
+        for row, path in enumerate(paths)
+    ]
+
+
+FILES = files_of("no/P7_1.png", "no/P3_1.png", "yes/P3_2.png", "yes/P7_2.png", "yes/P1_1.png")
+UNKNOWN = [None] * len(FILES)
+
+
+def test_pattern_finds_patients(capsys):
+    assert number_patients(FILES, UNKNOWN, "P([0-9]+)_") == [0, 1, 1, 0, 2]
+    assert capsys.readouterr().out == (
+        "3 patients; 2 of them have images of several classes, such as 'no/P7_1.png' and"
+        " 'yes/P7_2.png'\n"
+    )
+
+
+def test_patients_of_one_class_each(capsys):
+    files = files_of("no/a1.png", "no/a2.png", "yes/b1.png")
+    assert number_patients(files, [None] * 3, "/(.)") == [0, 0, 1]
+    assert capsys.readouterr().out == "2 patients\n"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "patients"),
+    [
+        ("(P[0-9])", ["P1", "P2"]),
+        ("^no|yes/(P.)", None),
+        ("^(P[0-9])_", ["P1", "P2"]),
+        ("/(P[0-9])_", ["P1", "P2"]),
+        ("^([^/]+)/", ["no", "yes"]),
+        ("^([^_/]+)_", ["P1", "P2"]),
+        ("(Q)", None),
+        ("_1.png|(P2)", None),
+        ("(Q?)", None),
+        ("(P1)", None),
+        ("x|(Q)", None),
+    ],
+)
+def test_patterns_are_searched_in_the_path_or_below_the_class(pattern, patients):
+    paths = ["no/P1_1.png", "yes/P2_1.png"]
+    if patients:
+        assert match_patients(paths, pattern) == patients
+    else:
+        with pytest.raises(UserError, match=r"^data.patient: '.*' finds no patient in"):
+            match_patients(paths, pattern)
+
+
+def test_paths_without_a_patient_are_counted():
+    paths = ["no/P1_1.png", "yes/scan.png", "yes/P2.png", "yes/P3_1.png"]
+    with pytest.raises(UserError) as raised:
+        match_patients(paths, "(P[0-9]+)_")
+    assert str(raised.value) == (
+        "data.patient: '(P[0-9]+)_' finds no patient in 2 of 4 paths, such as 'yes/scan.png';"
+        " expected one in each: correct the pattern"
+    )
+
+
+def test_patients_in_two_forms_of_unicode_are_equal():
+    assert match_patients(["no/\u00e9_1.png", "yes/e\u0301_2.png"], "/(.+)_") == ["\u00e9"] * 2
+
+
+def test_pattern_that_finds_one_patient_is_refused():
+    with pytest.raises(UserError) as raised:
+        number_patients(FILES, UNKNOWN, "(P)")
+    assert str(raised.value) == (
+        "data.patient: '(P)' gives all 5 images the same patient; expected several, since a patient"
+        " stays on one side of the split: correct it"
+    )
+
+
+def test_patients_of_the_table(capsys):
+    files = files_of("no/1.png", "no/2.png", "yes/3.png", "yes/4.png", patients="BABC")
+    dicom_patients = ["x", "x", "x", "y"]
+    assert number_patients(files, dicom_patients, None) == [0, 1, 0, 2]
+    assert "1 of them" in capsys.readouterr().out
+    assert number_patients(files, dicom_patients, "([1-4]).png") == [0, 1, 2, 3]
+    same = files_of("no/1.png", "yes/2.png", patients="AA")
+    with pytest.raises(UserError, match=r"^data\.labels: the column patient gives all 2 images"):
+        number_patients(same, [None] * 2, None)
+
+
+def test_patients_of_dicom_files(capsys):
+    assert number_patients(FILES, ["b", "a", "a", "b", "c"], None) == [0, 1, 1, 0, 2]
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_images_without_a_patient_id_are_patients_of_their_own(capsys):
+    assert number_patients(FILES, ["b", None, "a", None, "b"], None) == [0, 1, 2, 3, 0]
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == (
+        "warning: 2 of 5 images have no PatientID, such as 'no/P3_1.png'; each counts as a patient"
+        " of its own"
+    )
+    assert second.startswith("4 patients; 1 of them have images of several classes")
+
+
+@pytest.mark.parametrize("dicom_patients", [["a"] * 5, ["a", None, None, "a", "a"]])
+def test_a_single_patient_id_means_unknown_patients(capsys, dicom_patients):
+    """It may be a placeholder of an anonymization."""
+    assert number_patients(FILES, dicom_patients, None) is None
+    [line] = capsys.readouterr().out.splitlines()
+    count = len(FILES) - dicom_patients.count(None)
+    assert line.startswith(
+        f"warning: all {count} DICOM files with a PatientID have the same one, so patients are"
+        " unknown; set data.patient"
+    )
+
+
+def test_unknown_patients(capsys):
+    assert number_patients(FILES, UNKNOWN, None) is None
+    assert capsys.readouterr().out == ""
