@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from brainmri.sampling.near_duplicates import BLOCK_ROWS, blocks, near_pairs, sort_bits, to_words
 from brainmri.store.metadata import Image
 
 LARGE = 0.1  # fraction of a class
@@ -41,23 +42,18 @@ def near_duplicate_groups(hashes: np.ndarray, bits: int | None) -> np.ndarray:
     ndarray of int, shape (n,)
         The group of each image, numbered from 0 in order of first appearance.
     """
-    if bits is None:
-        return np.arange(len(hashes))
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    words = np.ascontiguousarray(hashes).view(np.uint64)
-    words = words.reshape(len(hashes), -1, hashes.shape[-1] // 8)
-    firsts, seconds = [], []
-    for first, word in enumerate(words):
-        distances = np.bitwise_count(words[first:] ^ word).sum(axis=2, dtype=np.int64).min(axis=1)
-        near = first + np.flatnonzero(distances <= bits)
-        firsts.append(np.full(len(near), first))
-        seconds.append(near)
-    pairs = np.concatenate(firsts), np.concatenate(seconds)
-    is_near = np.ones(len(pairs[0]), bool)
-    graph = coo_matrix((is_near, pairs), shape=(len(words), len(words)))
-    return connected_components(graph, directed=False)[1]
+    groups = np.arange(len(hashes))
+    if bits is None or not len(hashes):
+        return groups
+    words = to_words(sort_bits(hashes))
+    pairs = []
+    for rows in blocks(0, len(groups), BLOCK_ROWS):
+        pairs.append(near_pairs(words, rows, bits, groups))
+        # Few, so that memory is bounded; many, since to connect them takes time for every image
+        if sum(map(np.size, pairs)) > len(groups) or rows.stop == len(groups):
+            groups = _connect(groups, np.concatenate(pairs, axis=1))
+            pairs = []
+    return groups
 
 
 def join_groups(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -112,3 +108,13 @@ def large_group_warnings(groups: np.ndarray, images: list[Image], classes: list[
                 " split.near_duplicate_bits"
             )
     return lines
+
+
+def _connect(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Join the groups of pairs of images; numbers stay in order of first appearance."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    firsts, seconds = groups[pairs]
+    graph = coo_matrix((np.ones(len(firsts), bool), (firsts, seconds)), (len(groups), len(groups)))
+    return connected_components(graph, directed=False)[1][groups]
