@@ -53,24 +53,31 @@ def number_patients(
 def match_patients(paths: list[str], pattern: str) -> list[str]:
     """Find the patient in each path.
 
-    A pattern that matches none of the paths is searched in what follows their first folder, the
-    class.
-
     Raises
     ------
     UserError
-        If it does not match every path, or its group is empty.
+        If it does not match every path, or its group is empty; see `search_patients`.
     """
-    matches = [re.search(pattern, path) for path in paths]
-    if not any(matches):
-        matches = [re.search(pattern, path.partition("/")[2]) for path in paths]
-    untold = [path for path, match in zip(paths, matches, strict=True) if not (match and match[1])]
+    patients = search_patients(paths, pattern)
+    untold = [path for path, patient in zip(paths, patients, strict=True) if not patient]
     if untold:
         raise UserError(
             f"data.patient: {pattern!r} tells no patient in {len(untold)} of {len(paths)} paths,"
             f" such as {untold[0]!r}; expected one in each: correct the pattern"
         )
-    return [match[1] for match in matches]
+    return patients
+
+
+def search_patients(paths: list[str], pattern: str) -> list[str | None]:
+    """Search each path for the patient; None or "" where there is none.
+
+    A pattern that matches none of the paths is searched in what follows their first folder, the
+    class.
+    """
+    matches = [re.search(pattern, path) for path in paths]
+    if not any(matches):
+        matches = [re.search(pattern, path.partition("/")[2]) for path in paths]
+    return [match and match[1] for match in matches]
 
 
 def _refuse_single(identifiers: list[str], name: str) -> None:
