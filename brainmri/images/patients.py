@@ -59,11 +59,11 @@ def match_patients(paths: list[str], pattern: str) -> list[str]:
         If it does not match every path, or its group is empty; see `search_patients`.
     """
     patients = search_patients(paths, pattern)
-    untold = [path for path, patient in zip(paths, patients, strict=True) if not patient]
-    if untold:
+    unmatched = [path for path, patient in zip(paths, patients, strict=True) if not patient]
+    if unmatched:
         raise UserError(
-            f"data.patient: {pattern!r} tells no patient in {len(untold)} of {len(paths)} paths,"
-            f" such as {untold[0]!r}; expected one in each: correct the pattern"
+            f"data.patient: {pattern!r} finds no patient in {len(unmatched)} of {len(paths)}"
+            f" paths, such as {unmatched[0]!r}; expected one in each: correct the pattern"
         )
     return patients
 

@@ -91,7 +91,9 @@ class EvaluatedRun:
         params |= {"members": 3, "export": {"false_alarms": 0.25}, "explain": {"images": 6}}
         params["ingest"]["image_size"] = SIDE
         params.pop("ensemble")
+        further_input = params.pop("further_input")
         params["ensemble"] = derive_ensemble(validate(params, EditableParams))
+        params["further_input"] = further_input
         (self.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
     def _write_data(self, paths: list[str]) -> None:
@@ -116,7 +118,8 @@ class EvaluatedRun:
         metadata = {"classes": CLASSES, "images": images, "rejected": rejected}
         self.write("data/rad/metadata.json", metadata)
         groups = [row if row != 4 else 3 for row in range(IMAGES)]
-        self.write("data/split.json", {"test": TEST, "training": TRAINING, "groups": groups})
+        split = {"test": TEST, "training": TRAINING, "left_out": [], "groups": groups}
+        self.write("data/split.json", split)
         store = self.path / "data/rad/image_data.h5"
         make_store(store, self.pixels, self.labels.tolist(), len(CLASSES))
 
