@@ -37,8 +37,15 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def write_json(path: str | Path, content: Mapping) -> None:
-    """Write JSON in a fixed layout: two spaces of indent, lists of numbers on one line, no NaN."""
-    write_bytes(path, (_format(content, "") + "\n").encode())
+    """Write JSON as `format_json` lays it out."""
+    write_bytes(path, (format_json(content) + "\n").encode())
+
+
+def format_json(content: Mapping) -> str:
+    """Format JSON in a fixed layout: two spaces of indent, a line for each item of a list of
+    lists or objects, lists of numbers on one line, no NaN.
+    """
+    return _format(content, "")
 
 
 def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:

@@ -15,7 +15,12 @@ from brainmri.evaluation.metrics import (
     recalls,
 )
 from brainmri.evaluation.patients import vote_by_patient
-from brainmri.evaluation.results import EnsembleMetrics, PatientMetrics, VotingWeights
+from brainmri.evaluation.results import (
+    EnsembleMetrics,
+    PatientCounts,
+    PatientMetrics,
+    VotingWeights,
+)
 from brainmri.evaluation.thresholds import sensitivity_specificity
 from brainmri.evaluation.voting import ENSEMBLE, UNIFORM, soft_vote
 
@@ -91,23 +96,20 @@ class Evaluation:
             "uniform_vote": self.voter_metrics(UNIFORM),
         }
 
-    def summarize_patients(self, bins: int, resamples: int, seed: int) -> PatientMetrics:
-        """Compute what is reported of the votes on patients; see `patients.vote_by_patient`."""
-        votes = vote_by_patient(self.labels, self.ensemble, self.groups, self.patients)
-        counts = {"patients": len(votes.labels), "mixed_patients": votes.mixed}
-        if not counts["patients"]:
-            return counts
-        summary = summarize(
-            votes.labels,
-            votes.probabilities,
-            votes.groups,
+    def summarize_patients(
+        self, bins: int, resamples: int, seed: int
+    ) -> PatientMetrics | PatientCounts:
+        """Compute what is reported of the votes on patients; see `summarize_patients`."""
+        return summarize_patients(
+            self.labels,
+            self.ensemble,
+            self.groups,
+            self.patients,
             self.classes,
-            None,
             bins,
             resamples,
             seed,
         )
-        return {**summary, **counts}
 
     def voter_metrics(self, voter: str) -> dict[str, float | None]:
         """Compute the metrics by which voters are compared."""
@@ -190,3 +192,37 @@ def summarize(
             "specificity": none_if_nan(specificity),
         }
     return summary
+
+
+def summarize_patients(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    patients: np.ndarray,
+    classes: list[str],
+    bins: int,
+    resamples: int,
+    seed: int,
+) -> PatientMetrics | PatientCounts:
+    """Compute what is reported of the votes on patients; see `patients.vote_by_patient`.
+
+    Parameters
+    ----------
+    labels, probabilities, groups, classes, bins, resamples, seed : see `summarize`
+    patients : ndarray of int, shape (n,)
+        Any numbers.
+
+    Returns
+    -------
+    dict
+        `summarize`, without a threshold, if a patient has images of a single class; `patients`,
+        the number of such patients; `mixed_patients`, the number of the others.
+    """
+    votes = vote_by_patient(labels, probabilities, groups, patients)
+    counts: PatientCounts = {"patients": len(votes.labels), "mixed_patients": votes.mixed}
+    if not counts["patients"]:
+        return counts
+    summary = summarize(
+        votes.labels, votes.probabilities, votes.groups, classes, None, bins, resamples, seed
+    )
+    return {**summary, **counts}

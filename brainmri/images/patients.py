@@ -52,29 +52,34 @@ def number_patients(
 
 
 def match_patients(paths: list[str], pattern: str) -> list[str]:
-    """Find the patient in each path, in composed Unicode.
-
-    A pattern that matches none of the paths is searched in what follows their first folder, the
-    class.
+    """Find the patient in each path.
 
     Raises
     ------
     UserError
-        If it does not match every path, or its group is empty.
+        If it does not match every path, or its group is empty; see `search_patients`.
     """
-    composed = [to_nfc(path) for path in paths]
-    matches = [re.search(pattern, path) for path in composed]
-    if not any(matches):
-        matches = [re.search(pattern, path.partition("/")[2]) for path in composed]
-    unmatched = [
-        path for path, match in zip(paths, matches, strict=True) if not (match and match[1])
-    ]
+    patients = search_patients(paths, pattern)
+    unmatched = [path for path, patient in zip(paths, patients, strict=True) if not patient]
     if unmatched:
         raise UserError(
             f"data.patient: {pattern!r} finds no patient in {len(unmatched)} of {len(paths)}"
             f" paths, such as {unmatched[0]!r}; expected one in each: correct the pattern"
         )
-    return [match[1] for match in matches]
+    return patients
+
+
+def search_patients(paths: list[str], pattern: str) -> list[str | None]:
+    """Search each path, in composed Unicode, for the patient; None or "" where there is none.
+
+    A pattern that matches none of the paths is searched in what follows their first folder, the
+    class.
+    """
+    composed = [to_nfc(path) for path in paths]
+    matches = [re.search(pattern, path) for path in composed]
+    if not any(matches):
+        matches = [re.search(pattern, path.partition("/")[2]) for path in composed]
+    return [match and match[1] for match in matches]
 
 
 def _refuse_single(identifiers: list[str], name: str) -> None:

@@ -6,8 +6,9 @@ from pydantic import Field, FiniteFloat
 from typing_extensions import TypedDict
 
 from brainmri.evaluation.results import Calibration, EnsembleMetrics, Fraction, NoveltyWarnings
+from brainmri.store.metadata import Hash
 
-HASH_PREFIX = 16  # digits of a training image's SHA-256, enough to recognize the image
+HashPair = Annotated[list[Hash], Field(min_length=2, max_length=2)]
 
 
 class Novelty(TypedDict):
@@ -18,15 +19,17 @@ class Novelty(TypedDict):
 
 
 class TrainingImages(TypedDict):
-    """How to recognize the training images.
+    """How to recognize near duplicates of the training images.
 
-    `sha256` is the hash of all their SHA-256 hashes, sorted; `sha256_prefixes` are the first digits
-    of each of them.
+    `sha256` is the hash of all their SHA-256 hashes, sorted. `perceptual_hashes` are the
+    `perceptual_hash` and the `whole_hash` of each image, sorted; see `DecodedImage`. A near
+    duplicate differs by one of them in at most `near_duplicate_bits`.
     """
 
     count: Annotated[int, Field(ge=1)]
     sha256: str
-    sha256_prefixes: list[str]
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)]
+    perceptual_hashes: Annotated[list[HashPair], Field(min_length=1)]
 
 
 class About(TypedDict):

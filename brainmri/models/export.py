@@ -11,17 +11,18 @@ from brainmri.common.paths import ENSEMBLE, MEMBERS, SAVED_MODEL
 from brainmri.evaluation.metrics import reported_classes
 from brainmri.evaluation.results import NoveltyWarnings, VotingWeights, read_ensemble_metrics
 from brainmri.evaluation.voting import ENSEMBLE as ENSEMBLE_VOTER
-from brainmri.models.about import HASH_PREFIX, About, TrainingImages
+from brainmri.models.about import About, TrainingImages
 from brainmri.models.ensemble import batch_predictor, build_ensemble_model
 from brainmri.models.heat_maps import heat_scale
 from brainmri.models.novelty import fit_novelty, novelty_model, thumbnailer
 from brainmri.models.saving import load_model, save_model
 from brainmri.models.serving import save_serving
 from brainmri.sampling.files import Split
-from brainmri.store.metadata import Metadata
+from brainmri.store.metadata import Image, Metadata
 from brainmri.store.reader import RadReader
 
 BATCH_SIZE = 64
+DEFAULT_BITS = 20  # of near duplicates, for a run that splits images one by one
 PREPROCESSING = (
     "Upright, transparent parts on black, gray by ITU-R 601-2. Levels of 8 bits or fewer are kept."
     " Of more bits, the window from the 0.1 percentile in the head's box to the 99.9 percentile of"
@@ -63,7 +64,9 @@ def export_ensemble(
         "threshold": vote.get("threshold"),
         "heat_scale": scale,
         "novelty": {"warn_above": 1.0, "of_test_images": warnings},
-        "training_images": _describe_training_images(metadata, split["training"]),
+        "training_images": describe_training_images(
+            [metadata["images"][row] for row in split["training"]], params.split.near_duplicate_bits
+        ),
         "metrics": read_ensemble_metrics(),
         "disclaimer": DISCLAIMER,
     }
@@ -83,13 +86,16 @@ def _fit_novelty(rad: RadReader, training: list[int], false_alarms: float) -> ke
     return novelty_model(shape, *fitted)
 
 
-def _describe_training_images(metadata: Metadata, training: list[int]) -> TrainingImages:
-    """Return what an image is compared with to recognize a training image."""
-    hashes = sorted(metadata["images"][row]["sha256"] for row in training)
+def describe_training_images(images: list[Image], bits: int | None) -> TrainingImages:
+    """Return what an image is compared with to recognize a near duplicate of a training image."""
+    contents = "\n".join(sorted(image["sha256"] for image in images))
     return {
-        "count": len(hashes),
-        "sha256": hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
-        "sha256_prefixes": [sha256[:HASH_PREFIX] for sha256 in hashes],
+        "count": len(images),
+        "sha256": hashlib.sha256(contents.encode()).hexdigest(),
+        "near_duplicate_bits": DEFAULT_BITS if bits is None else bits,
+        "perceptual_hashes": sorted(
+            [image["perceptual_hash"], image["whole_hash"]] for image in images
+        ),
     }
 
 

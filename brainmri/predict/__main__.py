@@ -9,10 +9,13 @@ disagree: the entropy of their mean vote and the mutual information of vote and 
 both before calibration; and a warning where the image is unlike the training images: a `novelty`
 above 1, which is the error of its reconstruction from their principal components over a limit. How
 often test images get this warning is in metrics/export.json.
+
+With --by-patient, prints for each patient the number of slices, and the class by the mean of their
+probabilities. A patient has a number of this run; --patient finds the patient in the path of a
+file, else DICOM's PatientID is the patient.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -20,15 +23,31 @@ from dataclasses import replace
 from pathlib import Path
 
 from brainmri.common.errors import UserError
+from brainmri.common.files import format_json
+from brainmri.common.params import check_pattern
 from brainmri.common.paths import ENSEMBLE
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
 from brainmri.images.decoding import DecodedImage, ImageError, decode_all
 from brainmri.models.about import About
 from brainmri.models.runtime import start_tensorflow
-from brainmri.predict.files import expand_paths, label_of
-from brainmri.predict.labeled import evaluate_labeled
-from brainmri.predict.output import print_csv, print_json_lines, print_table, printable
+from brainmri.predict.files import label_of, list_files
+from brainmri.predict.labeled import describe_metrics, evaluate_labeled
+from brainmri.predict.output import (
+    patient_record,
+    print_csv,
+    print_json_lines,
+    print_patient_table,
+    print_table,
+    printable,
+    record_of,
+)
+from brainmri.predict.patients import (
+    dicom_patients,
+    number_patients,
+    predict_patients,
+    with_patients,
+)
 from brainmri.predict.prediction import Prediction
 
 
@@ -58,7 +77,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--labels",
         action="store_true",
-        help="the images are in class folders: also print the metrics of the predictions",
+        help="the images are in class folders: also print the metrics of the predictions, with and"
+        " without near duplicates of training images",
+    )
+    parser.add_argument(
+        "--by-patient", action="store_true", help="predict the class of each patient"
+    )
+    parser.add_argument(
+        "--patient",
+        type=patient_pattern,
+        metavar="REGEX",
+        help="its one group is the patient in the path of a file, below PATH if that is a folder",
     )
     parser.add_argument(
         "--explain",
@@ -71,12 +100,23 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE",
         help="the exported ensemble; default: %(default)s",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.patient and not (options.by_patient or options.labels):
+        parser.error("--patient needs --by-patient or --labels")
+    return options
+
+
+def patient_pattern(pattern: str) -> str:
+    """Return a regular expression if it has exactly one group."""
+    try:
+        return check_pattern(pattern)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(options: argparse.Namespace) -> None:
-    """Predict, print, and exit with an error if a file could not be read."""
-    files = list(dict.fromkeys(expand_paths(options.paths)))
+    """Predict, print, and exit with an error if a file has no prediction."""
+    files = list_files(options.paths)
     if not files:
         raise UserError(
             f"no file in {', '.join(options.paths)}; expected images, or folders of images"
@@ -87,34 +127,55 @@ def run(options: argparse.Namespace) -> None:
 
     model, about = load_ensemble(options.model)
     labels = {path: label_of(path, about["classes"]) for path in files} if options.labels else {}
-    predictions = predict_images(read_images(files, about), model, about)
+    images = read_images(list(files), about, show_progress=options.by_patient)
+    needs_patients = options.by_patient or options.patient
+    if needs_patients:
+        images = with_patients(images, files, options.patient)
+    predictions = predict_images(images, model, about)
     if options.explain:
         from brainmri.predict.overlays import write_overlays
 
         predictions = write_overlays(predictions, model, about, Path(options.explain))
 
-    printed: list[Prediction] = []
-    classes = [printable(name) for name in about["classes"]]
-    predictions = collect(predictions, printed)
-    if options.csv:
-        print_csv(predictions, classes)
-    elif options.json:
-        print_json_lines(predictions, classes)
-    else:
-        print_table(predictions, classes)
-    if labels and printed:
-        metrics = evaluate_labeled(printed, labels, about)
+    predicted: list[Prediction] = []
+    print_predictions(collect(predictions, predicted), about["classes"], options)
+    if labels and predicted:
+        patients = number_patients(predicted) if needs_patients else dicom_patients(predicted)
+        metrics = evaluate_labeled(predicted, labels, about, patients)
         for_programs = options.csv or options.json
         output = sys.stderr if for_programs else sys.stdout
-        print(json.dumps(metrics, indent=2), file=output)
-    if unreadable := len(files) - len(printed):
-        sys.exit(f"{unreadable} of {len(files)} files could not be read")
+        print(*describe_metrics(metrics), format_json(metrics), sep="\n", file=output)
+    if skipped := len(files) - len(predicted):
+        reason = "could not be read" + (" or have no patient" if needs_patients else "")
+        sys.exit(f"{skipped} of {len(files)} files {reason}")
 
 
-def read_images(files: list[Path], about: About) -> Iterator[tuple[Path, DecodedImage]]:
-    """Decode image files, and print an error for each that can't be read."""
+def print_predictions(
+    predictions: Iterable[Prediction], classes: list[str], options: argparse.Namespace
+) -> None:
+    """Print the predictions for images, each as soon as it is there, or those for patients."""
+    classes = [printable(name) for name in classes]
+    if options.by_patient:
+        predictions = predict_patients(list(predictions))
+    if options.csv or options.json:
+        to_record = patient_record if options.by_patient else record_of
+        print_records = print_csv if options.csv else print_json_lines
+        print_records(to_record(prediction, classes) for prediction in predictions)
+    elif options.by_patient:
+        print_patient_table(predictions, classes)
+    else:
+        print_table(predictions, classes)
+
+
+def read_images(
+    files: list[Path], about: About, show_progress: bool = False
+) -> Iterator[tuple[Path, DecodedImage]]:
+    """Decode image files, and print an error for each that can't be read.
+
+    Progress is shown if predictions are, on a terminal, not printed one by one.
+    """
     decoded = decode_all(files, about["size"], about["crop"], usable_cores())
-    if not sys.stdout.isatty():
+    if show_progress or not sys.stdout.isatty():
         decoded = progress(decoded, len(files), "reading images")
     for path, image in decoded:
         if isinstance(image, ImageError):
@@ -124,11 +185,11 @@ def read_images(files: list[Path], about: About) -> Iterator[tuple[Path, Decoded
 
 
 def collect(predictions: Iterable[Prediction], collected: list[Prediction]) -> Iterator[Prediction]:
-    """Yield predictions, and append each to a list, without its pixels."""
+    """Yield predictions without the pixels, and append each to a list."""
     for prediction in predictions:
         image = replace(prediction.image, pixels=None)
         collected.append(replace(prediction, image=image))
-        yield prediction
+        yield collected[-1]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,22 @@ from brainmri.common.file_names import is_hidden, is_system_name, to_nfc
 STANDARD_INPUT = "-"
 
 
-def expand_paths(paths: Iterable[str]) -> Iterator[Path]:
+def list_files(paths: Iterable[str]) -> dict[Path, str]:
+    """List the files that paths stand for, each once; see `expand_paths`.
+
+    Returns
+    -------
+    dict of Path to str
+        Path of each file below the folder that stands for it; of a file that was named or matched,
+        its path as it is.
+    """
+    files: dict[Path, str] = {}
+    for file, below in expand_paths(paths):
+        files.setdefault(file, below)
+    return files
+
+
+def expand_paths(paths: Iterable[str]) -> Iterator[tuple[Path, str]]:
     """List the files that paths stand for; a path that does not exist is yielded as it is.
 
     Hidden files are skipped, except for those that are named, and so are system files.
@@ -21,6 +36,11 @@ def expand_paths(paths: Iterable[str]) -> Iterator[Path]:
     ----------
     paths : iterable of str
         Files; folders, for all files in them; patterns; "-", for a list on standard input.
+
+    Yields
+    ------
+    file, below : Path, str
+        See `list_files`.
     """
     for path in paths:
         if is_system_name(Path(path).name):  # a shell expands its patterns to those, too
@@ -28,11 +48,12 @@ def expand_paths(paths: Iterable[str]) -> Iterator[Path]:
         if path == STANDARD_INPUT:
             yield from expand_paths(_read_list())
         elif Path(path).is_dir():
-            yield from _files_in(Path(path))
+            folder = Path(path)
+            yield from ((file, file.relative_to(folder).as_posix()) for file in _files_in(folder))
         elif not Path(path).exists() and glob.has_magic(path):
             yield from _matches(path)
         else:
-            yield Path(path)
+            yield Path(path), path
 
 
 def label_of(path: Path, classes: list[str]) -> int:
@@ -65,11 +86,11 @@ def _files_in(folder: Path) -> list[Path]:
     return sorted(file for file in files if not any(map(is_hidden, file.relative_to(folder).parts)))
 
 
-def _matches(pattern: str) -> Iterator[Path]:
+def _matches(pattern: str) -> Iterator[tuple[Path, str]]:
     # Path.glob takes no absolute pattern
     matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
     if not matches:
-        yield Path(pattern)
+        yield Path(pattern), pattern
     named = Path(pattern).parts
     for match in matches:
         others = [part for part in Path(match).parts if part not in named]

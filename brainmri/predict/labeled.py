@@ -1,69 +1,149 @@
 """Evaluate predictions of images whose classes are known."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from brainmri.evaluation.intervals import missing_metrics
-from brainmri.evaluation.summary import summarize
-from brainmri.models.about import HASH_PREFIX, About
+from brainmri.evaluation.metrics import HEADLINES, format_metric
+from brainmri.evaluation.patients import describe_patients
+from brainmri.evaluation.summary import summarize, summarize_patients
+from brainmri.models.about import About, TrainingImages
+from brainmri.predict.output import encodable
 from brainmri.predict.prediction import Prediction
-from brainmri.sampling.groups import decode_hashes, near_duplicate_groups
+from brainmri.sampling.groups import decode_hashes, join_groups, near_duplicate_groups
+from brainmri.sampling.near_duplicates import nearest_duplicates
 
 # The pipeline's defaults
 BINS = 10
 RESAMPLES = 2000
-NEAR_DUPLICATE_BITS = 20
 SEED = 0
+
+MAX_SHOWN = 3  # near duplicates in a warning
+PARTS = {
+    "without_near_duplicates": "without near duplicates of training images",
+    "without_near_duplicates_and_unlike": "without these and those unlike the training images",
+    "all": "in all",
+}
 
 
 def evaluate_labeled(
-    predictions: list[Prediction], labels: dict[Path, int], about: About
+    predictions: list[Prediction],
+    labels: dict[Path, int],
+    about: About,
+    patients: np.ndarray | None = None,
 ) -> dict[str, object]:
     """Compute the metrics that `evaluate` reports of test images; warn if they mean little.
 
+    A near duplicate of a training image is no test of the ensemble, and neither is another slice of
+    the same patient. So the metrics are computed with and without them, and once more without the
+    images that are unlike the training images, of which nothing is expected.
+
     Parameters
     ----------
-    predictions : list of Prediction
+    predictions : list of Prediction, length n
     labels : dict of Path to int
         True class of each image, by the path of its file.
     about : see `brainmri.models.ensemble.load_ensemble`
+    patients : ndarray of int, shape (n,), or None
+        Patient of each image, numbered from 0; None if patients are unknown.
 
     Returns
     -------
     dict
-        `brainmri.evaluation.summary.summarize`, and how many images there are, how many of them
-        are training images, and how many are unlike these.
+        `images`, `near_duplicates_of_training_images` and `unlike_training_images` are counts;
+        for each of `PARTS`, the number of its images and `brainmri.evaluation.summary.summarize`,
+        with patients also `by_patient`, or None if it has no image; `near_duplicates` lists `file`
+        and `bits`, the distance to the nearest training image, nearest first.
     """
-    trained_on = set(about["training_images"]["sha256_prefixes"])
-    overlap = sum(prediction.image.sha256[:HASH_PREFIX] in trained_on for prediction in predictions)
-    if overlap:
-        print(
-            f"warning: the ensemble was trained on {overlap} of these {len(predictions)} images",
-            file=sys.stderr,
-        )
-    summary = summarize(
-        labels=np.array([labels[prediction.path] for prediction in predictions]),
-        probabilities=np.stack([prediction.probabilities for prediction in predictions]),
-        groups=_near_duplicates(predictions),
-        classes=about["classes"],
-        threshold=about["threshold"],
-        bins=BINS,
-        resamples=RESAMPLES,
-        seed=SEED,
-    )
-    if reason := missing_metrics(summary["independent_groups"]):
-        print(f"warning: {reason}", file=sys.stderr)
-    return {
-        **summary,
+    groups, distances = _find_near_duplicates(predictions, about["training_images"])
+    is_near = distances >= 0
+    is_novel = np.array([prediction.is_novel for prediction in predictions])
+    is_test = ~is_near
+    if patients is not None:
+        groups = join_groups(groups, patients)
+        is_test = ~np.isin(patients, patients[is_near])
+    truth = np.array([labels[prediction.path] for prediction in predictions])
+    probabilities = np.stack([prediction.probabilities for prediction in predictions])
+
+    def summarize_part(is_included: np.ndarray) -> dict[str, object] | None:
+        if not is_included.any():
+            return None
+        votes = truth[is_included], probabilities[is_included], groups[is_included]
+        settings = {"bins": BINS, "resamples": RESAMPLES, "seed": SEED}
+        summary = summarize(*votes, about["classes"], about["threshold"], **settings)
+        if patients is not None:
+            summary["by_patient"] = summarize_patients(
+                *votes, patients[is_included], about["classes"], **settings
+            )
+        return {"images": int(is_included.sum()), **summary}
+
+    nearest_first = np.argsort(distances, kind="stable")
+    metrics = {
         "images": len(predictions),
-        "training_images": overlap,
-        "unlike_training_images": sum(prediction.is_novel for prediction in predictions),
+        "near_duplicates_of_training_images": int(is_near.sum()),
+        "unlike_training_images": int(is_novel.sum()),
+        "without_near_duplicates": summarize_part(is_test),
+        "without_near_duplicates_and_unlike": summarize_part(is_test & ~is_novel),
+        "all": summarize_part(np.ones(len(predictions), bool)),
+        "near_duplicates": [
+            {"file": encodable(predictions[row].path), "bits": int(distances[row])}
+            for row in nearest_first
+            if is_near[row]
+        ],
     }
+    _print_warnings(metrics)
+    return metrics
 
 
-def _near_duplicates(predictions: list[Prediction]) -> np.ndarray:
+def describe_metrics(metrics: dict) -> Iterator[str]:
+    """Describe what `evaluate_labeled` returns in a line for each of `PARTS`, or two."""
+    for name, description in PARTS.items():
+        part = metrics[name]
+        if part is None:
+            yield f"0 images {description}: no metrics"
+            continue
+        headlines = [
+            f"{headline.replace('_', ' ')} {format_metric(part[headline])}"
+            for headline in HEADLINES
+        ]
+        yield f"{part['images']} images {description}: {', '.join(headlines)}"
+        if "by_patient" in part:
+            yield f"  {describe_patients(part['by_patient'])}"
+
+
+def _find_near_duplicates(
+    predictions: list[Prediction], training: TrainingImages
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare images with each other and with the training images.
+
+    Returns
+    -------
+    groups : ndarray of int, shape (n,)
+        See `brainmri.sampling.groups.near_duplicate_groups`.
+    distances : ndarray of int, shape (n,)
+        To the nearest training image; see `brainmri.sampling.near_duplicates.nearest_duplicates`.
+    """
+    bits = training["near_duplicate_bits"]
     images = [prediction.image for prediction in predictions]
     hashes = decode_hashes((image.perceptual_hash, image.whole_hash) for image in images)
-    return near_duplicate_groups(hashes, NEAR_DUPLICATE_BITS)
+    training_hashes = decode_hashes(training["perceptual_hashes"])
+    _, distances = nearest_duplicates(hashes, training_hashes, bits)
+    return near_duplicate_groups(hashes, bits), distances
+
+
+def _print_warnings(metrics: dict) -> None:
+    near = metrics["near_duplicates"]
+    if near:
+        shown = [f"{image['file']!r} ({image['bits']} of 256 bits)" for image in near[:MAX_SHOWN]]
+        more = ", …" if len(near) > MAX_SHOWN else ""
+        print(
+            f"warning: {len(near)} of these {metrics['images']} images are near duplicates of"
+            f" training images, such as {', '.join(shown)}{more}",
+            file=sys.stderr,
+        )
+    headline = metrics["without_near_duplicates"] or metrics["all"]
+    if reason := missing_metrics(headline["independent_groups"]):
+        print(f"warning: {reason}", file=sys.stderr)

@@ -4,16 +4,19 @@ import csv
 import json
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from brainmri.evaluation.labels import columns, pad, shorten_all
-from brainmri.predict.prediction import Prediction
+from brainmri.predict.prediction import PatientPrediction, Prediction
 
 FILE_WIDTH = 40  # columns of the table
 NAME_WIDTH = 20
 MIN_WIDTH = 8
 MAX_CLASSES = 8  # with a column each
+
+Record = dict[str, str | int | float | bool]
 
 
 def printable(text: object) -> str:
@@ -21,7 +24,12 @@ def printable(text: object) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in str(text))
 
 
-def record_of(prediction: Prediction, classes: list[str]) -> dict[str, str | float | bool]:
+def encodable(path: Path) -> str:
+    """Return a path, which need not be UTF-8, as text that is."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def record_of(prediction: Prediction, classes: list[str]) -> Record:
     """Return a prediction as programs read it: a row of the CSV, or a JSON object.
 
     Parameters
@@ -34,14 +42,9 @@ def record_of(prediction: Prediction, classes: list[str]) -> dict[str, str | flo
     dict
         Probabilities are between 0 and 1; entropy and mutual information are in nats.
     """
-    probabilities = {
-        f"probability of {name}": round(float(probability), 6)
-        for name, probability in zip(classes, prediction.probabilities, strict=True)
-    }
     return {
-        "file": str(prediction.path).encode("utf-8", "backslashreplace").decode(),
-        "class": classes[prediction.probabilities.argmax()],
-        **probabilities,
+        "file": encodable(prediction.path),
+        **_vote(prediction.probabilities, classes),
         "entropy": round(prediction.entropy, 6),
         "mutual_information": round(prediction.mutual_information, 6),
         "novelty": round(prediction.novelty, 4),
@@ -49,21 +52,41 @@ def record_of(prediction: Prediction, classes: list[str]) -> dict[str, str | flo
     }
 
 
-def print_csv(predictions: Iterable[Prediction], classes: list[str]) -> None:
-    """Print predictions as CSV, with a header."""
+def patient_record(patient: PatientPrediction, classes: list[str]) -> Record:
+    """Return the prediction for a patient as `record_of` does that for an image."""
+    return {
+        "patient": patient.number,
+        "slices": patient.slices,
+        "first_file": encodable(patient.first),
+        **_vote(patient.probabilities, classes),
+        "slices_unlike_training_images": patient.novel,
+    }
+
+
+def _vote(probabilities: np.ndarray, classes: list[str]) -> Record:
+    return {
+        "class": classes[probabilities.argmax()],
+        **{
+            f"probability of {name}": round(float(probability), 6)
+            for name, probability in zip(classes, probabilities, strict=True)
+        },
+    }
+
+
+def print_csv(records: Iterable[Record]) -> None:
+    """Print records as CSV, with a header."""
     writer = None
-    for prediction in predictions:
-        record = record_of(prediction, classes)
+    for record in records:
         if writer is None:
             writer = csv.DictWriter(sys.stdout, record, lineterminator="\n")
             writer.writeheader()
         writer.writerow(record)
 
 
-def print_json_lines(predictions: Iterable[Prediction], classes: list[str]) -> None:
-    """Print each prediction as a JSON object on a line of its own."""
-    for prediction in predictions:
-        print(json.dumps(record_of(prediction, classes)))
+def print_json_lines(records: Iterable[Record]) -> None:
+    """Print each record as a JSON object on a line of its own."""
+    for record in records:
+        print(json.dumps(record))
 
 
 def print_table(predictions: Iterable[Prediction], classes: list[str]) -> None:
@@ -72,44 +95,69 @@ def print_table(predictions: Iterable[Prediction], classes: list[str]) -> None:
     Names are shortened, and of more than `MAX_CLASSES` classes only the two most probable are
     shown: CSV and JSON have all.
     """
-    names = shorten_all(classes, NAME_WIDTH)
-    width = max(MIN_WIDTH, *map(columns, names))
-    print(_header(names, width))
+    names, width = _column_names(classes)
+    print(
+        "  ".join([pad("file", FILE_WIDTH), *_vote_header(names, width), "entropy", "mutual inf."])
+    )
     for prediction in predictions:
-        line = _line(prediction, names, width)
-        if prediction.is_novel:
-            line += f"  unlike the training images ({prediction.novelty:.1f})"
-        print(line, flush=True)
-
-
-def _header(names: list[str], width: int) -> str:
-    if len(names) > MAX_CLASSES:
-        probabilities = ["probability", pad("next", width), "probability"]
-    else:
-        probabilities = [" " * (width - columns(name)) + name for name in names]
-    file, predicted = pad("file", FILE_WIDTH), pad("class", width)
-    return "  ".join([file, predicted, *probabilities, "entropy", "mutual inf."])
-
-
-def _line(prediction: Prediction, names: list[str], width: int) -> str:
-    path = printable(prediction.path)
-    if len(path) > FILE_WIDTH:
-        path = "…" + path[1 - FILE_WIDTH :]
-    first, second, *_ = np.argsort(-prediction.probabilities, kind="stable")
-    if len(names) > MAX_CLASSES:
-        probabilities = [
-            f"{prediction.probabilities[first]:11.3f}",
-            pad(names[second], width),
-            f"{prediction.probabilities[second]:11.3f}",
-        ]
-    else:
-        probabilities = [f"{probability:{width}.3f}" for probability in prediction.probabilities]
-    return "  ".join(
-        [
-            f"{path:{FILE_WIDTH}}",
-            pad(names[first], width),
-            *probabilities,
+        cells = [
+            _file_cell(prediction.path),
+            *_vote_cells(prediction.probabilities, names, width),
             f"{prediction.entropy:7.3f}",
             f"{prediction.mutual_information:11.3f}",
         ]
-    )
+        if prediction.is_novel:
+            cells.append(f"unlike the training images ({prediction.novelty:.1f})")
+        print("  ".join(cells), flush=True)
+
+
+def print_patient_table(patients: Iterable[PatientPrediction], classes: list[str]) -> None:
+    """Print the predictions for patients as `print_table` does those for images."""
+    names, width = _column_names(classes)
+    header = ["patient", "slices", pad("first file", FILE_WIDTH), *_vote_header(names, width)]
+    print("  ".join(header))
+    for patient in patients:
+        cells = [
+            f"{patient.number:7}",
+            f"{patient.slices:6}",
+            _file_cell(patient.first),
+            *_vote_cells(patient.probabilities, names, width),
+        ]
+        if patient.novel:
+            cells.append(f"{patient.novel} of {patient.slices} unlike the training images")
+        print("  ".join(cells))
+
+
+def _column_names(classes: list[str]) -> tuple[list[str], int]:
+    """Return the names of the classes as they fit into columns, and the width of these."""
+    names = shorten_all(classes, NAME_WIDTH)
+    return names, max(MIN_WIDTH, *map(columns, names))
+
+
+def _file_cell(path: Path) -> str:
+    text = printable(path)
+    if len(text) > FILE_WIDTH:
+        text = "…" + text[1 - FILE_WIDTH :]
+    return f"{text:{FILE_WIDTH}}"
+
+
+def _vote_header(names: list[str], width: int) -> list[str]:
+    if len(names) > MAX_CLASSES:
+        return [pad("class", width), "probability", pad("next", width), "probability"]
+    return [pad("class", width), *(" " * (width - columns(name)) + name for name in names)]
+
+
+def _vote_cells(probabilities: np.ndarray, names: list[str], width: int) -> list[str]:
+    """Return the predicted class and the probabilities, in the columns of `_vote_header`."""
+    first, second, *_ = np.argsort(-probabilities, kind="stable")
+    if len(names) > MAX_CLASSES:
+        return [
+            pad(names[first], width),
+            f"{probabilities[first]:11.3f}",
+            pad(names[second], width),
+            f"{probabilities[second]:11.3f}",
+        ]
+    return [
+        pad(names[first], width),
+        *(f"{probability:{width}.3f}" for probability in probabilities),
+    ]

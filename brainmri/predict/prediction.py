@@ -1,4 +1,4 @@
-"""The prediction of an ensemble for one image."""
+"""The prediction of an ensemble for an image, and for a patient."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,3 +38,28 @@ class Prediction:
     def is_novel(self) -> bool:
         """Whether the image is unlike the training images."""
         return self.novelty > 1
+
+
+@dataclass(frozen=True)
+class PatientPrediction:
+    """The prediction of an ensemble for a patient.
+
+    Attributes
+    ----------
+    number : int
+        In this run, in order of first appearance, from 0; the identifier stays in the source.
+    first : Path
+        File of the first slice.
+    slices : int
+        Number of slices.
+    probabilities : ndarray of float, shape (classes,)
+        Mean of the slices'; see `brainmri.evaluation.patients.mean_by_patient`.
+    novel : int
+        Number of slices that are unlike the training images.
+    """
+
+    number: int
+    first: Path
+    slices: int
+    probabilities: np.ndarray
+    novel: int

@@ -32,7 +32,12 @@ ABOUT = {
     "threshold": None,
     "heat_scale": 1.5,
     "novelty": {"warn_above": 1.0, "of_test_images": {"images": 2, "fraction": 0.5}},
-    "training_images": {"count": 1, "sha256": "ab", "sha256_prefixes": []},
+    "training_images": {
+        "count": 1,
+        "sha256": "ab",
+        "near_duplicate_bits": 20,
+        "perceptual_hashes": [["0" * 64, "f" * 64]],
+    },
     "metrics": {
         **HEADLINES,
         "average_precision": None,
@@ -150,8 +155,11 @@ def test_vote_of_certain_members_is_finite(calibrated):
         {"weights": {**WEIGHTS, "member-02": 0.1, "member-03": 0.1}},
         {"threshold": "half"},
         {"heat_scale": 0.0},
-        {"training_images": {"sha256_prefixes": None}},
         {"training_images": {}},
+        {"training_images": {**ABOUT["training_images"], "near_duplicate_bits": 257}},
+        {"training_images": {**ABOUT["training_images"], "perceptual_hashes": []}},
+        {"training_images": {**ABOUT["training_images"], "perceptual_hashes": [["0" * 64]]}},
+        {"training_images": {**ABOUT["training_images"], "perceptual_hashes": [["0", "f"]]}},
     ],
     ids=str,
 )

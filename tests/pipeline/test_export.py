@@ -11,6 +11,7 @@ from brainmri.evaluation.examples import choose_examples
 from brainmri.evaluation.figures import grids
 from brainmri.images.phantom_masks import tumor_mask
 from brainmri.models.ensemble import batch_predictor, load_ensemble
+from brainmri.models.export import describe_training_images
 from brainmri.models.heat_maps import heat_maps
 from brainmri.models.saving import save_model
 from stages import explain, export
@@ -101,6 +102,14 @@ def novelty_by_hand(run: ExportedRun) -> np.ndarray:
     return unexplained_by_hand(thumbnails, training) / limit_by_hand(training, 0.25)
 
 
+@pytest.mark.parametrize(("bits", "exported"), [(7, 7), (0, 0), (None, 20)])
+def test_exported_near_duplicate_bits(run, bits, exported):
+    """A run with a random split has near duplicates of training images, too."""
+    images = run.read("data/rad/metadata.json")["images"]
+    training = describe_training_images(images, bits)
+    assert training["near_duplicate_bits"] == exported
+
+
 def test_exported_description(run):
     _, about = load_ensemble(run.path / "models/ensemble.keras")
     fraction = np.mean(novelty_by_hand(run)[TEST] > 1)
@@ -111,7 +120,8 @@ def test_exported_description(run):
     assert about["training_images"] == {
         "count": 15,
         "sha256": hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
-        "sha256_prefixes": [sha256[:16] for sha256 in hashes],
+        "near_duplicate_bits": 20,
+        "perceptual_hashes": sorted([sha256[::-1], sha256] for sha256 in hashes),
     }
     findings = [row for row in TRAINING if row >= FIRST_TUMOR]
     hottest = run.heat(findings).max(axis=(1, 2))

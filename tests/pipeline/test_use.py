@@ -79,8 +79,8 @@ def test_exported_model_describes_itself(small):
     assert about["classes"] == ["no", "yes"]
     assert (about["size"], about["crop"]) == (32, True)
     assert about["metrics"] == json.loads(small.read("metrics/ensemble.json"))
-    prefixes = {images[row]["sha256"][:16] for row in training}
-    assert set(about["training_images"]["sha256_prefixes"]) == prefixes
+    hashes = [[images[row]["perceptual_hash"], images[row]["whole_hash"]] for row in training]
+    assert about["training_images"]["perceptual_hashes"] == sorted(hashes)
     assert sum(about["weights"].values()) == pytest.approx(1)
     assert json.loads(small.read("models/saved_model/assets.extra/about.json")) == about
 
@@ -154,7 +154,8 @@ def test_labeled_images_give_the_metrics_of_evaluate(done):
         target = done.path / "hospital" / row["path"]
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((done.path / "data/phantom" / row["path"]).read_bytes())
-    metrics = metrics_in(done.run(*PREDICT, "--labels", "hospital").stdout)
+    printed = metrics_in(done.run(*PREDICT, "--labels", "hospital").stdout)
+    metrics = printed["without_near_duplicates"]
     expected = json.loads(done.read("metrics/ensemble.json"))
     for name in (
         "accuracy",
@@ -165,11 +166,13 @@ def test_labeled_images_give_the_metrics_of_evaluate(done):
         "expected_calibration_error",
     ):
         assert metrics[name] == pytest.approx(expected[name], abs=1e-4)
-    assert metrics["training_images"] == 0
+    assert printed["near_duplicates_of_training_images"] == 0
     assert metrics["images"] == len(test)
     output = done.run(*PREDICT, "--labels", "data/phantom")
     overlap = 48 - len(test)
-    assert f"warning: the ensemble was trained on {overlap} of these 48 images" in output.stderr
+    warning = f"warning: {overlap} of these 48 images are near duplicates of training images"
+    assert warning in output.stderr
+    assert metrics_in(output.stdout)["without_near_duplicates"] == metrics
 
 
 def test_labeled_images_of_one_class(done):
@@ -177,7 +180,7 @@ def test_labeled_images_of_one_class(done):
     missing = "no balanced accuracy, F1, ROC AUC, average precision or 95 % intervals"
     assert f"warning: {missing}" in output.stderr
     assert "'yes' has 0" in output
-    metrics = metrics_in(output.stderr)
+    metrics = metrics_in(output.stderr)["without_near_duplicates"]
     assert metrics["roc_auc"] is metrics["balanced_accuracy"] is metrics["recall"]["yes"] is None
     assert metrics["accuracy"] == metrics["recall"]["no"]
 

@@ -98,15 +98,20 @@ class EvaluatedRun:
 
     def _write_data(self, paths: list[str]) -> None:
         shared = {
-            "perceptual_hash": "0" * 64,
-            "whole_hash": "0" * 64,
             "width": 9,
             "height": 9,
             "mode": "L",
             "levels": [0.0, 255.0],
         }
         images = [
-            {"path": path, "class": CLASSES[label], "sha256": sha256, **shared}
+            {
+                "path": path,
+                "class": CLASSES[label],
+                "sha256": sha256,
+                "perceptual_hash": sha256[::-1],
+                "whole_hash": sha256,
+                **shared,
+            }
             for path, label, sha256 in zip(paths, self.labels, self.hashes, strict=True)
         ]
         rejected = [{"path": "no/bad.png", "reason": "empty file"}]

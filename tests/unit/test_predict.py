@@ -15,61 +15,26 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy import stats
-from sklearn import metrics as sk
 
 from brainmri.app import predictions as app
 from brainmri.app.examples import write_examples
 from brainmri.common.errors import UserError
 from brainmri.evaluation.labels import columns, shorten_all
-from brainmri.images.decoding import DecodedImage
 from brainmri.images.phantoms import KINDS, draw
 from brainmri.predict import __main__ as command
 from brainmri.predict import inference, overlays
-from brainmri.predict.files import expand_paths, label_of
+from brainmri.predict.files import label_of, list_files
 from brainmri.predict.inference import predict_images
-from brainmri.predict.labeled import evaluate_labeled
 from brainmri.predict.output import NAME_WIDTH, print_table, record_of
 from brainmri.predict.overlays import draw_overlays, write_overlays
-from brainmri.predict.prediction import Prediction
-
-WEIGHTS = {"member-00": 0.5, "member-01": 0.3, "member-02": 0.2}
-ABOUT = {
-    "classes": ["no", "yes"],
-    "size": 16,
-    "crop": False,
-    "weights": WEIGHTS,
-    "threshold": 0.4,
-    "heat_scale": 2.5,
-    "training_images": {"sha256_prefixes": []},
-}
-
-
-def image_of(level: int, **changes) -> DecodedImage:
-    image = DecodedImage(
-        pixels=np.full((16, 16), level, np.uint8),
-        sha256=f"{level:064x}",
-        perceptual_hash="0" * 64,
-        whole_hash="0" * 64,
-        width=16,
-        height=16,
-        mode="L",
-        levels=(0, 255),
-    )
-    return replace(image, **changes)
-
-
-def outputs_of(levels: np.ndarray) -> dict[str, np.ndarray]:
-    """The outputs of the stand-in for images of these mean levels.
-
-    The calibrated probabilities are not the members' mean.
-    """
-    first = np.stack([levels / 256, np.sqrt(levels / 256), 1 - levels / 300], axis=1)
-    calibrated = 1 / (1 + np.exp(-(levels - 99.5) / 20))
-    return {
-        "members": np.stack([1 - first, first], axis=2).astype(np.float32),
-        "probabilities": np.stack([1 - calibrated, calibrated], axis=1).astype(np.float32),
-        "novelty": (levels / 100).astype(np.float32),
-    }
+from tests.support.predictions import (
+    ABOUT,
+    WEIGHTS,
+    image_of,
+    load_stand_in,
+    outputs_of,
+    prediction_of,
+)
 
 
 @pytest.fixture
@@ -87,19 +52,6 @@ def batches(monkeypatch):
 
 def colored(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(pixels[..., np.newaxis], 3, axis=2)
-
-
-def prediction_of(
-    path: str, positive: float, level: int = 0, novelty: float = 0.5, **image
-) -> Prediction:
-    return Prediction(
-        path=Path(path),
-        image=image_of(level, **image),
-        probabilities=np.array([1 - positive, positive]),
-        entropy=0.6,
-        mutual_information=0.2,
-        novelty=novelty,
-    )
 
 
 def test_predictions_over_several_batches(batches):
@@ -282,7 +234,7 @@ def test_paths_stand_for_files_folders_patterns_and_lists(tmp_path, monkeypatch)
         (tmp_path / name).touch()
 
     def files(*paths: str) -> list[str]:
-        return [str(path) for path in expand_paths(paths)]
+        return list(map(str, list_files(paths)))
 
     assert files("in") == ["in/b.png", "in/deep/a.png"]
     several = files("two.png", "in", "missing.png")
@@ -293,98 +245,9 @@ def test_paths_stand_for_files_folders_patterns_and_lists(tmp_path, monkeypatch)
     assert files("none*.png") == ["none*.png"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"two.png\n\n-\nin/b.png\n")))
     assert files("-") == ["two.png", "in/b.png"]
-
-
-def test_metrics_of_labeled_images_agree_with_scikit_learn(capsys):
-    rng = np.random.default_rng(4)
-    truth = rng.integers(0, 2, 40)
-    positive = np.clip(0.5 + 0.2 * (2 * truth - 1) + rng.normal(0, 0.25, 40), 0.01, 0.99)
-    predictions = [
-        prediction_of(
-            f"{row}.png",
-            positive[row],
-            row,
-            0.8 + row / 100,
-            perceptual_hash=rng.bytes(32).hex(),
-            whole_hash=rng.bytes(32).hex(),
-        )
-        for row in range(40)
-    ]
-    labels = {Path(f"{row}.png"): int(truth[row]) for row in reversed(range(40))}
-    for row, start in {7: "f" * 16, 8: "f" * 15 + "e"}.items():
-        image = replace(predictions[row].image, sha256=start.ljust(64, "1"))
-        predictions[row] = replace(predictions[row], image=image)
-    about = {**ABOUT, "training_images": {"sha256_prefixes": ["a" * 16, "f" * 16]}}
-    metrics = evaluate_labeled(predictions, labels, about)
-    predicted = (positive > 0.5).astype(int)
-    expected = {
-        "accuracy": sk.accuracy_score(truth, predicted),
-        "balanced_accuracy": sk.balanced_accuracy_score(truth, predicted),
-        "roc_auc": sk.roc_auc_score(truth, positive),
-        "average_precision": sk.average_precision_score(truth, positive),
-        "f1": sk.f1_score(truth, predicted),
-        "log_loss": sk.log_loss(truth, positive),
-        "brier_score": sk.brier_score_loss(truth, positive),
-    }
-    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
-    recall = {"no": np.mean(predicted[truth == 0] == 0), "yes": np.mean(predicted[truth == 1])}
-    assert metrics["recall"] == pytest.approx(recall)
-    at_threshold = {
-        "threshold": 0.4,
-        "sensitivity": np.mean(positive[truth == 1] >= 0.4),
-        "specificity": np.mean(positive[truth == 0] < 0.4),
-    }
-    assert metrics["at_threshold"] == pytest.approx(at_threshold)
-    confidence = np.maximum(positive, 1 - positive)
-    bins = np.digitize(confidence, np.arange(0.1, 1, 0.1))
-    error = 0
-    for number in np.unique(bins):
-        of_bin = bins == number
-        accuracy = (predicted == truth)[of_bin].mean()
-        error += np.mean(of_bin) * abs(confidence[of_bin].mean() - accuracy)
-    assert metrics["expected_calibration_error"] == pytest.approx(error)
-    assert metrics["images"] == 40
-    assert metrics["training_images"] == 1
-    warning = "warning: the ensemble was trained on 1 of these 40 images"
-    assert warning in capsys.readouterr().err
-    assert metrics["unlike_training_images"] == 19  # 1.0 is not above the limit
-    assert metrics["independent_groups"] == {"no": np.sum(truth == 0), "yes": np.sum(truth == 1)}
-    low, high = metrics["interval"]["accuracy"]
-    assert low < expected["accuracy"] < high
-
-
-def test_near_duplicates_of_labeled_images_count_as_one_group():
-    """By the head's hash or by the whole image's, up to 20 bits apart."""
-    rng = np.random.default_rng(5)
-    hashes = rng.integers(0, 256, (14, 2, 32), np.uint8)
-
-    def flip(hash_: np.ndarray, bits: int) -> np.ndarray:
-        return np.packbits(np.unpackbits(hash_) ^ (np.arange(256) < bits))
-
-    hashes[1, 0] = flip(hashes[0, 0], 20)
-    hashes[3, 1] = flip(hashes[2, 1], 20)
-    hashes[5, 0] = flip(hashes[4, 0], 21)
-    hashes[5, 1] = flip(hashes[4, 1], 21)
-    predictions = [
-        prediction_of(
-            f"{row}.png",
-            0.6,
-            row,
-            perceptual_hash=head.tobytes().hex(),
-            whole_hash=whole.tobytes().hex(),
-        )
-        for row, (head, whole) in enumerate(hashes)
-    ]
-    labels = {Path(f"{row}.png"): int(row >= 7) for row in range(14)}
-    metrics = evaluate_labeled(predictions, labels, ABOUT)
-    assert metrics["independent_groups"] == {"no": 5, "yes": 7}
-
-
-def load_stand_in(monkeypatch, about: dict) -> None:
-    """Let `load_ensemble` return the stand-in for a model, with this description."""
-    monkeypatch.setattr(
-        "brainmri.models.ensemble.load_ensemble", lambda path: ("the stand-in", about)
-    )
+    below = list_files(["in/deep", "in", "two.png", "in/*.png"])
+    assert list(below.values()) == ["a.png", "b.png", "two.png"]
+    assert list(list_files(["in/de*", "in/*.png"]).values()) == ["a.png", "in/b.png"]
 
 
 @pytest.fixture
@@ -421,11 +284,12 @@ def test_predictions_belong_to_their_files(folders, monkeypatch, capsys):
     np.testing.assert_allclose(novelty, expected["novelty"], atol=1e-3)
     assert [row["class"] for row in rows] == ["no", "yes", "yes", "no", "yes"]
     assert "error: no/b.png: not an image" in output.err
-    metrics = json.loads(output.err[output.err.index("{") :])
+    printed = json.loads(output.err[output.err.index("{") :])
+    metrics = printed["without_near_duplicates"]
     assert metrics["accuracy"] == pytest.approx(3 / 5)
     assert metrics["recall"] == pytest.approx({"no": 1 / 2, "yes": 2 / 3})
     assert metrics["images"] == 5
-    assert metrics["unlike_training_images"] == 3
+    assert printed["unlike_training_images"] == 3
 
 
 def test_json_lines_have_the_values_of_the_csv(folders, monkeypatch, capsys):

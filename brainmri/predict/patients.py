@@ -1,0 +1,89 @@
+"""Patients of image files, and the votes on them."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from brainmri.evaluation.patients import mean_by_patient
+from brainmri.images.decoding import DecodedImage
+from brainmri.images.patients import search_patients
+from brainmri.predict.output import printable
+from brainmri.predict.prediction import PatientPrediction, Prediction
+
+
+def with_patients(
+    images: Iterable[tuple[Path, DecodedImage]], files: dict[Path, str], pattern: str | None
+) -> Iterator[tuple[Path, DecodedImage]]:
+    """Yield the images whose patient is known; print an error for each of the others.
+
+    Parameters
+    ----------
+    images : iterable of (path, DecodedImage)
+        Read as they are needed.
+    files : dict of Path to str
+        See `files.list_files`.
+    pattern : str or None
+        Regular expression whose one group is the patient in a path below the folder that was given;
+        None: DICOM's PatientID is the patient.
+    """
+    matches = {}
+    if pattern:
+        matches = dict(zip(files, search_patients(list(files.values()), pattern), strict=True))
+    for path, image in images:
+        patient = matches[path] if pattern else image.patient
+        if patient:
+            yield path, replace(image, patient=patient)
+            continue
+        reason = "no PatientID; --patient can find the patient in the path"
+        if pattern:
+            reason = f"--patient {pattern!r} finds no patient in {printable(files[path])!r}"
+        print(f"error: {printable(path)}: {reason}", file=sys.stderr, flush=True)
+
+
+def number_patients(predictions: list[Prediction]) -> np.ndarray:
+    """Number the patients of images from 0, in order of first appearance: int, shape (n,).
+
+    An image whose patient is unknown counts as a patient of its own.
+    """
+    number_of: dict[object, int] = {}
+    identifiers = [prediction.image.patient or row for row, prediction in enumerate(predictions)]
+    return np.array(
+        [number_of.setdefault(identifier, len(number_of)) for identifier in identifiers], int
+    )
+
+
+def dicom_patients(predictions: list[Prediction]) -> np.ndarray | None:
+    """Number the patients as `number_patients` does; None if PatientIDs do not distinguish them."""
+    identifiers = {prediction.image.patient for prediction in predictions} - {None}
+    if len(identifiers) == 1 < len(predictions):
+        print(
+            "warning: all DICOM files with a PatientID have the same one, so patients are unknown;"
+            " --patient can find them in the paths",
+            file=sys.stderr,
+        )
+    return number_patients(predictions) if len(identifiers) > 1 else None
+
+
+def predict_patients(predictions: list[Prediction]) -> list[PatientPrediction]:
+    """Combine the predictions for the slices of each patient."""
+    if not predictions:
+        return []
+    patients = number_patients(predictions)
+    _, first, slices = np.unique(patients, return_index=True, return_counts=True)
+    novel = np.bincount(patients, [prediction.is_novel for prediction in predictions])
+    means = mean_by_patient(
+        np.stack([prediction.probabilities for prediction in predictions]), patients
+    )
+    return [
+        PatientPrediction(
+            number=number,
+            first=predictions[first[number]].path,
+            slices=int(slices[number]),
+            probabilities=probabilities,
+            novel=int(novel[number]),
+        )
+        for number, probabilities in enumerate(means)
+    ]

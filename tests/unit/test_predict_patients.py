@@ -1,0 +1,213 @@
+"""Predictions for patients: the table, CSV and JSON of `brainmri.predict --by-patient`."""
+
+import csv
+import io
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from brainmri.images.decoding import ImageError
+from brainmri.predict import __main__ as command
+from brainmri.predict import inference
+from brainmri.predict.output import print_patient_table
+from brainmri.predict.patients import dicom_patients, number_patients, predict_patients
+from tests.support.predictions import ABOUT, load_stand_in, outputs_of, prediction_of
+
+LEVELS = {
+    "no/P7_1.png": 40,
+    "no/P7_2.png": 120,
+    "yes/P1_1.png": 180,
+    "yes/P1_2.png": 60,
+    "yes/P1_3.png": 200,
+    "yes/P2_1.png": 110,
+}
+PATIENTS = [["no/P7_1.png", "no/P7_2.png"], list(LEVELS)[2:5], ["yes/P2_1.png"]]
+
+
+@pytest.fixture
+def scans(tmp_path, monkeypatch):
+    """A folder of images of known mean levels, of three patients; the network is a stand-in."""
+    monkeypatch.chdir(tmp_path)
+    load_stand_in(monkeypatch, ABOUT)
+    monkeypatch.setattr(
+        inference,
+        "batch_predictor",
+        lambda model: lambda images: outputs_of(images.mean(axis=(1, 2, 3))),
+    )
+    for path, level in LEVELS.items():
+        pixels = level + 0.5 + np.arange(-4, 4).repeat(32).reshape(16, 16)
+        file = tmp_path / "scans" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(file)
+    return tmp_path / "scans"
+
+
+def run(monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict", *arguments])
+    command.main()
+
+
+def rows_of(output: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(output)))
+
+
+def test_prediction_for_a_patient_is_the_mean_of_the_slices(scans, monkeypatch, capsys):
+    run(monkeypatch, "--csv", "--by-patient", "--patient", "(P[0-9]+)_", "scans")
+    rows = rows_of(capsys.readouterr().out)
+    assert [row["patient"] for row in rows] == ["0", "1", "2"]
+    assert [row["slices"] for row in rows] == ["2", "3", "1"]
+    assert [row["first_file"] for row in rows] == [f"scans/{files[0]}" for files in PATIENTS]
+    for row, files in zip(rows, PATIENTS, strict=True):
+        levels = np.array([LEVELS[file] - 0.5 for file in files])
+        outputs = outputs_of(levels)
+        mean = outputs["probabilities"][:, 1].mean()
+        assert float(row["probability of yes"]) == pytest.approx(mean, abs=1e-5)
+        assert float(row["probability of no"]) == pytest.approx(1 - mean, abs=1e-5)
+        assert row["class"] == ("yes" if mean > 0.5 else "no")
+        assert int(row["slices_unlike_training_images"]) == np.sum(outputs["novelty"] > 1)
+    # A patient's only tumor may be in one slice of three
+    assert [row["class"] for row in rows] == ["no", "yes", "yes"]
+
+
+def test_json_of_patients_has_the_values_of_the_csv(scans, monkeypatch, capsys):
+    run(monkeypatch, "--csv", "--by-patient", "--patient", "(P[0-9]+)_", "scans")
+    rows = rows_of(capsys.readouterr().out)
+    run(monkeypatch, "--json", "--by-patient", "--patient", "(P[0-9]+)_", "scans")
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [{key: str(value) for key, value in record.items()} for record in records] == rows
+
+
+def test_table_of_patients(capsys):
+    slices = [("a.png", 0.7, 1.3), ("b.png", 0.4, 1.2), ("c.png", 0.1, 0.9)]
+    predictions = [
+        prediction_of(path, positive, novelty=novelty, patient="A" if path < "c" else "B")
+        for path, positive, novelty in slices
+    ]
+    print_patient_table(predict_patients(predictions), ["no", "yes"])
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["patient", "slices", "first", "file", "class", "no", "yes"]
+    assert first.split()[:6] == ["0", "2", "a.png", "yes", "0.450", "0.550"]
+    assert first.endswith("  2 of 2 unlike the training images")
+    assert second.split() == ["1", "1", "c.png", "no", "0.900", "0.100"]
+
+
+def test_identifiers_are_not_printed(scans, monkeypatch, capsys):
+    """A path may hold one."""
+    (scans / "no/P7_1.png").rename(scans / "no/a_P7_.png")
+    run(monkeypatch, "--by-patient", "--patient", "_(P7)_", "scans/no/a_P7_.png")
+    line = capsys.readouterr().out.splitlines()[1].replace("scans/no/a_P7_.png", "")
+    assert line.split()[:2] == ["0", "1"]
+    assert "P7" not in line
+
+
+def test_pattern_is_searched_below_the_folder(scans, monkeypatch, capsys):
+    """If it is in no path, below the class folders, too."""
+    pattern = "(scans|P[0-9]+)"
+    run(monkeypatch, "--csv", "--by-patient", "--patient", pattern, "scans/no", "scans/yes")
+    assert len(rows_of(capsys.readouterr().out)) == 3
+    run(monkeypatch, "--csv", "--by-patient", "--patient", "^(P[0-9]+)_", "scans")
+    assert len(rows_of(capsys.readouterr().out)) == 3
+
+
+def test_files_without_a_patient_are_errors(scans, monkeypatch, capsys):
+    """The others are predicted; so it is for an unreadable file."""
+    (scans / "no/P9_1.png").write_text("no image")
+    monkeypatch.setattr(
+        sys, "argv", ["predict", "--csv", "--by-patient", "--patient", "(P[17])_", "scans"]
+    )
+    with pytest.raises(SystemExit, match="2 of 7 files could not be read or have no patient"):
+        command.main()
+    output = capsys.readouterr()
+    assert [row["slices"] for row in rows_of(output.out)] == ["2", "3"]
+    errors = [line for line in output.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
+    assert errors[0].startswith("error: scans/no/P9_1.png: not an image")
+    reason = "--patient '(P[17])_' finds no patient in 'yes/P2_1.png'"
+    assert errors[1] == f"error: scans/yes/P2_1.png: {reason}"
+
+
+def patients_in_headers(monkeypatch, patients: dict[str, str | None]) -> None:
+    """Let decoded images have these patients, by the name of the file."""
+    decode_all = command.decode_all
+
+    def with_headers(*arguments):
+        for path, image in decode_all(*arguments):
+            assert not isinstance(image, ImageError)
+            yield path, replace(image, patient=patients[path.name])
+
+    monkeypatch.setattr(command, "decode_all", with_headers)
+
+
+def test_patients_of_dicom_files(scans, monkeypatch, capsys):
+    """The files' own, unless --patient finds another in the path."""
+    headers = dict.fromkeys((Path(path).name for path in LEVELS), "x")
+    patients_in_headers(monkeypatch, {**headers, "P7_2.png": "y", "P2_1.png": None})
+    monkeypatch.setattr(sys, "argv", ["predict", "--csv", "--by-patient", "scans"])
+    with pytest.raises(SystemExit, match="1 of 6 files could not be read or have no patient"):
+        command.main()
+    output = capsys.readouterr()
+    assert [row["slices"] for row in rows_of(output.out)] == ["4", "1"]
+    assert "error: scans/yes/P2_1.png: no PatientID; --patient can find" in output.err
+    run(monkeypatch, "--csv", "--by-patient", "--patient", "(P[0-9]+)_", "scans")
+    assert [row["slices"] for row in rows_of(capsys.readouterr().out)] == ["2", "3", "1"]
+
+
+def test_labeled_patients(scans, monkeypatch, capsys):
+    """The metrics are also those of the votes on patients, whether these are printed or not."""
+    arguments = ["--labels", "--patient", "(P[0-9]+)_", "scans"]
+    run(monkeypatch, "--csv", *arguments)
+    output = capsys.readouterr()
+    assert len(rows_of(output.out)) == 6
+    metrics = json.loads(output.err[output.err.index("{") :])
+    by_patient = metrics["without_near_duplicates"]["by_patient"]
+    assert (by_patient["patients"], by_patient["mixed_patients"]) == (3, 0)
+    assert by_patient["accuracy"] == 1
+    assert metrics["without_near_duplicates"]["accuracy"] == pytest.approx(4 / 6)
+    run(monkeypatch, "--csv", "--by-patient", *arguments)
+    output = capsys.readouterr()
+    assert len(rows_of(output.out)) == 3
+    assert json.loads(output.err[output.err.index("{") :]) == metrics
+
+
+def test_metrics_know_patients_by_several_patient_ids(capsys):
+    """One for all files, as anonymization leaves it, is none; no PatientID is a patient more."""
+
+    def patients_of(*identifiers: str | None) -> list[int] | None:
+        predictions = [
+            prediction_of(f"{row}.png", 0.5, patient=identifier)
+            for row, identifier in enumerate(identifiers)
+        ]
+        patients = dicom_patients(predictions)
+        return None if patients is None else patients.tolist()
+
+    assert patients_of("b", None, "a", "b", None) == [0, 1, 2, 0, 3]
+    assert patients_of(None, None) is None
+    assert capsys.readouterr().err == ""
+    assert patients_of("a", "a", None) is None
+    assert "the same one, so patients are unknown; --patient can find" in capsys.readouterr().err
+
+
+def test_patients_are_numbered_in_order_of_appearance():
+    identifiers = ["P9", "P1", "P9", "P0"]
+    predictions = [prediction_of("a.png", 0.5, patient=patient) for patient in identifiers]
+    assert number_patients(predictions).tolist() == [0, 1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--by-patient", "--patient", "P[0-9]+"], "has 0 groups; expected one, the patient"),
+        (["--by-patient", "--patient", "(P"], "is no regular expression"),
+        (["--patient", "(P)"], "--patient needs --by-patient or --labels"),
+    ],
+)
+def test_wrong_use_of_patient_is_explained(monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["predict", *arguments, "scans"])
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    assert message in capsys.readouterr().err.replace("\n", " ")
