@@ -9,8 +9,9 @@ above: 2 where all pairs are compared.
 
 import math
 import multiprocessing
-import resource
+import re
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -88,7 +89,9 @@ def measure(hashes: np.ndarray) -> tuple[int, float, float]:
     """Group hashes; return the number of groups, seconds, and the process's peak memory in MiB."""
     groups = []
     seconds = wall_time(lambda: groups.extend(near_duplicate_groups(hashes, BITS)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIBIBYTES_PER_MIB
+    # `getrusage` would include the memory of the process that started this one
+    status = Path("/proc/self/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / KIBIBYTES_PER_MIB
     return max(groups) + 1, seconds, peak
 
 

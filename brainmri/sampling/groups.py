@@ -47,13 +47,14 @@ def near_duplicate_groups(hashes: np.ndarray, bits: int | None) -> np.ndarray:
     if bits is None or not len(hashes):
         return groups
     words = to_words(sort_bits(hashes))
-    pairs = []
+    pairs, count = [], 0
     for rows in blocks(0, len(groups), BLOCK_ROWS):
         pairs.append(near_pairs(words, rows, bits, groups))
-        # Few, so that memory is bounded; many, since to connect them takes time for every image
-        if sum(map(np.size, pairs)) > len(groups) or rows.stop == len(groups):
+        count += pairs[-1].shape[1]
+        # Of many pairs at once, since it takes time for each image; of few, to bound the memory
+        if count > len(groups) or rows.stop == len(groups):
             groups = _connect(groups, np.concatenate(pairs, axis=1))
-            pairs = []
+            pairs, count = [], 0
     return groups
 
 
