@@ -150,7 +150,7 @@ def test_patterns_skip_hidden_and_system_files(tmp_path, monkeypatch):
         make_tree(tmp_path, *(f"{folder}{name}" for name in SYSTEM_FILES))
     monkeypatch.chdir(tmp_path)
     for paths in (["."], ["no", "yes"], ["*"], ["*/*"], ["**"], [str(tmp_path / "*" / "*")]):
-        files = {os.path.relpath(path) for path in expand_paths(paths)}
+        files = {os.path.relpath(path) for path, _ in expand_paths(paths)}
         assert sorted(files) == images, paths
     in_shell = [path for path in (*Path().glob("*"), *Path().glob("no/*")) if path.name[0] != "."]
     assert {*map(str, expand_paths(map(str, in_shell)))} == {*images}
