@@ -8,6 +8,7 @@ from brainmri.sampling.near_duplicates import BLOCK_ROWS, blocks, near_pairs, so
 from brainmri.store.metadata import Image
 
 LARGE = 0.1  # fraction of a class
+UNKNOWN = -1
 
 
 def decode_hashes(images: Iterable[tuple[str, ...]]) -> np.ndarray:
@@ -46,39 +47,37 @@ def near_duplicate_groups(hashes: np.ndarray, bits: int | None) -> np.ndarray:
     if bits is None or not len(hashes):
         return groups
     words = to_words(sort_bits(hashes))
-    pairs = []
+    pairs, count = [], 0
     for rows in blocks(0, len(groups), BLOCK_ROWS):
         pairs.append(near_pairs(words, rows, bits, groups))
-        # Few, so that memory is bounded; many, since to connect them takes time for every image
-        if sum(map(np.size, pairs)) > len(groups) or rows.stop == len(groups):
+        count += pairs[-1].shape[1]
+        # Of many pairs at once, since it takes time for each image; of few, to bound the memory
+        if count > len(groups) or rows.stop == len(groups):
             groups = _connect(groups, np.concatenate(pairs, axis=1))
-            pairs = []
+            pairs, count = [], 0
     return groups
 
 
 def join_groups(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Join images that a chain of common groups or common others connects.
+    """Join groups of images with other groups of them, such as near duplicates with patients.
 
     Parameters
     ----------
-    groups, others : ndarray of int, shape (n,)
-        Numbered from 0; an other of −1 connects nothing.
+    groups : ndarray of int, shape (n,)
+    others : ndarray of int, shape (n,)
+        The other group of each image; −1 where it is unknown, which connects no images.
 
     Returns
     -------
     ndarray of int, shape (n,)
-        Numbered from 0 in order of first appearance.
+        Group of each image, numbered from 0 in order of first appearance. Images are in one group
+        if a chain of images with a common group, or a common other group, connects them.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    known = others >= 0
-    size = groups.max() + 1, others.max() + 1
-    pairs = groups[known], size[0] + others[known]
-    graph = coo_matrix((np.ones(known.sum(), bool), pairs), shape=(sum(size), sum(size)))
-    joined = connected_components(graph, directed=False)[1][groups]
-    _, first, number_of = np.unique(joined, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[number_of]
+    joined = np.arange(len(groups))
+    for numbers, images in ((groups, joined), (others, np.flatnonzero(others != UNKNOWN))):
+        _, first, inverse = np.unique(numbers[images], return_index=True, return_inverse=True)
+        joined = _connect(joined, np.stack([images, images[first[inverse]]]))
+    return joined
 
 
 def large_group_warnings(groups: np.ndarray, images: list[Image], classes: list[str]) -> list[str]:

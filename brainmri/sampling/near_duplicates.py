@@ -50,17 +50,18 @@ def nearest_duplicates(
 
 
 def near_pairs(words: np.ndarray, rows: slice, bits: int, groups: np.ndarray) -> np.ndarray:
-    """Find near duplicates of different groups among images, for a block of these.
+    """Find the pairs of near duplicates of a block of images that are not in one group yet.
 
     Parameters
     ----------
     words : ndarray of uint64, shape (hashes, words, n)
         See `to_words`. The more informative the first word, the faster the search.
     rows : slice
-        The block, which is compared with the images from its first on.
+        The block. It is compared with all images from its first on.
     bits : int
         Largest Hamming distance of near duplicates, by any of their hashes.
     groups : ndarray of int, shape (n,)
+        Group of each image so far.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def near_pairs(words: np.ndarray, rows: slice, bits: int, groups: np.ndarray) ->
     for columns in blocks(rows.start, len(groups), BLOCK_COLUMNS):
         if _is_one_group(groups[rows], groups[columns]):
             continue
-        # No larger than the distances, and mostly enough to tell
+        # The distances are no smaller; few candidates remain
         bounds = hamming_distances(words[:, :1, rows, None], words[:, :1, columns])
         first, second = np.divmod(np.flatnonzero(bounds <= bits), bounds.shape[1])
         candidates = np.stack([first + rows.start, second + columns.start])
@@ -125,6 +126,11 @@ def sort_bits(hashes: np.ndarray) -> np.ndarray:
     return np.packbits(np.take_along_axis(bits, order[None], axis=-1), axis=-1)
 
 
+def blocks(start: int, stop: int, size: int) -> list[slice]:
+    """Split a range of indices into slices of a size; the last may be smaller."""
+    return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]
+
+
 def _differing_bits(words: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.bitwise_count(words ^ others).astype(np.uint16)  # sums of uint8 would overflow
 
@@ -133,8 +139,3 @@ def _is_one_group(*groups: np.ndarray) -> bool:
     """Return whether arrays of groups hold a single one."""
     first = groups[0][0]
     return all(np.all(part == first) for part in groups)
-
-
-def blocks(start: int, stop: int, size: int) -> list[slice]:
-    """Split a range of indices into slices of a size; the last may be smaller."""
-    return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]

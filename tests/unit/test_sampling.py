@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from brainmri.common.errors import UserError
 from brainmri.sampling.bootstrap import bootstrap_sample, draw_sample
 from brainmri.sampling.folds import stratified_group_folds
-from brainmri.sampling.groups import decode_hashes, large_group_warnings, near_duplicate_groups
+from brainmri.sampling.groups import (
+    decode_hashes,
+    join_groups,
+    large_group_warnings,
+    near_duplicate_groups,
+)
+from tests.support.groups import connected_groups
 
 CLASSES = ["no", "yes"]
 
@@ -38,6 +44,27 @@ def test_near_duplicates_by_any_hash():
 def test_decoded_hashes():
     array = decode_hashes([("00ff", "0102"), ("0a0b", "0c0d")])
     assert array.tolist() == [[[0, 255], [1, 2]], [[10, 11], [12, 13]]]
+
+
+def test_joined_groups():
+    """Images 0, 2 and 4 are of one patient; 1 and 2 are near duplicates, and so are 5 and 6."""
+    groups = join_groups(np.array([0, 1, 1, 2, 3, 4, 4, 5]), np.array([7, -1, 7, -1, 7, 3, -1, -1]))
+    assert groups.tolist() == [0, 0, 0, 1, 0, 2, 2, 3]
+
+
+def test_joined_groups_without_other_groups():
+    groups, unknown = np.array([5, 5, 2, 0, 2]), np.full(5, -1)
+    assert join_groups(groups, unknown).tolist() == [0, 0, 1, 2, 1]
+    assert join_groups(groups[:0], unknown[:0]).tolist() == []
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(-1, 20)), max_size=30))
+def test_joined_groups_are_connected_components(images):
+    groups, others = np.array(images, int).reshape(-1, 2).T
+    has_common = groups[:, None] == groups
+    has_common |= (others[:, None] == others) & (others != -1)
+    assert join_groups(groups, others).tolist() == connected_groups(has_common)
 
 
 def test_large_group_warnings():
