@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 
 from brainmri.common.errors import UserError
+from brainmri.common.file_names import to_nfc
 from brainmri.images.sources import SourceFile
 
 MAX_EXAMPLES = 2
@@ -69,14 +70,15 @@ def match_patients(paths: list[str], pattern: str) -> list[str]:
 
 
 def search_patients(paths: list[str], pattern: str) -> list[str | None]:
-    """Search each path for the patient; None or "" where there is none.
+    """Search each path, in composed Unicode, for the patient; None or "" where there is none.
 
     A pattern that matches none of the paths is searched in what follows their first folder, the
     class.
     """
-    matches = [re.search(pattern, path) for path in paths]
+    composed = [to_nfc(path) for path in paths]
+    matches = [re.search(pattern, path) for path in composed]
     if not any(matches):
-        matches = [re.search(pattern, path.partition("/")[2]) for path in paths]
+        matches = [re.search(pattern, path.partition("/")[2]) for path in composed]
     return [match and match[1] for match in matches]
 
 
