@@ -53,18 +53,24 @@ class LabelsTable(NamedTuple):
     rows: list[Row]
 
 
-def read_labels_table(path: Path) -> LabelsTable:
+def read_labels_table(path: Path, parameter: str = "data.labels") -> LabelsTable:
     """Read a table of labels.
 
     It is UTF-8, with or without a byte-order mark; commas, tabs or semicolons separate its columns,
     as its header shows. Equal rows count once.
+
+    Parameters
+    ----------
+    path : Path
+    parameter : str
+        The parameter or option that names the table, for errors.
 
     Raises
     ------
     UserError
         Naming the file, the line, and what was expected.
     """
-    text = _read_text(path)
+    text = _read_text(path, parameter)
     header = text.lstrip().partition("\n")[0]
     delimiter = max(",\t;", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -90,33 +96,33 @@ def read_labels_table(path: Path) -> LabelsTable:
     return table
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, parameter: str) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"data.labels: {str(path)!r} has more than {MAX_BYTES:,} bytes")
+            raise UserError(f"{parameter}: {str(path)!r} has more than {MAX_BYTES:,} bytes")
         content = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"data.labels: {str(path)!r} can't be read ({error.strerror}); expected a CSV or TSV"
+            f"{parameter}: {str(path)!r} can't be read ({error.strerror}); expected a CSV or TSV"
             " table"
         ) from None
     if content.startswith(SPREADSHEET):
         raise UserError(
-            f"data.labels: {str(path)!r} is a spreadsheet; save it as CSV (UTF-8) and give that"
+            f"{parameter}: {str(path)!r} is a spreadsheet; save it as CSV (UTF-8) and give that"
         )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(
-            f"data.labels: {str(path)!r} is not UTF-8 text; save it as CSV (UTF-8)"
+            f"{parameter}: {str(path)!r} is not UTF-8 text; save it as CSV (UTF-8)"
         ) from None
     if "\0" in text:
         raise UserError(
-            f"data.labels: {str(path)!r} is not text, since it has null bytes; save it as CSV"
+            f"{parameter}: {str(path)!r} is not text, since it has null bytes; save it as CSV"
             " (UTF-8)"
         )
     if not text.strip():
-        raise UserError(f"data.labels: {str(path)!r} is empty; expected a header with path, class")
+        raise UserError(f"{parameter}: {str(path)!r} is empty; expected a header with path, class")
     return text
 
 
@@ -151,7 +157,7 @@ def _read_row(where: str, columns: list[str], line: int, cells: list[str]) -> Ro
     path = PurePosixPath(values["path"])
     if path.is_absolute() or ".." in path.parts:
         raise UserError(
-            f"{where}: {values['path']!r} is not below data.source; expected a relative path"
+            f"{where}: {values['path']!r} is not below the images' folder; expected a relative path"
         )
     split = values.get("split")
     if split is not None and split.lower() not in SPLITS:

@@ -12,7 +12,7 @@ often test images get this warning is in metrics/export.json.
 
 With --by-patient, prints for each patient the number of slices, and the class by the mean of their
 probabilities. A patient has a number of this run; --patient finds the patient in the path of a
-file, else DICOM's PatientID is the patient.
+file; else a patient is as the table has it, or DICOM's PatientID.
 """
 
 import argparse
@@ -44,11 +44,13 @@ from brainmri.predict.output import (
 )
 from brainmri.predict.patients import (
     dicom_patients,
+    find_patients,
     number_patients,
     predict_patients,
     with_patients,
 )
 from brainmri.predict.prediction import Prediction
+from brainmri.predict.table import read_table
 
 
 def main() -> None:
@@ -81,6 +83,12 @@ def parse_arguments() -> argparse.Namespace:
         " without near duplicates of training images",
     )
     parser.add_argument(
+        "--table",
+        metavar="FILE",
+        help="as --labels, with labels from a CSV or TSV table with the columns path (below PATH)"
+        " and class, and optionally patient",
+    )
+    parser.add_argument(
         "--by-patient", action="store_true", help="predict the class of each patient"
     )
     parser.add_argument(
@@ -101,8 +109,8 @@ def parse_arguments() -> argparse.Namespace:
         help="the exported ensemble; default: %(default)s",
     )
     options = parser.parse_args()
-    if options.patient and not (options.by_patient or options.labels):
-        parser.error("--patient needs --by-patient or --labels")
+    if options.patient and not (options.by_patient or options.labels or options.table):
+        parser.error("--patient needs --by-patient, --labels or --table")
     return options
 
 
@@ -126,11 +134,19 @@ def run(options: argparse.Namespace) -> None:
     from brainmri.predict.inference import predict_images
 
     model, about = load_ensemble(options.model)
-    labels = {path: label_of(path, about["classes"]) for path in files} if options.labels else {}
+    labels: dict[Path, int] = {}
+    patients: dict[Path, str | None] = {}
+    if options.table:
+        labels, patients = read_table(Path(options.table), files, about["classes"])
+        files = {file: below for file, below in files.items() if file in labels}
+    elif options.labels:
+        labels = {file: label_of(file, about["classes"]) for file in files}
+    if options.patient:
+        patients = find_patients(files, options.patient)
     images = read_images(list(files), about, show_progress=options.by_patient)
-    needs_patients = options.by_patient or options.patient
+    needs_patients = options.by_patient or bool(patients)
     if needs_patients:
-        images = with_patients(images, files, options.patient)
+        images = with_patients(images, patients)
     predictions = predict_images(images, model, about)
     if options.explain:
         from brainmri.predict.overlays import write_overlays
@@ -140,8 +156,8 @@ def run(options: argparse.Namespace) -> None:
     predicted: list[Prediction] = []
     print_predictions(collect(predictions, predicted), about["classes"], options)
     if labels and predicted:
-        patients = number_patients(predicted) if needs_patients else dicom_patients(predicted)
-        metrics = evaluate_labeled(predicted, labels, about, patients)
+        numbers = number_patients(predicted) if needs_patients else dicom_patients(predicted)
+        metrics = evaluate_labeled(predicted, labels, about, numbers)
         for_programs = options.csv or options.json
         output = sys.stderr if for_programs else sys.stdout
         print(*describe_metrics(metrics), format_json(metrics), sep="\n", file=output)

@@ -14,8 +14,21 @@ from brainmri.predict.output import printable
 from brainmri.predict.prediction import PatientPrediction, Prediction
 
 
+def find_patients(files: dict[Path, str], pattern: str) -> dict[Path, str | None]:
+    """Find the patients in the paths of files; None or "" where there is none.
+
+    Parameters
+    ----------
+    files : dict of Path to str
+        See `files.list_files`.
+    pattern : str
+        Regular expression whose one group is the patient in a path below the folder that was given.
+    """
+    return dict(zip(files, search_patients(list(files.values()), pattern), strict=True))
+
+
 def with_patients(
-    images: Iterable[tuple[Path, DecodedImage]], files: dict[Path, str], pattern: str | None
+    images: Iterable[tuple[Path, DecodedImage]], patients: dict[Path, str | None]
 ) -> Iterator[tuple[Path, DecodedImage]]:
     """Yield the images whose patient is known; print an error for each of the others.
 
@@ -23,23 +36,17 @@ def with_patients(
     ----------
     images : iterable of (path, DecodedImage)
         Read as they are needed.
-    files : dict of Path to str
-        See `files.list_files`.
-    pattern : str or None
-        Regular expression whose one group is the patient in a path below the folder that was given;
-        None: DICOM's PatientID is the patient.
+    patients : dict of Path to str or None
+        Identifiers; see `find_patients`. If it is empty, DICOM's PatientIDs are the patients.
     """
-    matches = {}
-    if pattern:
-        matches = dict(zip(files, search_patients(list(files.values()), pattern), strict=True))
     for path, image in images:
-        patient = matches[path] if pattern else image.patient
+        patient = patients[path] if patients else image.patient
         if patient:
             yield path, replace(image, patient=patient)
             continue
         reason = "no PatientID; --patient can find the patient in the path"
-        if pattern:
-            reason = f"--patient {pattern!r} finds no patient in {printable(files[path])!r}"
+        if patients:
+            reason = "--patient finds no patient in its path; expected one in each: correct it"
         print(f"error: {printable(path)}: {reason}", file=sys.stderr, flush=True)
 
 

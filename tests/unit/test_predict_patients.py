@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -127,8 +128,7 @@ def test_files_without_a_patient_are_errors(scans, monkeypatch, capsys):
     errors = [line for line in output.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
     assert errors[0].startswith("error: scans/no/P9_1.png: not an image")
-    reason = "--patient '(P[17])_' finds no patient in 'yes/P2_1.png'"
-    assert errors[1] == f"error: scans/yes/P2_1.png: {reason}"
+    assert errors[1].startswith("error: scans/yes/P2_1.png: --patient finds no patient in its path")
 
 
 def patients_in_headers(monkeypatch, patients: dict[str, str | None]) -> None:
@@ -174,6 +174,46 @@ def test_labeled_patients(scans, monkeypatch, capsys):
     assert json.loads(output.err[output.err.index("{") :]) == metrics
 
 
+def test_labels_and_patients_of_a_table(scans, monkeypatch, capsys):
+    """In place of those that the folders are named as; it may be in the folder."""
+    (scans / "extra.png").write_text("not read")
+    lines = ["path;class;patient"]
+    for number, files in enumerate(PATIENTS):
+        lines += [f"{file};{'no' if number == 1 else 'yes'};id-{number}" for file in files]
+    (scans / "labels.csv").write_text("\n".join(reversed(lines[1:] + lines[:1])))
+    run(monkeypatch, "--csv", "--by-patient", "--table", "scans/labels.csv", "scans")
+    output = capsys.readouterr()
+    assert [row["slices"] for row in rows_of(output.out)] == ["2", "3", "1"]
+    skipped = "skipped: 1 files that scans/labels.csv does not list, such as 'scans/extra.png'"
+    assert skipped in output.err
+    metrics = json.loads(output.err[output.err.index("{") :])["all"]
+    assert metrics["images"] == 6
+    assert metrics["recall"] == pytest.approx({"no": 1 / 3, "yes": 2 / 3})
+    assert metrics["by_patient"]["recall"] == {"no": 0, "yes": 0.5}
+    # --patient goes first
+    run(monkeypatch, "--csv", "--table", "scans/labels.csv", "--patient", "(yes|no)", "scans")
+    output = capsys.readouterr()
+    by_patient = json.loads(output.err[output.err.index("{") :])["all"]["by_patient"]
+    assert (by_patient["patients"], by_patient["mixed_patients"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("path,class\nno/a.png,no\nyes/P1_1.png,yes\n", "1 of 2 paths are missing, such as 'no/a"),
+        ("path,class\nno/P7_1.png,no\nyes/P1_1.png,si\n", "line 3: the class is 'si'; expected"),
+        ("path,label\n", "no column 'class'"),
+        ("path,class\n../a.png,no\n", "'../a.png' is not below the images' folder"),
+        ("", "error: --table: 'labels.csv' is empty"),
+    ],
+)
+def test_wrong_tables_are_refused(scans, monkeypatch, table, message):
+    Path("labels.csv").write_text(table)
+    monkeypatch.setattr(sys, "argv", ["predict", "--table", "labels.csv", "scans"])
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        command.main()
+
+
 def test_metrics_know_patients_by_several_patient_ids(capsys):
     """One for all files, as anonymization leaves it, is none; no PatientID is a patient more."""
 
@@ -203,7 +243,7 @@ def test_patients_are_numbered_in_order_of_appearance():
     [
         (["--by-patient", "--patient", "P[0-9]+"], "has 0 groups; expected one, the patient"),
         (["--by-patient", "--patient", "(P"], "is no regular expression"),
-        (["--patient", "(P)"], "--patient needs --by-patient or --labels"),
+        (["--patient", "(P)"], "--patient needs --by-patient, --labels or --table"),
     ],
 )
 def test_wrong_use_of_patient_is_explained(monkeypatch, capsys, arguments, message):

@@ -8,7 +8,7 @@ import pytest
 
 from brainmri.common.errors import UserError
 from brainmri.images import folder_tree
-from brainmri.predict.files import expand_paths, label_of
+from brainmri.predict.files import label_of, list_files
 from tests.support.trees import SYSTEM_FILES, data_of, list_folder, make_tree
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "après") for form in ("NFC", "NFD"))
@@ -150,7 +150,7 @@ def test_patterns_skip_hidden_and_system_files(tmp_path, monkeypatch):
         make_tree(tmp_path, *(f"{folder}{name}" for name in SYSTEM_FILES))
     monkeypatch.chdir(tmp_path)
     for paths in (["."], ["no", "yes"], ["*"], ["*/*"], ["**"], [str(tmp_path / "*" / "*")]):
-        files = {os.path.relpath(path) for path, _ in expand_paths(paths)}
+        files = {os.path.relpath(path) for path in list_files(paths)}
         assert sorted(files) == images, paths
     in_shell = [path for path in (*Path().glob("*"), *Path().glob("no/*")) if path.name[0] != "."]
-    assert {*map(str, expand_paths(map(str, in_shell)))} == {*images}
+    assert {*map(str, list_files(map(str, in_shell)))} == {*images}
