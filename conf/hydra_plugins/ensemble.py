@@ -19,7 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).parents[2]
 PRESETS = ROOT / "conf/preset"
-DERIVED = ("ensemble", "further_input")
+DERIVED = {  # keys, and what to set instead
+    "ensemble": "recipes, seed, members or network.weights",
+    "further_input": "data.labels or data.test",
+}
 sys.path.append(str(ROOT))  # Hydra imports this file from wherever DVC runs
 
 from brainmri.common.dependencies import first_difference
@@ -176,10 +179,7 @@ def check_override(text: str, params: dict) -> None:
     override = OverridesParser.create().parse_override(text)
     keys = override.key_or_group.split(".")
     if keys[0] in DERIVED:
-        raise UserError(
-            f"{text}: `{keys[0]}` is derived; set recipes, seed, members, network.weights,"
-            " data.labels or data.test instead"
-        )
+        raise UserError(f"{text}: `{keys[0]}` is derived; set {DERIVED[keys[0]]} instead")
     is_added = override.is_add() or override.is_force_add()
     if override.key_or_group == "preset" or is_added:
         return
