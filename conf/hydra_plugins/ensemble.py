@@ -86,11 +86,14 @@ def check_input(name: str, path: str) -> None:
     is_tracked = any((ROOT / f"{candidate}.dvc").is_file() for candidate in candidates)
     if path == str(PHANTOM) or is_tracked:
         return
-    is_there = (ROOT / path).is_file() if name == "labels" else (ROOT / path).is_dir()
-    if not is_there:
-        expected = "a CSV or TSV table" if name == "labels" else "a folder of class folders"
+    if name == "labels":
+        is_valid, kind, expected = (ROOT / path).is_file(), "file", "a CSV or TSV table"
+    else:
+        is_valid, kind, expected = (ROOT / path).is_dir(), "folder", "a folder of class folders"
+    if not is_valid:
+        problem = f"not a {kind}" if (ROOT / path).exists() else "missing"
         raise UserError(
-            f"data.{name}: {path!r} is missing; expected {expected} (README: Your own images)"
+            f"data.{name}: {path!r} is {problem}; expected {expected} (README: Your own images)"
         )
 
 
