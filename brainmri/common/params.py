@@ -90,10 +90,13 @@ class Data(Section):
                 f"test is {self.test!r}; expected null with labels: name the test images in the"
                 " table's column split"
             )
-        if self.test and Path(self.test).is_relative_to(self.source):
+        if self.test and (
+            Path(self.test).is_relative_to(self.source)
+            or Path(self.source).is_relative_to(self.test)
+        ):
             raise ValueError(
-                f"test is {self.test!r}, in source; expected a folder beside it, as Training and"
-                " Testing are"
+                f"test is {self.test!r} and source {self.source!r}, one of them in the other;"
+                " expected two folders beside each other, as Training and Testing are"
             )
         return self
 

@@ -19,7 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).parents[2]
 PRESETS = ROOT / "conf/preset"
-DERIVED = ("ensemble", "further_input")
+DERIVED = {  # keys, and what to set instead
+    "ensemble": "recipes, seed, members or network.weights",
+    "further_input": "data.labels or data.test",
+}
 sys.path.append(str(ROOT))  # Hydra imports this file from wherever DVC runs
 
 from brainmri.common.dependencies import first_difference
@@ -83,11 +86,14 @@ def check_input(name: str, path: str) -> None:
     is_tracked = any((ROOT / f"{candidate}.dvc").is_file() for candidate in candidates)
     if path == str(PHANTOM) or is_tracked:
         return
-    is_there = (ROOT / path).is_file() if name == "labels" else (ROOT / path).is_dir()
-    if not is_there:
-        expected = "a CSV or TSV table" if name == "labels" else "a folder of class folders"
+    if name == "labels":
+        is_valid, kind, expected = (ROOT / path).is_file(), "file", "a CSV or TSV table"
+    else:
+        is_valid, kind, expected = (ROOT / path).is_dir(), "folder", "a folder of class folders"
+    if not is_valid:
+        problem = f"not a {kind}" if (ROOT / path).exists() else "missing"
         raise UserError(
-            f"data.{name}: {path!r} is missing; expected {expected} (README: Your own images)"
+            f"data.{name}: {path!r} is {problem}; expected {expected} (README: Your own images)"
         )
 
 
@@ -176,10 +182,7 @@ def check_override(text: str, params: dict) -> None:
     override = OverridesParser.create().parse_override(text)
     keys = override.key_or_group.split(".")
     if keys[0] in DERIVED:
-        raise UserError(
-            f"{text}: `{keys[0]}` is derived; set recipes, seed, members, network.weights,"
-            " data.labels or data.test instead"
-        )
+        raise UserError(f"{text}: `{keys[0]}` is derived; set {DERIVED[keys[0]]} instead")
     is_added = override.is_add() or override.is_force_add()
     if override.key_or_group == "preset" or is_added:
         return

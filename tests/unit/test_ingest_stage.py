@@ -37,6 +37,18 @@ def set_ingest(**values) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["data"]["source"] = "data/raw"
     params["ingest"] |= {"image_size": 32, "crop": False, **values}
+    write_params(params)
+
+
+def set_data(**values) -> None:
+    """Change values of `data` in params.yaml."""
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["data"] |= values
+    params["further_input"] = values.get("labels") or values.get("test") or "data/README.md"
+    write_params(params)
+
+
+def write_params(params: dict) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
@@ -179,6 +191,96 @@ def test_unusable_source_leaves_the_store(project):
     write_raw_files(project, {"yes/a.png": first})
     with pytest.raises(UserError, match="no usable image of class 'no', 'yes'"):
         ingest.main()
+    assert store_files() == before
+
+
+def test_table_with_patients_and_a_split(project, capsys):
+    paths = ["P-7/1.png", "P-7/2.png", "P-8/1.png", "P-8/2.png", "9.png"]
+    write_raw_files(project, {path: encode(random_levels(seed)) for seed, path in enumerate(paths)})
+    write_raw_files(project, {"8.png": encode(random_levels(8)), "1.png": b""})
+    Path("table.csv").write_text(
+        "path,class,patient,split\n"
+        "P-7/1.png,yes,jane-doe-1,test\n"
+        "P-7/2.png,no,jane-doe-1,test\n"
+        "P-8/1.png,yes,jane-doe-2,training\n"
+        "P-8/2.png,no,jane-doe-3,training\n"
+        "9.png,no,jane-doe-2,training\n"
+        "1.png,no,jane-doe-4,training\n"
+    )
+    set_data(labels="table.csv")
+    ingest.main()
+
+    images, labels, metadata = read_store()
+    expected = [  # path, class, patient, split
+        ("9.png", "no", 0, "training"),
+        ("P-7/2.png", "no", 1, "test"),
+        ("P-8/2.png", "no", 2, "training"),
+        ("P-7/1.png", "yes", 1, "test"),
+        ("P-8/1.png", "yes", 0, "training"),
+    ]
+    keys = ("path", "class", "patient", "split")
+    assert [tuple(image[key] for key in keys) for image in metadata["images"]] == expected
+    assert labels == [0, 0, 0, 1, 1]
+    for row, (path, *_) in enumerate(expected):
+        np.testing.assert_array_equal(images[row, :, :, 0], random_levels(paths.index(path)))
+    assert metadata["rejected"] == [
+        {"path": "8.png", "reason": "not in data.labels"},
+        {"path": "1.png", "reason": "empty file"},
+    ]
+    metrics = json.loads(Path("metrics/ingest.json").read_text())
+    assert metrics == {"images": 5, "rejected": 2, "classes": {"no": 3, "yes": 2}, "patients": 3}
+    printed = capsys.readouterr().out
+    assert "3 patients; 2 of them have images of several classes" in printed
+    check_no_identifier("jane", printed)
+
+
+def check_no_identifier(text: str, printed: str) -> None:
+    """Check that no file but the table, and no name of a file, holds a text."""
+    assert text not in printed
+    for path in Path().rglob("*"):
+        assert text not in str(path)
+        if path.is_file() and path.name != "table.csv":
+            assert text.encode() not in path.read_bytes(), path
+
+
+def test_given_test_folder(project):
+    levels = {path: random_levels(seed) for seed, path in enumerate(("no/1.png", "yes/1.png"))}
+    write_raw_files(project, {path: encode(pixels) for path, pixels in levels.items()})
+    other = random_levels(7)
+    write_raw_files(project, {"no/2.png": encode(random_levels(8))})
+    Path("held/no").mkdir(parents=True)
+    Path("held/no/1.png").write_bytes(encode(other))
+    Path("held/yes").mkdir()
+    Path("held/yes/1.png").write_bytes(encode(levels["no/1.png"]))
+    Path("held/yes/2.png").write_bytes(b"")
+    set_data(test="held", patient="/([0-9])")
+    ingest.main()
+    images, labels, metadata = read_store()
+    rows = [(image["path"], image["split"], image["patient"]) for image in metadata["images"]]
+    assert rows == [
+        ("no/2.png", "training", 0),
+        ("yes/1.png", "training", 1),
+        ("held/no/1.png", "test", 1),
+    ]
+    assert labels == [0, 1, 0]
+    np.testing.assert_array_equal(images[2, :, :, 0], other)
+    conflict = "the same image is in another class"
+    assert metadata["rejected"] == [
+        {"path": "no/1.png", "reason": f"{conflict}: 'held/yes/1.png'"},
+        {"path": "held/yes/1.png", "reason": f"{conflict}: 'no/1.png'"},
+        {"path": "held/yes/2.png", "reason": "empty file"},
+    ]
+
+
+def test_mistakes_about_patients_leave_the_store(project):
+    for seed, name in enumerate(("no", "yes")):
+        write_raw_files(project, {f"{name}/1.png": encode(random_levels(seed))})
+    ingest.main()
+    before = store_files()
+    for pattern, message in (("(P)", "finds no patient in 2 of 2"), ("(/)", "the same patient")):
+        set_data(patient=pattern)
+        with pytest.raises(UserError, match=message):
+            ingest.main()
     assert store_files() == before
 
 

@@ -70,6 +70,31 @@ def test_ensembles_share_no_member_seed():
         ({"seed": -1}, "seed is -1"),
         ({"seed": None}, "seed is None"),
         ({"data__source": ""}, "data.source is ''"),
+        ({"data__labels": ""}, "data.labels is ''"),
+        ({"data__test": ""}, "data.test is ''"),
+        (
+            {"data__labels": "table.csv", "data__test": "data/held"},
+            "data: test is 'data/held'; expected null with labels: name the test images in the"
+            " table's column split",
+        ),
+        (
+            {"data__source": "data/raw", "data__test": "data/raw/Testing"},
+            "data: test is 'data/raw/Testing' and source 'data/raw', one of them in the other;"
+            " expected two folders beside each other",
+        ),
+        ({"data__source": "data/raw/a", "data__test": "./data//raw"}, "one of them in the other"),
+        ({"data__source": "data/raw", "data__test": "data/raw/"}, "one of them in the other"),
+        ({"data__patient": 5}, "data.patient is 5; expected a valid string"),
+        (
+            {"data__patient": "P[0-9]+"},
+            "data.patient: 'P[0-9]+' has 0 groups; expected one, the patient, such as",
+        ),
+        ({"data__patient": "(P)(Q)"}, "data.patient: '(P)(Q)' has 2 groups"),
+        (
+            {"data__patient": "(P"},
+            "data.patient: '(P' is no regular expression: missing ), unterminated subpattern",
+        ),
+        ({"split__overlap": "remove"}, "split.overlap is 'remove'; expected 'drop', 'error' or"),
         ({"ingest__image_size": 8}, "ingest.image_size is 8"),
         ({"split__folds": 1}, "split.folds is 1"),
         ({"recipes__base__fraction": 0}, "recipes.base.fraction is 0"),
@@ -253,7 +278,13 @@ def test_ranges_of_other_numbers(name, span):
 
 @pytest.mark.parametrize(
     "name",
-    ["split.near_duplicate_bits", "train.clip_norm", "train.early_stopping", "train.reduce_lr"],
+    [
+        "split.fold",
+        "split.near_duplicate_bits",
+        "train.clip_norm",
+        "train.early_stopping",
+        "train.reduce_lr",
+    ],
 )
 def test_null_switches_off(name):
     assert is_allowed(name, None)
@@ -468,6 +499,80 @@ def test_edits_without_composition_are_refused(tmp_path, monkeypatch):
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed(**values), sort_keys=False))
         with pytest.raises(UserError, match="run `dvc exp run`"):
             load_params()
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ({}, "data/README.md"),
+        ({"data__labels": "data/table.csv"}, "data/table.csv"),
+        ({"data__test": "data/held"}, "data/held"),
+    ],
+)
+def test_ingest_depends_on_a_table_or_a_test_folder(tmp_path, monkeypatch, values, path):
+    """Edited by hand, these need `dvc exp run`, which derives the key."""
+    monkeypatch.chdir(tmp_path)
+    content = changed(**values, further_input=path)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    assert load_params().data.further_input == path
+    content["further_input"] = "data/other"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(UserError) as raised:
+        load_params()
+    assert str(raised.value) == (
+        "params.yaml: the derived key `further_input` (data/other) does not fit data.labels and"
+        " data.test, as happens when they are edited by hand; run `dvc exp run` once, which derives"
+        " it again"
+    )
+
+
+def test_first_file_that_ingest_depends_on_exists():
+    assert (ROOT / CONTENT["further_input"]).is_file()
+    assert CONTENT["further_input"] == validate(CONTENT, Params).data.further_input
+
+
+@pytest.mark.parametrize(
+    ("override", "data", "path"),
+    [
+        ("data.labels=./docs//parameters.md", {"labels": "docs/parameters.md"}, None),
+        ("data.test=tests/", {"test": "tests"}, None),
+        ("data.test=null", {}, "data/README.md"),
+        ('data.patient="(P[0-9]+)_"', {"patient": "(P[0-9]+)_"}, "data/README.md"),
+        (r"data.patient='/(\w+)-\d{2}$'", {"patient": r"/(\w+)-\d{2}$"}, "data/README.md"),
+    ],
+)
+def test_composition_derives_what_ingest_depends_on(monkeypatch, override, data, path):
+    monkeypatch.chdir(ROOT)
+    content = compose_params([override])
+    assert content["data"] == CONTENT["data"] | data
+    assert content["further_input"] == (path or next(iter(data.values())))
+    validate(content, Params)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "data.labels=data/nowhere.csv",
+            "data.labels: 'data/nowhere.csv' is missing; expected a CSV or TSV table",
+        ),
+        ("data.labels=docs", "data.labels: 'docs' is not a file; expected a CSV or TSV table"),
+        (
+            "data.test=data/nowhere",
+            "data.test: 'data/nowhere' is missing; expected a folder of class folders",
+        ),
+        ("data.test=README.md", "data.test: 'README.md' is not a folder"),
+        ("data.patient='(P'", "params.yaml: data.patient: '(P' is no regular expression"),
+        ("further_input=README.md", "`further_input` is derived; set data.labels or data.test"),
+    ],
+)
+def test_composition_refuses_what_is_missing_or_derived(monkeypatch, override, message):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["dvc", "exp", "run", "-S", override])
+    with pytest.raises(SystemExit) as raised:
+        compose_params([override])
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

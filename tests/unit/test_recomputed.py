@@ -365,6 +365,60 @@ def test_printed_biases(tmp_path, monkeypatch, capsys, classes):
     assert last == f"calibration: temperature {ensemble['temperature']:.2f} {printed}"
 
 
+@pytest.mark.parametrize("patients_of", [2, 3, 10**6])
+def test_metrics_by_patient(made, monkeypatch, patients_of):
+    """Of patients with so many groups of images; those with images of two classes don't count."""
+    with_predictions(made)
+    patients = made.groups // (2 * patients_of) * 2 + made.groups % 2
+    metadata = made.read("data/rad/metadata.json")
+    for image, patient in zip(metadata["images"], patients.tolist(), strict=True):
+        image["patient"] = patient
+    made.write("data/rad/metadata.json", json.dumps(metadata))
+    weigh.main()
+    names = [*made.params["ensemble"]]
+    for name in names:
+        out_of_bag = {"accuracy": 0.5, "log_loss": 0.6, "images": 9}
+        made.write(f"metrics/members/{name}.json", json.dumps({"out_of_bag": out_of_bag}))
+        made.write(f"models/members/{name}/history.csv", HISTORY.format(0.6))
+    for module, function in FIGURES.values():
+        monkeypatch.setattr(module, function, lambda *_: b"PNG")
+    evaluate.main()
+
+    slices: dict[int, list] = {}
+    for line in made.table("plots/data/votes.csv"):
+        if line["voter"] == "ensemble":
+            votes = [float(line[f"probability of {name}"]) for name in made.classes]
+            slices.setdefault(int(patients[int(line["row"])]), []).append((line, votes))
+    truth, means, groups = [], [], []
+    for lines in slices.values():
+        classes = {line["class"] for line, _ in lines}
+        if len(classes) == 1:
+            truth.append(made.classes.index(classes.pop()))
+            means.append(np.mean([votes for _, votes in lines], axis=0))
+            groups.append(lines[0][0]["group"])
+    written = made.read("metrics/ensemble.json")["by_patient"]
+    assert written["patients"] == len(truth)
+    assert written["mixed_patients"] == len(slices) - len(truth) > 0
+    if not truth:
+        assert [*written] == ["patients", "mixed_patients"]
+        return
+    truth, means = np.array(truth), np.array(means)
+    accuracy, balanced_accuracy, _ = headlines(truth, means)
+    log_loss = -xlogy(np.eye(len(made.classes))[truth], means).sum(axis=1).mean()
+    assert written["accuracy"] == pytest.approx(accuracy)
+    assert written["balanced_accuracy"] == pytest.approx(balanced_accuracy)
+    assert written["log_loss"] == pytest.approx(log_loss, rel=1e-5)
+    independent = {
+        name: len({group for group, label in zip(groups, truth, strict=True) if label == number})
+        for number, name in enumerate(made.classes)
+    }
+    assert written["independent_groups"] == independent
+
+
+def test_no_metrics_by_unknown_patients(evaluated):
+    assert "by_patient" not in evaluated.read("metrics/ensemble.json")
+
+
 def test_no_calibration(made):
     with_predictions(made, calibrate=False)
     weigh.main()

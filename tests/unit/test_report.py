@@ -1,8 +1,10 @@
 """The report page and the model card."""
 
 import base64
+import copy
 import html
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,69 @@ def run(tmp_path_factory) -> EvaluatedRun:
         patch.chdir(run.path)
         report.main()
     return run
+
+
+@pytest.fixture
+def patients_run(run, tmp_path) -> EvaluatedRun:
+    """A run before `report`: patients with two slices each, and a given test set with overlap."""
+    other = copy.copy(run)
+    other.path = shutil.copytree(run.path, tmp_path / "run")
+    set_patients(other)
+    set_split(other, training=[row for row in range(24) if row % 4 == 0], left_out=[1, 3])
+    return other
+
+
+def set_patients(run: EvaluatedRun) -> None:
+    """Give metadata and metrics patients, and each image a part of the split."""
+    metadata = run.read("data/rad/metadata.json")
+    for row, image in enumerate(metadata["images"]):
+        image |= {"patient": row // 2, "split": "test" if row % 4 == 2 else "training"}
+    run.write("data/rad/metadata.json", metadata)
+    metrics = run.read("metrics/ensemble.json")
+    summary = {
+        key: metrics[key]
+        for key in (
+            "average_precision",
+            "f1",
+            "log_loss",
+            "brier_score",
+            "expected_calibration_error",
+            "recall",
+            "independent_groups",
+        )
+    }
+    metrics["by_patient"] = {
+        **summary,
+        "accuracy": 0.711,
+        "balanced_accuracy": 0.712,
+        "roc_auc": None,
+        "interval": {
+            "accuracy": [0.601, 0.801],
+            "balanced_accuracy": [0.602, 0.802],
+            "roc_auc": None,
+        },
+        "patients": 5,
+        "mixed_patients": 3,
+    }
+    run.write("metrics/ensemble.json", metrics)
+
+
+def set_split(run: EvaluatedRun, training: list[int], left_out: list[int]) -> None:
+    """Write a split with these rows, and groups of two rows each; the other rows are test rows."""
+    test = sorted({*range(24)} - {*training, *left_out})
+    groups = [row // 2 for row in range(24)]
+    split = {"test": test, "training": training, "left_out": left_out, "groups": groups}
+    run.write("data/split.json", split)
+
+
+def write_report(run: EvaluatedRun) -> tuple[str, str]:
+    """Run the stage; return the page and the card, each in a line."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.path)
+        report.main()
+    paths = ("plots/report.html", "docs/model-card.md")
+    page, card = (in_one_line((run.path / path).read_text("utf-8")) for path in paths)
+    return page, card
 
 
 @pytest.fixture
@@ -209,6 +274,71 @@ def test_card_sentences(card):
         "Of the 5 synthetic test slices with a tumor, 61% have their hottest point in it.",
     ):
         assert sentence in text
+
+
+def test_unknown_patients_are_not_mentioned(page, card):
+    for text in map(in_one_line, (page, card)):
+        assert "patients" not in text.replace("other patients or other kinds of slices", "")
+        assert "By patient" not in text
+        assert "are neither" not in text
+        assert "both sides" not in text
+    assert "<div>test images<b>9</b>fold 0 of 5</div>" in page
+
+
+def test_page_by_patient(patients_run):
+    text, _ = write_report(patients_run)
+    page = (patients_run.path / "plots/report.html").read_text("utf-8")
+    rows = table_cells(page)
+    assert ["accuracy", "0.711", "0.601 to 0.801"] in rows
+    assert ["balanced accuracy", "0.712", "0.602 to 0.802"] in rows
+    assert ["metric", "test patients", "95 % interval"] in table_cells(page, "th")
+    assert "5 test patients have slices of a single class; 3 have slices of several" in text
+    assert "<div>test images<b>9</b>given test set</div>" in text
+
+
+def test_overlap_is_shown(patients_run):
+    """It is, on the page and in the card, if split.overlap is keep."""
+    page, card = write_report(patients_run)
+    assert "some of these are near duplicates of training images, or of the same patients" in page
+    assert "24 images in 12 groups of near duplicates and patients; some groups are on both" in page
+    assert "each group is on one side" not in page
+    assert "2 images are neither training nor test images." in page
+    assert "(given test set); **some groups of near duplicates and patients are on both" in card
+    assert "2 images are neither." in card
+    assert ["no", "12", "3", "7"] in table_cells(page)
+    assert ["yes", "12", "3", "9"] in table_cells(page)
+
+
+def test_independent_given_test_set(patients_run):
+    set_split(patients_run, training=[row for row in range(24) if row % 4 < 2], left_out=[])
+    page, card = write_report(patients_run)
+    assert "tested on 12 others, of other patients, none of which is a near duplicate" in page
+    assert "groups of near duplicates and patients; each group is on one side of the split" in page
+    assert "(given test set); near duplicates and patients stay on one side." in card
+    assert (
+        "By patient (mean of the slices' probabilities; 5 patients): accuracy 0.711. Mean member"
+    ) in card
+
+
+def test_fold_beside_a_given_test_set(patients_run):
+    params = yaml.safe_load((patients_run.path / "params.yaml").read_text())
+    params["split"]["fold"] = 3
+    (patients_run.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    page, card = write_report(patients_run)
+    assert "fold 3 of 5</div>" in page
+    assert "(fold 3 of 5)" in card
+    assert "given test set" not in page + card
+
+
+def test_patients_without_one_true_class(patients_run):
+    """There are no metrics by patient then."""
+    metrics = patients_run.read("metrics/ensemble.json")
+    metrics["by_patient"] = {"patients": 0, "mixed_patients": 8}
+    patients_run.write("metrics/ensemble.json", metrics)
+    page, card = write_report(patients_run)
+    assert "0 test patients have slices of a single class; 8 have slices of several" in page
+    assert "test patients</th>" not in page
+    assert "By patient" not in card
 
 
 def test_list_names():
