@@ -138,11 +138,11 @@ MISTAKES = {  # by case: content, and the message; {} stands for the file
     "no split in a row": (PATIENTS.replace("test", ""), "{}, line 3: no split; expected"),
     "absolute path": (
         f"{LINE_3}/b.png,yes\n",
-        "{}, line 3: '/b.png' is not below data.source; expected a relative path",
+        "{}, line 3: '/b.png' is not below the images' folder; expected a relative path",
     ),
     "path out of the source": (
         f"{LINE_3}no/../../b.png,yes\n",
-        "{}, line 3: 'no/../../b.png' is not below data.source",
+        "{}, line 3: 'no/../../b.png' is not below the images' folder",
     ),
     "split": (
         PATIENTS.replace("test", "left"),
