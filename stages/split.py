@@ -22,6 +22,7 @@ from brainmri.sampling.groups import (
 from brainmri.sampling.splitting import describe, split_fold, split_given
 from brainmri.store.metadata import (
     given_test_images,
+    has_given_split,
     image_labels,
     image_patients,
     read_metadata,
@@ -42,7 +43,7 @@ def main() -> None:
     if patients is not None:
         groups = join_groups(groups, patients)
     is_given = given_test_images(metadata)
-    if settings.fold is None and is_given.any():
+    if settings.fold is None and has_given_split(metadata):
         paths = [image["path"] for image in images]
         parts = split_given(labels, groups, classes, is_given, paths, settings.overlap)
     else:

@@ -87,8 +87,14 @@ def split_given(
     Raises
     ------
     UserError
-        If they are an error, or no training image of a class is left.
+        If there are no test images, if the overlap is an error, or if no training image of a class
+        is left.
     """
+    if not is_given.any():
+        raise UserError(
+            "no image of the given test set can be used; expected one or more: add some to"
+            " data.test or to the table, or set split.fold to a number to test on a fold"
+        )
     overlapping = ~is_given & np.isin(groups, groups[is_given])
     parts = Parts(is_given, ~is_given & ~(overlapping & (overlap == "drop")))
     if overlapping.any():

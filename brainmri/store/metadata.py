@@ -86,6 +86,11 @@ def image_patients(metadata: Metadata) -> np.ndarray | None:
     return np.array([image["patient"] for image in metadata["images"]])
 
 
+def has_given_split(metadata: Metadata) -> bool:
+    """Check whether the source gives a split."""
+    return "split" in metadata["images"][0]
+
+
 def given_test_images(metadata: Metadata) -> np.ndarray:
     """Return whether each image is of a given test set: bool, shape (images,)."""
     return np.array([image.get("split") == "test" for image in metadata["images"]])

@@ -287,7 +287,7 @@ def test_cached_files_are_not_read_and_damage_is_noticed(project):
     for path in (project.path / ".dvc/tmp/ingest").glob("*.h5"):
         path.write_bytes(b"damaged")
     output, _, _ = run_ingest(project, ok=False)
-    assert "no usable image in class folder 'no'" in output.stderr
+    assert "no usable image of class 'no'" in output.stderr
 
     write_raw_files(project, {f"no/{index}.png": encode_noise(100 + index) for index in range(4)})
     age_files(project)
@@ -300,7 +300,7 @@ def test_cached_files_are_not_read_and_damage_is_noticed(project):
 def test_empty_classes_are_refused(project):
     (project.path / "data/raw/none").mkdir()
     output, _, _ = run_ingest(project, ok=False)
-    message = "no usable image in class folder 'none'; add images or remove the folder"
+    message = "no usable image of class 'none'; add images, or remove the class"
     assert f"error: data/raw: {message}" in output.stderr
     write_raw_files(project, {"none/one.png": encode_noise(9)})
     _, stored, _ = run_ingest(project)

@@ -463,7 +463,7 @@ def test_params_that_yaml_reads_otherwise_get_one_line(done, before, after, mess
         ({}, "has 0 class folder"),
         ({"yes": 5}, "has 1 class folder"),
         ({"no": 12, "yes": 1}, "class 'yes' has 1 independent image"),
-        ({"no": 12, "yes": 0}, "no usable image in class folder 'yes'"),
+        ({"no": 12, "yes": 0}, "no usable image of class 'yes'"),
     ],
 )
 def test_unusable_sources_get_one_line_before_training(fresh, counts, message):

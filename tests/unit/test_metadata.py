@@ -4,7 +4,12 @@ import pytest
 
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_json
-from brainmri.store.metadata import given_test_images, image_patients, read_metadata
+from brainmri.store.metadata import (
+    given_test_images,
+    has_given_split,
+    image_patients,
+    read_metadata,
+)
 
 IMAGE = {
     "sha256": "0" * 64,
@@ -74,3 +79,4 @@ def test_patients_and_given_test_images(tmp_path, monkeypatch, first, second, pa
     numbers = image_patients(metadata)
     assert (numbers if numbers is None else numbers.tolist()) == patients
     assert given_test_images(metadata).tolist() == is_test
+    assert has_given_split(metadata) == ("split" in first)

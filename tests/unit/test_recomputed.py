@@ -139,6 +139,71 @@ def test_split_groups_by_bits(two, bits, groups):
     assert two.read("data/split.json")["groups"] == expected
 
 
+def give_split(made) -> tuple[list[int], list[int]]:
+    """Give the images patients, of two groups each, and the images of every third group a split.
+
+    Returns
+    -------
+    list of int
+        Rows of the given test set.
+    list of int
+        Patients.
+    """
+    metadata = made.read("data/rad/metadata.json")
+    given = [row for row, group in enumerate(made.groups) if group % 6 == 0]
+    patients = (made.groups // 2).tolist()
+    for row, image in enumerate(metadata["images"]):
+        image |= {"split": "test" if row in given else "training", "patient": patients[row]}
+    made.write("data/rad/metadata.json", json.dumps(metadata))
+    return given, patients
+
+
+@pytest.mark.parametrize("overlap", ["drop", "keep"])
+def test_split_of_a_given_test_set(made, capsys, overlap):
+    """Each test patient's other group is excluded, unless it is kept."""
+    given, patients = give_split(made)
+    made.set(split__overlap=overlap)
+    split.main()
+    written = made.read("data/split.json")
+    same = [row for row, group in enumerate(made.groups) if group % 6 == 1]
+    left_out = same if overlap == "drop" else []
+    assert written["groups"] == patients
+    assert written["test"] == given
+    assert written["left_out"] == left_out
+    rest = {*range(len(patients))} - {*given, *left_out}
+    assert written["training"] == sorted(rest)
+    printed = capsys.readouterr().out
+    assert f"{len(same)} of {len(patients) - len(given)} training images are near" in printed
+    assert f"{max(patients) + 1} groups of near duplicates and patients;" in printed
+
+
+def test_fold_beside_a_given_test_set(made):
+    """As in cross-validation: the given test images are in no part."""
+    given, patients = give_split(made)
+    made.set(split__folds=3, split__fold=1)
+    split.main()
+    written = made.read("data/split.json")
+    assert written["left_out"] == given
+    rest = np.array([row for row in range(len(patients)) if row not in given])
+    groups, labels = np.array(patients)[rest], made.labels[rest]
+    splitter = StratifiedGroupKFold(3, shuffle=True, random_state=SEED)
+    training, test = list(splitter.split(labels, labels, groups))[1]
+    assert written["test"] == rest[test].tolist()
+    assert written["training"] == rest[training].tolist()
+
+
+def test_given_test_set_without_usable_images(made):
+    metadata = made.read("data/rad/metadata.json")
+    for image in metadata["images"]:
+        image["split"] = "training"
+    made.write("data/rad/metadata.json", json.dumps(metadata))
+    with pytest.raises(UserError, match="no image of the given test set can be used"):
+        split.main()
+    made.set(split__fold=0)
+    split.main()
+    assert made.read("data/split.json")["left_out"] == []
+
+
 def test_split_without_a_class(two, monkeypatch):
     """Both test and training images must be of every class."""
     two.set(split__folds=2, split__fold=1, split__near_duplicate_bits=256)

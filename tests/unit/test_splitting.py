@@ -103,7 +103,7 @@ def test_given_test_set(images, overlap):
     overlapping &= ~is_given
     left_out = overlapping if overlap == "drop" else np.zeros(len(labels), bool)
     paths = [f"{row}.png" for row in range(len(labels))]
-    is_error = overlap == "error" and overlapping.any()
+    is_error = (overlap == "error" and overlapping.any()) or not is_given.any()
     if is_error or set(labels[~is_given & ~left_out]) != {0, 1}:
         with pytest.raises(UserError):
             split_given(labels, joined, CLASSES, is_given, paths, overlap)
@@ -153,6 +153,12 @@ def test_many_overlaps_have_two_examples(capsys):
         np.arange(40) % 2, np.zeros(40, int), CLASSES, np.arange(40) < 2, [*"ab"] * 20, "keep"
     )
     assert capsys.readouterr().out.count(" with ") == 2
+
+
+def test_given_test_set_without_images():
+    """It is no reason to test on other images instead."""
+    with pytest.raises(UserError, match=r"^no image of the given test set can be used; expected"):
+        split_given(LABELS, GROUPS, CLASSES, np.zeros(8, bool), PATHS, "drop")
 
 
 def test_given_test_set_without_a_class():
