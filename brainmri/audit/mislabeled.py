@@ -111,6 +111,8 @@ def read_votes(params: Params, collection: Collection) -> Votes:
     UserError
         Saying what is missing.
     """
+    if not METADATA.exists():
+        raise UserError("there is no run in this folder")
     metadata = read_metadata()
     _check_images(metadata, collection)
     _check_recorded()
@@ -140,7 +142,7 @@ def _check_images(metadata: Metadata, collection: Collection) -> None:
     rejected = {file["path"] for file in metadata["rejected"]}
     is_stored = all(audited.get(path) == image for path, image in stored.items())
     if not is_stored or audited.keys() - stored.keys() - rejected:
-        raise UserError("the images of the last run are others; run `dvc repro` on these")
+        raise UserError("the last run is of other images")
 
 
 def _check_recorded() -> None:
@@ -150,6 +152,6 @@ def _check_recorded() -> None:
         hashes = {entry["path"]: entry["md5"] for entry in stages["weigh"]["deps"]}
         recorded = hashes[str(METADATA)]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
-        raise UserError("no complete run is recorded; run `dvc repro` to make it") from None
+        raise UserError("no complete run is recorded in dvc.lock") from None
     if hashlib.md5(METADATA.read_bytes()).hexdigest() != recorded:
-        raise UserError("the members are of other images; run `dvc repro` to train them again")
+        raise UserError("the members were trained on other images")

@@ -82,8 +82,6 @@ def patients_across(collection: Collection, values: list) -> list[list[int]]:
     values : list, length n
         The class, or the part of the split, of each image.
     """
-    if collection.patients is None:
-        return []
     rows_of: dict[int, list[int]] = {}
     for row, patient in enumerate(collection.patients):
         rows_of.setdefault(patient, []).append(row)
