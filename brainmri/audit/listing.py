@@ -98,6 +98,8 @@ def list_collection(data: Data, validation: str | None = None) -> Source:
 def list_folder(folder: str) -> list[SourceFile]:
     """List all files of a folder, whatever its layout, as images without a class.
 
+    Their paths begin with the folder, unlike those of a source.
+
     Raises
     ------
     UserError
@@ -108,7 +110,7 @@ def list_folder(folder: str) -> list[SourceFile]:
         raise UserError(f"--against: {folder!r} is not a folder; expected a folder of images")
     tree, _ = walk_source(source, "--against")
     paths = sorted(path for files in tree.files.values() for path in files)
-    return [SourceFile(to_nfc(path), source, path, "") for path in paths]
+    return [SourceFile(to_nfc(f"{source}/{path}"), source, path, "") for path in paths]
 
 
 def _split_folders(tree: FolderTree, top: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ from brainmri.images.decoding import decode
 from brainmri.images.files import ImageError
 from brainmri.images.sources import SourceFile
 
-SIDE = 32  # of the thumbnails by which images are compared, pixels
+SIDE = 24  # of the thumbnails by which images are compared, pixels
 
 
 class Measurement(NamedTuple):

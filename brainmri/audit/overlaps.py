@@ -18,12 +18,16 @@ class Pair(NamedTuple):
     bits: int
 
 
-def nearest_pairs(hashes: np.ndarray, is_other: np.ndarray, bits: int) -> list[Pair]:
+def nearest_pairs(
+    hashes: np.ndarray, groups: np.ndarray, is_other: np.ndarray, bits: int
+) -> list[Pair]:
     """Pair each image that has near duplicates on the other side with the nearest of them.
 
     Parameters
     ----------
     hashes : ndarray of uint8, shape (n, hashes, bytes)
+    groups : ndarray of int, shape (n,)
+        Of near duplicates: no others need be compared.
     is_other : ndarray of bool, shape (n,)
         Whether an image is on the other side.
     bits : int
@@ -36,7 +40,7 @@ def nearest_pairs(hashes: np.ndarray, is_other: np.ndarray, bits: int) -> list[P
     """
     pairs = []
     words = np.ascontiguousarray(hashes).view(np.uint64)
-    for rows in map(np.array, group_rows(near_duplicate_groups(hashes, bits).tolist())):
+    for rows in map(np.array, group_rows(groups.tolist())):
         others = rows[is_other[rows]]
         if not len(others):
             continue
@@ -60,7 +64,7 @@ def pairs_across_split(collection: Collection) -> list[Pair]:
     is_training = np.array([split == TRAINING for split in collection.splits])
     if is_training.all() or not is_training.any():
         return []
-    return nearest_pairs(collection.hashes, is_training, collection.bits)
+    return nearest_pairs(collection.hashes, collection.groups, is_training, collection.bits)
 
 
 def pairs_with(collection: Collection, other: Collection) -> list[Pair]:
@@ -68,8 +72,9 @@ def pairs_with(collection: Collection, other: Collection) -> list[Pair]:
     if not collection.files or not other.files:
         return []
     hashes = np.concatenate([collection.hashes, other.hashes])
+    groups = near_duplicate_groups(hashes, collection.bits)
     start = len(collection.files)
-    pairs = nearest_pairs(hashes, np.arange(len(hashes)) >= start, collection.bits)
+    pairs = nearest_pairs(hashes, groups, np.arange(len(hashes)) >= start, collection.bits)
     return [pair._replace(other=pair.other - start) for pair in pairs]
 
 

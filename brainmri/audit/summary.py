@@ -50,7 +50,5 @@ def describe(collection: Collection, lists: list[Findings], no_votes: str | None
         groups = f" in {len(findings.groups)} groups" if findings.is_grouped else ""
         lines.append(f"{findings.title}: {len(findings.rows)} images{groups}")
     if no_votes:
-        lines.append(
-            f"Images that look mislabeled: no list, since {no_votes} (`dvc repro` gives its votes)"
-        )
+        lines.append(f"Images that look mislabeled: no list, since {no_votes}; see `dvc repro`")
     return lines
