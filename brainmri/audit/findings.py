@@ -104,7 +104,7 @@ def find_copies(collection: Collection) -> Findings:
         "exact_duplicates",
         "Exact duplicates",
         "Images with the same gray pixels, whatever their files.",
-        [Group([Item(row) for row in rows]) for rows in collection.copies],
+        [Group([Item(row) for row in rows], f"{len(rows)} images") for rows in collection.copies],
     )
 
 
@@ -265,9 +265,8 @@ def find_outliers(collection: Collection) -> Findings:
     return _single(
         "outliers",
         "Images unlike all others",
-        "The error of their reconstruction from principal components of the others, the highest"
-        f" first; the first {NOVEL_IMAGES}, whatever it is. Other organs, photographs and other"
-        " planes come first.",
+        f"The {NOVEL_IMAGES} images with the highest error of their reconstruction from principal"
+        " components of the others: photographs, other organs, rare planes and contrasts.",
         items,
     )
 

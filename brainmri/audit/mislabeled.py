@@ -10,10 +10,13 @@ from brainmri.audit.collection import Collection
 from brainmri.common.errors import UserError
 from brainmri.common.params import Params
 from brainmri.common.paths import LOCK_FILES, MEMBERS, METADATA
+from brainmri.evaluation.calibration import calibrate, fit_calibration
 from brainmri.evaluation.predictions import read_predictions
 from brainmri.evaluation.voting import member_score, out_of_bag_vote, voting_weights
 from brainmri.sampling.files import read_sample
 from brainmri.store.metadata import Metadata, image_labels, read_metadata
+
+ROUNDING = 1e-6  # of probabilities that are equal
 
 
 class Votes(NamedTuple):
@@ -80,7 +83,7 @@ def find_label_issues(labels: np.ndarray, probabilities: np.ndarray) -> dict[int
         probabilities[labels == label, label].mean() if np.any(labels == label) else np.inf
         for label in range(probabilities.shape[1])
     ]
-    confident = np.where(probabilities >= thresholds, probabilities, -1.0)
+    confident = np.where(probabilities >= np.array(thresholds) - ROUNDING, probabilities, -1.0)
     suggested = confident.argmax(axis=1)
     is_issue = (confident.max(axis=1) >= 0) & (suggested != labels)
     rows = np.arange(len(labels))
@@ -127,9 +130,12 @@ def read_votes(params: Params, collection: Collection) -> Votes:
     weights = voting_weights(params.weigh.scheme, np.array(scores))
     vote = out_of_bag_vote(probabilities, rows, weights, len(labels))
     voted = np.flatnonzero(~np.isnan(vote[:, 0]))
+    vote = vote[voted]
+    if params.weigh.calibrate:  # or a bias of all members toward a class hides its wrong labels
+        vote = calibrate(vote, *fit_calibration(labels[voted], vote))
     row_of = {path: row for row, path in enumerate(collection.paths)}
     paths = [image["path"] for image in metadata["images"]]
-    return Votes([row_of[paths[row]] for row in voted], classes, labels[voted], vote[voted])
+    return Votes([row_of[paths[row]] for row in voted], classes, labels[voted], vote)
 
 
 def _check_images(metadata: Metadata, collection: Collection) -> None:

@@ -22,9 +22,6 @@ from brainmri.common.errors import UserError
 from brainmri.images.phantoms import draw_phantom
 from tests.support.checkout import ROOT
 
-REAL_DATA = ROOT.parent / "shared/data"
-needs_real_data = pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"{REAL_DATA} is missing")
-
 
 class Audit(NamedTuple):
     """What an audit wrote."""
@@ -325,10 +322,10 @@ def test_names_are_escaped(audit):
 
 def test_the_page_is_bounded_and_needs_no_other_file(audit):
     save_slices("raw", 2)
+    rng = np.random.default_rng(0)
     for number in range(70):
-        image = phantom(number + 2).convert("RGB")
-        ImageDraw.Draw(image).rectangle((0, 0, 40, 40), fill=(255, 0, 0))
-        save(image, f"raw/no/red-{number:02d}.png")
+        noise = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
+        save(noise.resize((40, 40)), f"raw/no/{number:02d}.png")
     result = audit("raw")
     section = result.page.partition('<h2 id="colored">')[2].partition("<h2")[0]
     assert section.count("<img ") == 60
@@ -388,21 +385,3 @@ def test_the_command_ends_with_an_error(audit, tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: data.source: 'missing' is not a folder")
     assert done.stderr.count("\n") == 1
-
-
-@needs_real_data
-def test_real_set_of_four_classes(audit):
-    metrics = audit(str(REAL_DATA / "four_class")).metrics
-    assert metrics["images"] == 2082
-    assert metrics["split"] == {"training": 1624, "test": 458}
-    assert metrics["across_split"]["images"] == 130
-
-
-@needs_real_data
-def test_real_set_of_two_classes(audit):
-    result = audit(str(REAL_DATA / "brain_mri"))
-    assert result.metrics["images"] == 253
-    assert result.metrics["exact_duplicates"]["groups"] == 22
-    assert result.metrics["exact_duplicates"]["images"] == 47
-    assert result.metrics["independent_groups"] == 199
-    assert result.metrics["across_classes"]["images"] == 0
