@@ -30,16 +30,20 @@ ENSEMBLE_METRICS = Path("metrics/ensemble.json")
 EXPORT_METRICS = Path("metrics/export.json")
 EXPLAIN_METRICS = Path("metrics/explain.json")
 CROSSVAL_METRICS = Path("metrics/crossval.json")
+AUDIT_METRICS = Path("metrics/data_audit.json")
 
 PLOTS = Path("plots")
 PLOT_DATA = PLOTS / "data"
 EVALUATION_PLOTS = PLOTS / "evaluation"
 EXPLANATION_PLOT = PLOTS / "explanations.png"
 REPORT = PLOTS / "report.html"
+AUDIT = PLOTS / "data_audit.html"
+AUDIT_TABLES = PLOTS / "data_audit"
 MODEL_CARD = Path("docs/model-card.md")
 
 # Not tracked, and read by no stage
 DECODE_CACHE = Path(".dvc/tmp/ingest")
+AUDIT_CACHE = Path(".dvc/tmp/audit.json")
 STAGING = Path(".dvc/tmp/members")
 LOGS = Path(".dvc/tmp/fan-out")
 TIMINGS = Path(".dvc/tmp/timings.jsonl")

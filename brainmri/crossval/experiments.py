@@ -11,7 +11,13 @@ from brainmri.common.paths import PARAMS, PLOT_DATA
 from brainmri.crossval.votes import Votes, parse_votes
 
 CODE = ("brainmri", "stages", "dvc.yaml")
-COMMANDS = ("app", "crossval", "predict", "repair")  # packages of `brainmri` that no stage runs
+COMMANDS = (
+    "app",
+    "audit",
+    "crossval",
+    "predict",
+    "repair",
+)  # packages of `brainmri` that no stage runs
 INTERNAL_REFS = ("/celery/", "/exec/")  # which DVC keeps for itself
 
 VotesOfFolds = dict[tuple[int, int], Votes]  # by seed and fold

@@ -9,8 +9,12 @@ import numpy as np
 from keras import layers
 from threadpoolctl import threadpool_limits
 
+from brainmri.models.principal_components import (
+    principal_components,
+    reconstruction_error,
+)
+
 SIDE = 32  # of a thumbnail, pixels
-COMPONENTS = 20
 FOLDS = 5
 NOISE_LEVEL = 5.0  # gray levels: contrast well below it is not amplified
 
@@ -63,22 +67,6 @@ def fit_novelty(
         mean, components = principal_components(thumbnails)
         limit = np.quantile(np.concatenate(errors), 1 - false_alarms)
         return mean, components, float(limit)
-
-
-def principal_components(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the principal components, in descending order; see `fit_novelty`."""
-    mean = thumbnails.mean(axis=0)
-    centered = thumbnails - mean
-    _, vectors = np.linalg.eigh(centered.T @ centered)
-    return mean, vectors.T[::-1][: min(COMPONENTS, len(thumbnails) // 2)]
-
-
-def reconstruction_error(
-    thumbnails: np.ndarray, mean: np.ndarray, components: np.ndarray
-) -> np.ndarray:
-    """Compute the mean squared error of each thumbnail's reconstruction: float, shape (n,)."""
-    centered = thumbnails - mean
-    return np.mean((centered - centered @ components.T @ components) ** 2, axis=1)
 
 
 def novelty_model(

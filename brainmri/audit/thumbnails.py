@@ -1,0 +1,53 @@
+"""Thumbnails as data URLs, for a page that needs no other file."""
+
+import base64
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+from brainmri.audit.colors import open_in_color
+from brainmri.audit.measuring import without_padding
+from brainmri.common.resources import usable_cores
+from brainmri.images.decoding import decode
+from brainmri.images.files import ImageError
+
+SIDE = 112  # largest, pixels
+QUALITY = 80
+
+
+def thumbnail_urls(files: dict[Path, bool]) -> dict[Path, str]:
+    """Encode thumbnails of image files, in parallel.
+
+    Parameters
+    ----------
+    files : dict of Path to bool
+        Whether each image is colored.
+
+    Returns
+    -------
+    dict of Path to str
+        The data URL of a JPEG file; empty for an image that can't be read at this size.
+    """
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return dict(zip(files, pool.map(thumbnail_url, files, files.values()), strict=True))
+
+
+def thumbnail_url(path: Path, is_colored: bool) -> str:
+    """Encode the thumbnail of an image file; see `thumbnail_urls`."""
+    image = open_in_color(path, SIDE) if is_colored else _open_gray(path)
+    if image is None:
+        return ""
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def _open_gray(path: Path) -> Image.Image | None:
+    try:
+        image = decode(path, SIDE)
+    except ImageError:
+        return None
+    return without_padding(image.pixels, image.width, image.height)
