@@ -24,15 +24,17 @@ def main() -> None:
     ]
     for line in repairs:
         print(line)
-    source = read_params().get("data", {}).get("source", "")
-    problems = unreadable_files(source)
-    for line in problems:
-        print(line)
-    if problems:
-        raise UserError(
-            f"data.source: DVC can't read {len(problems)} file(s) of {source!r}, named above;"
-            " remove, rename or replace them"
-        )
+    data = read_params().get("data", {})
+    for key in ("source", "test"):
+        folder = data.get(key) or ""
+        problems = unreadable_files(folder)
+        for line in problems:
+            print(line)
+        if problems:
+            raise UserError(
+                f"data.{key}: DVC can't read {len(problems)} file(s) of {folder!r}, named above;"
+                " remove, rename or replace them"
+            )
     print(f"{len(repairs)} repair(s); run `dvc repro`" if repairs else "nothing to repair")
 
 

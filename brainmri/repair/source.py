@@ -1,13 +1,13 @@
-"""Files of the source that end every command of DVC's, since it can't read them."""
+"""Files of a folder of images that end every command of DVC's, since it can't read them."""
 
 import os
 import stat
 
 
-def unreadable_files(source: str) -> list[str]:
-    """Return a line for each file below the source that DVC can't read, with the reason."""
+def unreadable_files(root: str) -> list[str]:
+    """Return a line for each file below a folder that DVC can't read, with the reason."""
     lines = []
-    for folder, folders, files in os.walk(source):
+    for folder, folders, files in os.walk(root):
         for name in [*folders, *files]:
             path = f"{folder}/{name}"
             if reason := why_unreadable(path):
