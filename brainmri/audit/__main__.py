@@ -16,8 +16,8 @@ import argparse
 import sys
 
 from brainmri.audit.collection import Collection, build_collection
-from brainmri.audit.findings import find_mislabeled, find_shared, list_findings
 from brainmri.audit.listing import choose_data, list_collection, list_folder, resolve_layout
+from brainmri.audit.lists import list_findings
 from brainmri.audit.measuring import load_cache, measure_files, save_cache
 from brainmri.audit.mislabeled import label_issues, read_votes
 from brainmri.audit.page import render_page
@@ -44,15 +44,12 @@ def main() -> None:
     )
     data, validation = resolve_layout(chosen)
     collection, other = read_collections(params, data, validation, options.against)
-    lists = list_findings(collection)
-    no_votes = None
+    issues, no_votes = None, None
     try:
-        votes = read_votes(params, collection)
-        lists.append(find_mislabeled(collection, label_issues(votes)))
+        issues = label_issues(read_votes(params, collection))
     except UserError as error:
         no_votes = str(error)
-    if other:
-        lists.append(find_shared(collection, other, options.against))
+    lists = list_findings(collection, issues, other, options.against)
 
     sources = {**data.paths, "validation": validation, "against": options.against}
     sources = {kind: path for kind, path in sources.items() if path}

@@ -47,8 +47,14 @@ def describe(collection: Collection, lists: list[Findings], no_votes: str | None
     for findings in lists:
         if findings.name == "outliers" or not findings.rows:
             continue
-        groups = f" in {len(findings.groups)} groups" if findings.is_grouped else ""
-        lines.append(f"{findings.title}: {len(findings.rows)} images{groups}")
+        counts = _count(len(findings.rows), "image")
+        if findings.is_grouped:
+            counts += f" in {_count(len(findings.groups), 'group')}"
+        lines.append(f"{findings.title}: {counts}")
     if no_votes:
         lines.append(f"Images that look mislabeled: no list, since {no_votes}; see `dvc repro`")
     return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
