@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from brainmri.common.paths import LOCK_FILES
+from brainmri.common.paths import LOCK_FILES, TIMINGS
 from brainmri.repair.cache import HALF_COPY
 from tests.support.project import SMALL, Project, make_project
 
@@ -42,9 +42,12 @@ class ReferenceRun:
         SHA-256 of each file that the pipeline made, by path.
     final : Project
         The project at the end.
+    restores_training : bool
+        Whether a copy can restore the members too, if they train after its stage.
     """
 
     folder: Path
+    restores_training: bool = False
     durations: dict[str, float] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     final: Project | None = None
@@ -65,10 +68,29 @@ class ReferenceRun:
         check(process.wait() == 0, "the reference run failed")
         for (stage, start), end in zip(starts, ends, strict=True):
             self.durations[stage] = end - start
-        self.files = output_files(project)
+        return self._compare_with(project)
+
+    def take(self, sources: Project, final: Project) -> "ReferenceRun":
+        """Take what came of a run of these sources that another made, without faults."""
+        self._start = sources.copy(self.folder / "start")
+        (self._start.path / "params.yaml").write_text(final.read("params.yaml"))
+        self._start.commit("Small settings")
+        timings = map(json.loads, final.read(str(TIMINGS)).splitlines())
+        walls = {timing["stage"]: timing["wall"] for timing in timings}
+        names = [stage.rpartition(":")[2] for stage in walls]
+        stages = lock_entries(final, names)
+        self.durations = {
+            stage: wall
+            for (stage, wall), name in zip(walls.items(), names, strict=True)
+            if name in stages
+        }
+        return self._compare_with(final)
+
+    def _compare_with(self, final: Project) -> "ReferenceRun":
+        self.files = output_files(final)
         is_complete = "models/ensemble.keras" in self.files and "weigh" in self.durations
         check(is_complete, "the reference run made nothing to compare with")
-        self.final = project
+        self.final = final
         return self
 
     def _make_start(self) -> Project:
@@ -87,26 +109,29 @@ class ReferenceRun:
         restores them if their inputs are the same.
         """
         project = self._project_before(stage).copy(folder)
-        first = max(self.stages.index(stage) + 1, self.stages.index("weigh"))
+        first, training = self.stages.index(stage) + 1, self.stages.index("fan-out")
+        if first > training or not self.restores_training:
+            first = max(first, self.stages.index("weigh"))
         self._copy_results(self.stages[first:], project)
         return project
 
     def _project_before(self, stage: str) -> Project:
-        """Return the project as it was before a stage; run those before it the first time."""
-        number = self.stages.index(stage)
-        if number == 0:
+        """Return the project as it was before a stage; restore the results of those before it the
+        first time.
+        """
+        former = self.stages[: self.stages.index(stage)]
+        if not former:
             return self._start
         if stage not in self._before:
-            former = self.stages[number - 1]
-            project = self._project_before(former).copy(self.folder / f"before-{number}")
-            project.run("dvc", "repro", "--single-item", former)
+            project = self._start.copy(self.folder / f"before-{len(former)}")
+            self._copy_results(former, project)
+            project.run("dvc", "repro", *former)
             self._before[stage] = project
         return self._before[stage]
 
     def _copy_results(self, stages: list[str], project: Project) -> None:
         """Copy the entries of the run cache that these stages have, with their objects."""
-        entries = self.final.locked_stages
-        commands = {entries[stage]["cmd"] for stage in stages}
+        commands = {entry["cmd"] for entry in lock_entries(self.final, stages).values()}
         for run in (self.final.path / RUNS).glob("*/*/*"):
             entry = yaml.safe_load(run.read_text())
             if entry["cmd"] not in commands:

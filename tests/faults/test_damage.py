@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import h5py
@@ -9,7 +10,10 @@ import keras
 import numpy as np
 import pytest
 
+from brainmri.common.errors import UserError
+from brainmri.parallel import staging
 from brainmri.store.format import USER_BLOCK, with_checksum
+from brainmri.training.devices import Devices
 from tests.support.project import SMALL
 
 INDEX = "data/rad/image_data.h5"
@@ -189,7 +193,32 @@ def remove_class(metadata: dict) -> None:
         ("report", "metrics/export.json", replace("null"), "export.json has unexpected content"),
     ],
 )
-def test_damaged_file_is_named_in_one_line(done, stage, name, damage, message):
+def test_damaged_file_is_named(done, monkeypatch, stage, name, damage, message):
+    """In this process, which has imported what takes a process of its own seconds."""
+    monkeypatch.chdir(done.path)
+    # TensorFlow takes settings of devices only before its first operation
+    plain = Devices("float32", None)
+    for module in ("training.devices", "training.member"):
+        monkeypatch.setattr(f"brainmri.{module}.configure_devices", lambda *_, **__: plain)
+    damage(done.path / name)
+    name, *arguments = stage.split()
+    staging._hash.cache_clear()
+    with pytest.raises(UserError) as raised:
+        import_module(f"stages.{name.replace('-', '_')}").main(*arguments)
+    assert message in " ".join(str(raised.value).split())
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "damage", "message"),
+    [
+        ("split", METADATA, halve, "metadata.json is not valid JSON"),
+        ("train member-00", SAMPLE, halve, "member-00.json is not valid JSON"),
+        ("evaluate", PREDICTIONS, halve, "member-01/test.csv"),
+        ("export", MODEL, write_model_with_code, "not a model that loads in safe mode"),
+        ("report", "metrics/export.json", replace("null"), "export.json has unexpected content"),
+    ],
+)
+def test_damaged_file_is_printed_in_one_line(done, stage, name, damage, message):
     damage(done.path / name)
     output = done.run("python", "-m", "stages", *stage.split(), ok=False)
     last_line = output.stderr.splitlines()[-1]

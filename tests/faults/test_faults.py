@@ -10,8 +10,9 @@ STAGES = ("data/dvc.yaml:phantom", "ingest", "fan-out", "weigh", "evaluate")
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory) -> ReferenceRun:
-    return ReferenceRun(tmp_path_factory.mktemp("reference")).run()
+def reference(sources, small, tmp_path_factory) -> ReferenceRun:
+    folder = tmp_path_factory.mktemp("reference")
+    return ReferenceRun(folder, restores_training=True).take(sources, small)
 
 
 @pytest.mark.parametrize(

@@ -61,22 +61,21 @@ def check_fails(project: Project, cluster: Cluster, words: str) -> None:
     assert cluster.is_clean()
 
 
-def test_members_are_those_of_a_local_run(small, sources, cluster, tmp_path):
-    project = sources.copy(tmp_path)
-    with open(project.path / "brainmri/training/member.py", "a") as code:
+def test_members_are_those_of_a_local_run(small, done, cluster):
+    with open(done.path / "brainmri/training/member.py", "a") as code:
         code.write("\n")  # not committed, and yet what is trained with
     settings = {"fan_out.engine": "dask", "fan_out.scheduler": cluster.address()}
-    output = project.experiment("weigh", **SMALL, **settings)
+    output = done.experiment("weigh", **settings)
     assert "3 of 3 members to train on 2 workers; dashboard: http://" in output
     ends = re.findall(
         r"member-0\d: epoch 2 of 2, out-of-bag log loss .*, done in \d+ s, [ab]", output
     )
     assert len(ends) == 3
     assert {line[-1] for line in ends} == {"a", "b"}  # by the shared disk, and by Dask
-    assert member_files(project) == member_files(small)
+    assert member_files(done) == member_files(small)
     assert cluster.is_clean()
-    project.edit(fan_out__engine="local", fan_out__scheduler=None)
-    assert "up to date" in project.run("dvc", "status", "weigh")
+    done.edit(fan_out__engine="local", fan_out__scheduler=None)
+    assert "up to date" in done.run("dvc", "status", "weigh")
 
 
 def test_workers_keep_files_for_later_runs(sampled, cluster, tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.support.project import SMALL, Project
 
-PARAMS = {"members": 2, "split.folds": 2, "data.source": "data/raw"}
+PARAMS = {"members": 2, "train.epochs": 1, "split.folds": 2, "data.source": "data/raw"}
 OVERRIDES = [part for key, value in PARAMS.items() for part in ("-S", f"{key}={value}")]
 CROSSVAL = ("python", "-m", "brainmri.crossval")
 

@@ -6,6 +6,7 @@ project's own functions.
 
 import csv
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -54,7 +55,10 @@ def pipeline_run(sources: Project, tmp_path_factory, shuffled: bool) -> Project:
             shutil.rmtree(folder / "project", ignore_errors=True)
             project = sources.copy(folder)
             write_images(project.path / "data/raw", shuffled)
-            project.experiment("export" if shuffled else "evaluate", **SETTINGS)
+            if shuffled:
+                project.experiment("export", **SETTINGS)
+            else:
+                project.experiment("evaluate", **SETTINGS | {"members": 3})
             (folder / "done").touch()
     return Project(folder / "project")
 
@@ -91,7 +95,7 @@ class Run(Rows):
         self.project = project
         self.metadata = json.loads(project.read("data/rad/metadata.json"))
         self.split = json.loads(project.read("data/split.json"))
-        self.names = [f"member-{index:02d}" for index in range(MEMBERS)]
+        self.names = [f"member-{index:02d}" for index in range(project.params["members"])]
         self.samples = {
             name: json.loads(project.read(f"data/bootstrap/{name}.json")) for name in self.names
         }
@@ -137,9 +141,17 @@ class Run(Rows):
 
     def predict(self, name: str, rows: list[int]) -> np.ndarray:
         """Predict class probabilities of these rows by a member's model."""
-        path = self.project.path / f"models/members/{name}/model.keras"
-        model = keras.saving.load_model(path, safe_mode=True)
-        return model.predict(self.pixels[rows][..., None].astype("float32"), verbose=0)
+        return self.of_models[name][rows]
+
+    @functools.cached_property
+    def of_models(self) -> dict[str, np.ndarray]:
+        """Class probabilities of all images by each member's model."""
+        images, predicted = self.pixels[..., None].astype("float32"), {}
+        for name in self.names:
+            path = self.project.path / f"models/members/{name}/model.keras"
+            model = keras.saving.load_model(path, safe_mode=True)
+            predicted[name] = model.predict(images, verbose=0)
+        return predicted
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +164,7 @@ def test_learnable_set_is_learned(learned):
     run = Run(learned)
     assert run.metrics["accuracy"] >= 0.95
     assert run.metrics["roc_auc"] >= 0.98
-    rows, votes = run.out_of_bag_votes([1 / MEMBERS] * MEMBERS)
+    rows, votes = run.out_of_bag_votes([1 / 3] * 3)
     assert roc_auc_score(run.labels[rows], votes[:, 1]) >= 0.95
 
 

@@ -21,7 +21,7 @@ from brainmri.models.saving import load_model
 from brainmri.store.reader import RadReader
 from tests.support.images import encode_noise, write_raw_files
 from tests.support.project import (
-    SMALL,
+    Output,
     Project,
     check_trained_in_parallel,
     error_lines,
@@ -99,7 +99,7 @@ def test_growing_trains_new_members_and_shrinking_none(done):
     """The entries of former members stay in dvc.lock, as DVC keeps them."""
     former = {"train@member-03", "train@member-04"}
     before = entries_without(done, former)
-    output = done.experiment("evaluate", members=5)
+    output = done.experiment("weigh", members=5)
     assert {"train@member-00", "train@member-01", "train@member-02"} <= set(skipped(output))
     assert "2 of 5 members to train" in output
     assert len(read_json(done, "models/weights.json")["members"]) == 5
@@ -114,45 +114,30 @@ def test_growing_trains_new_members_and_shrinking_none(done):
 
 
 def test_another_voting_scheme_trains_nothing(done):
+    """And DVC compares parameters, metrics and plots with those before."""
     assert ran(done.experiment("evaluate", **{"weigh.scheme": "auc"})) == ["weigh", "evaluate"]
     changes = done.run("dvc", "params", "diff")
     assert re.search(r"weigh\.scheme\s+\S*\s*log_loss\s+\S*\s*auc", changes)
     assert "log_loss" in done.run("dvc", "metrics", "diff", "--all")
+    done.run("dvc", "plots", "diff", "HEAD", "workspace", "--targets", "plots/data/roc.csv")
+    assert "workspace" in done.read("dvc_plots/index.html")
 
 
-def test_a_recipe_retrains_only_its_members(done):
-    output = done.experiment("evaluate", **{f"recipes.{second_recipe(done)}.l2": 0.01})
-    assert "1 of 3 members to train" in output
-    assert {"train@member-00", "train@member-02"} <= set(skipped(output))
-    assert "train@member-01" not in skipped(output)
-
-
-def test_a_fraction_draws_and_retrains_only_its_members(done):
+def test_a_recipe_draws_and_retrains_only_its_members(done):
+    """A fraction draws its members' samples again, another value none."""
     samples = sorted((done.path / "data/bootstrap").iterdir())
     before = {path.name: path.read_bytes() for path in samples}
-    output = done.experiment("evaluate", **{f"recipes.{second_recipe(done)}.fraction": 0.5})
-    assert "1 of 3 members to train" in output
-    assert {"train@member-00", "train@member-02"} <= set(skipped(output))
+    _, second, third = done.params["recipes"]
+    changes = {f"recipes.{second}.fraction": 0.5, f"recipes.{third}.l2": 0.01}
+    output = done.experiment("weigh", **changes)
+    assert "2 of 3 members to train" in output
+    trained = {"train@member-00", "train@member-01", "train@member-02"} - {*skipped(output)}
+    assert trained == {"train@member-01", "train@member-02"}
     after = {path.name: path.read_bytes() for path in samples}
     assert [name for name in before if before[name] != after[name]] == ["member-01.json"]
     training = len(read_json(done, "data/split.json")["training"])
     in_bag = len(read_json(done, "data/bootstrap/member-01.json")["in_bag"])
     assert in_bag == pytest.approx(training / 2, abs=1)
-
-
-def test_a_preset_is_trained(done):
-    settings = {"ingest.image_size": 48, "train.epochs": 2, "evaluate.resamples": 100}
-    output = done.experiment("evaluate", preset="original", **settings)
-    assert "3 of 3 members to train" in output
-    params = done.params
-    assert params["network"]["name"] == "seed-cnn"
-    assert list(params["recipes"]) == ["first", "second", "third"]
-    training = len(read_json(done, "data/split.json")["training"])
-    fractions = [
-        len(read_json(done, f"data/bootstrap/{name}.json")["in_bag"]) / training
-        for name in params["ensemble"]
-    ]
-    assert fractions == pytest.approx([0.8, 0.9, 1.0], abs=0.03)
 
 
 def test_presets_are_queued(done):
@@ -257,9 +242,6 @@ def test_plots_are_images_and_data_that_dvc_draws(done):
     page = done.read("dvc_plots/index.html")
     assert page.count("vegaEmbed('#") >= 6
     assert page.count("<img") >= len(PLOTS)
-    done.experiment("evaluate", **{"weigh.scheme": "uniform"})
-    done.run("dvc", "plots", "diff", "HEAD", "workspace", "--targets", "plots/data/roc.csv")
-    assert "workspace" in done.read("dvc_plots/index.html")
 
 
 def test_members_vote_as_their_models_predict(done, monkeypatch):
@@ -292,17 +274,6 @@ def test_out_of_bag_images_are_not_in_bag(done):
         assert sample["out_of_bag"]
         assert set(sample["in_bag"]) | set(sample["out_of_bag"]) <= set(split["training"])
         assert not set(sample["in_bag"]) & set(sample["out_of_bag"])
-
-
-def test_a_fresh_clone_gives_equal_bytes_with_any_jobs(fresh, small):
-    (fresh.path / "params.yaml").write_text(small.read("params.yaml"))
-    fresh.edit(fan_out__jobs=1)
-    assert "1 at a time" in fresh.run("dvc", "repro")
-    assert fresh.read("dvc.lock") == small.read("dvc.lock")
-    assert "up to date" in fresh.run("dvc", "status")
-    lines = changed_files(fresh).splitlines()
-    assert " M params.yaml" in lines
-    assert not [line for line in lines if line.startswith("??")]
 
 
 def test_no_output_holds_a_path_of_this_machine(small):
@@ -344,17 +315,39 @@ def test_a_failed_member_is_named_and_the_others_are_kept(done):
     assert "1 of 3 members to train" in output
 
 
-def test_four_classes_have_every_plot_and_metric(fresh):
+@pytest.fixture(scope="module")
+def four_classes(sources, tmp_path_factory) -> tuple[Project, Output]:
+    """A clone in which a preset is trained on four classes, and what DVC printed; not changed."""
+    project = sources.copy(tmp_path_factory.mktemp("four"))
     counts = {"phantom.classes.no": 16, "phantom.classes.yes": 0}
     counts |= {f"phantom.classes.{kind}": 16 for kind in ("glioma", "meningioma", "pituitary")}
-    settings = {**SMALL, "members": 2, "split.folds": 3, "network.name": "notebook-2"}
-    fresh.experiment(**{**settings, **counts})
-    metrics = read_json(fresh, "metrics/ensemble.json")
+    settings = {"ingest.image_size": 48, "train.epochs": 2, "evaluate.resamples": 100}
+    settings |= {"split.folds": 3, "train.views": "zoomed", "explain.images": 6}
+    return project, project.experiment(preset="original", **settings, **counts)
+
+
+def test_a_preset_is_trained(four_classes):
+    project, output = four_classes
+    assert "3 of 3 members to train" in output
+    params = project.params
+    assert params["network"]["name"] == "seed-cnn"
+    assert list(params["recipes"]) == ["first", "second", "third"]
+    training = len(read_json(project, "data/split.json")["training"])
+    fractions = [
+        len(read_json(project, f"data/bootstrap/{name}.json")["in_bag"]) / training
+        for name in params["ensemble"]
+    ]
+    assert fractions == pytest.approx([0.8, 0.9, 1.0], abs=0.03)
+
+
+def test_four_classes_have_every_plot_and_metric(four_classes):
+    project, _ = four_classes
+    metrics = read_json(project, "metrics/ensemble.json")
     assert list(metrics["recall"]) == ["glioma", "meningioma", "no", "pituitary"]
     assert 0 <= metrics["roc_auc"] <= 1
     for path in PLOTS:
-        assert (fresh.path / path).stat().st_size > 5000
-    curves = {row["curve"] for row in read_table(fresh, "plots/data/roc.csv")}
+        assert (project.path / path).stat().st_size > 5000
+    curves = {row["curve"] for row in read_table(project, "plots/data/roc.csv")}
     assert curves == set(metrics["recall"])
 
 
@@ -392,50 +385,74 @@ def test_own_images_by_dvc_import_from_a_git_repository(fresh, tmp_path):
     assert "raw" not in changes.replace("data/raw.dvc", "")
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("members=0", "members is 0; expected a number greater"),
-        ("members=-1", "members is -1"),
-        ("members=2.5", "members is 2.5; expected a valid integer"),
-        ("members=five", "members is 'five'"),
-        (
-            "network.name=resnet9000",
-            "network.name is 'resnet9000'; expected 'residual', 'residual-sides', 'residual-deep'",
-        ),
-        ("weigh.scheme=best", "weigh.scheme is 'best'; expected 'uniform'"),
-        ("+recipes.base.droput=0.5", "recipes.base.droput is unknown; did you mean dropout?"),
-        ("ingest.croop=false", "ingest.croop is unknown; did you mean ingest.crop?"),
-        ("membrs=9", "membrs is unknown; did you mean members?"),
-        (
-            "preset=orignal",
-            "preset is 'orignal'; expected one of notebook-1, notebook-2, notebook-3, original",
-        ),
-        ("+preset=original", "+preset=original: expected preset=original, without +"),
-        ("recipes.bsae.l2=0.1", "recipes.bsae is unknown; did you mean recipes.base?"),
-        ("members.count=9", "members.count is unknown"),
-        ("~recipes.lihgt", "recipes.lihgt is unknown; did you mean recipes.light?"),
-        (
-            "ensemble.member-00.l2=0.1",
-            "`ensemble` is derived; set recipes, seed, members or network.weights instead",
-        ),
-        ("recipes.base.dropout=1.5", "recipes.base.dropout is 1.5; expected a number less than 1"),
-        ("split.fold=5", "fold is 5; expected 0 to 4"),
-        (
-            "data.source=data/nowhere",
-            "data.source: 'data/nowhere' is missing; expected a folder of class folders",
-        ),
-    ],
-)
-def test_wrong_parameters_get_one_line_and_change_nothing(done, setting, message):
-    before = done.read("params.yaml")
-    output = done.run("dvc", "exp", "run", "-S", setting, ok=False)
+REFUSED = [
+    ("members=0", "members is 0; expected a number greater"),
+    ("members=-1", "members is -1"),
+    ("members=2.5", "members is 2.5; expected a valid integer"),
+    ("members=five", "members is 'five'"),
+    (
+        "network.name=resnet9000",
+        "network.name is 'resnet9000'; expected 'residual', 'residual-sides', 'residual-deep'",
+    ),
+    ("weigh.scheme=best", "weigh.scheme is 'best'; expected 'uniform'"),
+    ("+recipes.base.droput=0.5", "recipes.base.droput is unknown; did you mean dropout?"),
+    ("ingest.croop=false", "ingest.croop is unknown; did you mean ingest.crop?"),
+    ("membrs=9", "membrs is unknown; did you mean members?"),
+    (
+        "preset=orignal",
+        "preset is 'orignal'; expected one of notebook-1, notebook-2, notebook-3, original",
+    ),
+    ("+preset=original", "+preset=original: expected preset=original, without +"),
+    ("recipes.bsae.l2=0.1", "recipes.bsae is unknown; did you mean recipes.base?"),
+    ("members.count=9", "members.count is unknown"),
+    ("~recipes.lihgt", "recipes.lihgt is unknown; did you mean recipes.light?"),
+    (
+        "ensemble.member-00.l2=0.1",
+        "`ensemble` is derived; set recipes, seed, members or network.weights instead",
+    ),
+    ("recipes.base.dropout=1.5", "recipes.base.dropout is 1.5; expected a number less than 1"),
+    ("split.fold=5", "fold is 5; expected 0 to 4"),
+    (
+        "data.source=data/nowhere",
+        "data.source: 'data/nowhere' is missing; expected a folder of class folders",
+    ),
+]
+# In one process, which imports DVC once
+RUN_EACH = """
+import sys
+from dvc.cli import main
+
+for setting in sys.argv[1:]:
+    sys.argv = ["dvc", "exp", "run", "-S", setting]
+    try:
+        main()
+    except SystemExit as end:
+        print(end.code, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        print("\\f", end="", file=stream, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def refused(small, tmp_path_factory) -> dict[str, Output]:
+    """What DVC prints of each setting; nothing may change."""
+    project = small.copy(tmp_path_factory.mktemp("refused"))
+    before = project.read("params.yaml")
+    settings = [setting for setting, _ in REFUSED]
+    printed = project.run("python", "-c", RUN_EACH, *settings)
+    assert project.read("params.yaml") == before
+    assert changed_files(project) == ""
+    parts = zip(printed.stdout.split("\f"), printed.stderr.split("\f"), strict=True)
+    return dict(zip([*settings, "end"], (Output(*part) for part in parts), strict=True))
+
+
+@pytest.mark.parametrize(("setting", "message"), REFUSED)
+def test_wrong_parameters_get_one_line(refused, setting, message):
+    output = refused[setting]
     (error,) = error_lines(output)
     assert message in error
     assert "Traceback" not in output
     assert not ran(output)
-    assert done.read("params.yaml") == before
-    assert changed_files(done) == ""
 
 
 @pytest.mark.parametrize(
@@ -499,7 +516,7 @@ def test_members_trained_before_an_interruption_are_kept(done):
     staging = done.path / ".dvc/tmp/members"
     assert len(list(staging.iterdir())) == 3
     (done.path / "data/fan-out.json").unlink()
-    output = done.run("dvc", "repro", "evaluate")
+    output = done.run("dvc", "repro", "weigh")
     assert "all 3 members are trained already" in output
     assert output.count("was trained by fan-out") == 3
     assert not list(staging.iterdir())
@@ -534,32 +551,33 @@ def test_members_on_gpus_have_the_bytes_of_the_others(done):
 
 
 def test_members_start_from_a_weights_file_and_depend_on_it(done):
-    base = application_base("mobilenet-v2", 32, None)
+    base = application_base("vgg16", 32, None)
     file = done.path / "data/weights/base.weights.h5"
     base.save_weights(file)
     done.run("dvc", "add", "data/weights/base.weights.h5")
     settings = {
         "members": 1,
-        "network.name": "mobilenet-v2",
+        "train.epochs": 1,
+        "network.name": "vgg16",
         "network.weights": "data/weights/base.weights.h5",
     }
-    assert "train@member-00" in ran(done.experiment("evaluate", **settings))
+    assert "train@member-00" in ran(done.experiment("weigh", **settings))
     member = load_model(done.path / "models/members/member-00/model.keras")
     (inner,) = (layer for layer in member.layers if isinstance(layer, keras.Model))
     weights = inner.get_layer("base").get_weights()
     for expected, actual in zip(base.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(actual, expected)
-    assert not ran(done.run("dvc", "repro", "evaluate"))
+    assert not ran(done.run("dvc", "repro", "weigh"))
 
     base.set_weights([weight + 0.1 for weight in base.get_weights()])
     base.save_weights(file)
-    assert "train@member-00" in ran(done.run("dvc", "repro", "evaluate"))
+    assert "train@member-00" in ran(done.run("dvc", "repro", "weigh"))
 
     done.commit("From weights")
     with h5py.File(file, "w"):
         pass
     output = done.run("dvc", "repro", ok=False)
-    message = r"^error: .*base\.weights\.h5 holds no weights of mobilenet-v2"
+    message = r"^error: .*base\.weights\.h5 holds no weights of vgg16"
     assert re.search(message, output.stderr, re.MULTILINE)
     assert "Traceback" not in output
     output = done.run("dvc", "exp", "run", "-S", "network.weights=data/weights/other.h5", ok=False)

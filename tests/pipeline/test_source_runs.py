@@ -1,17 +1,14 @@
 """Sources in the whole pipeline: system files, DVC's links, Unicode, another spelling."""
 
-import hashlib
 import json
 import shutil
 import unicodedata
-from pathlib import Path
 
-import h5py
 import pytest
 
 from tests.support.images import encode_noise, write_raw_files
 from tests.support.ingest import DVC_INGEST, run_ingest
-from tests.support.project import SMALL, ran
+from tests.support.project import ran
 from tests.support.trees import SYSTEM_FILES
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "après") for form in ("NFC", "NFD"))
@@ -53,38 +50,6 @@ def test_link_types_of_dvc_give_the_same_store(project, kind, cache):
     (project.path / "data/raw/yes/cache.png").symlink_to(in_cache)
     output, _, _ = run_ingest(project, ok=False)
     assert "error: 'data/raw/yes/cache.png' is a symbolic link out of data.source" in output.stderr
-
-
-def damaged_objects(cache: Path) -> list[str]:
-    """Return the objects of a cache whose content does not fit their names."""
-    files = [path for path in (cache / "files/md5").rglob("*") if path.is_file()]
-    objects = [path for path in files if path.suffix != ".dir"]
-    assert objects
-    return [
-        str(path)
-        for path in objects
-        if hashlib.md5(path.read_bytes()).hexdigest() != path.parent.name + path.name
-    ]
-
-
-def test_nothing_writes_through_links_into_the_cache(fresh, tmp_path):
-    cache = tmp_path / "cache"
-    fresh.run("dvc", "config", "--local", "cache.type", "symlink")
-    fresh.run("dvc", "config", "--local", "cache.dir", str(cache))
-    fresh.experiment(**SMALL | {"members": 2})
-    assert (fresh.path / "data/phantom/no/no-000.png").is_symlink()
-    assert (fresh.path / "models/ensemble.keras").is_symlink()
-    assert json.loads(fresh.read("metrics/ingest.json"))["images"] == 48
-    fresh.experiment(**{"phantom.classes.yes": 25, "weigh.scheme": "auc"})
-    assert json.loads(fresh.read("metrics/ingest.json"))["images"] == 49
-    assert not damaged_objects(cache)
-    assert "up to date" in fresh.run("dvc", "status")
-    # By hand, when DVC has not removed the outputs before
-    for command in ("ingest", "train member-00", "export", "explain", "report"):
-        fresh.run("python", "-m", "stages", *command.split())
-    assert not damaged_objects(cache)
-    with h5py.File(fresh.path / "data/rad/image_data.h5") as file:
-        assert file["images"][:].mean() > 10
 
 
 def test_forms_of_unicode_are_one_name(project):

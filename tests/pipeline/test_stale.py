@@ -490,7 +490,7 @@ def test_an_edit_while_members_train_ends_fan_out(done):
     done.edit(train__label_smoothing=0.1)
     change = REPLACE_PARAM.format(before="label_smoothing: 0.1", after="label_smoothing: 0.2")
     meddle(done, "fan-out", change)
-    output = done.run("dvc", "repro", "evaluate", ok=False)
+    output = done.run("dvc", "repro", "weigh", ok=False)
     assert error_lines(output) == [
         "error: params.yaml: train.label_smoothing changed while fan-out ran;"
         " nothing is recorded: run `dvc repro` again"
