@@ -13,7 +13,7 @@ from brainmri.common.params import load_params, member_name, member_seed
 from brainmri.common.paths import SAMPLES
 from brainmri.sampling.bootstrap import draw_sample
 from brainmri.sampling.files import read_split
-from brainmri.store.metadata import image_labels, read_metadata
+from brainmri.store.metadata import image_labels, image_patients, read_metadata
 
 
 def main() -> None:
@@ -24,11 +24,12 @@ def main() -> None:
     labels, groups = image_labels(metadata)[training], np.array(split["groups"])[training]
 
     scheme, seed = params.bootstrap.scheme, member_seed(params.seed, 0)
+    knows_patients = image_patients(metadata) is not None
     for index in range(params.members):
         name = member_name(index)
         fraction = params.ensemble[name].fraction
         in_bag, out_of_bag = draw_sample(
-            scheme, labels, groups, metadata["classes"], fraction, seed, index
+            scheme, labels, groups, metadata["classes"], fraction, seed, index, knows_patients
         )
         sample = {
             "in_bag": training[in_bag].tolist(),

@@ -16,6 +16,7 @@ def draw_sample(
     fraction: float,
     seed: int,
     index: int,
+    whole_groups: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a member's in-bag images, on which it is trained, and its out-of-bag ones.
 
@@ -35,6 +36,8 @@ def draw_sample(
         Of the ensemble's samples. Ensembles whose seeds are 1000 or more apart have none in common.
     index : int
         The member's number.
+    whole_groups : bool
+        See `bootstrap_sample`.
 
     Returns
     -------
@@ -47,8 +50,9 @@ def draw_sample(
     NIPS 1995 (committees).
     """
     if scheme != "committee":
+        replace = scheme == "bootstrap"
         return bootstrap_sample(
-            labels, groups, classes, fraction, seed + index, replace=scheme == "bootstrap"
+            labels, groups, classes, fraction, seed + index, replace, whole_groups
         )
     folds = max(2, round(1 / (1 - fraction)))
     round_index, fold = divmod(index, folds)
@@ -65,21 +69,25 @@ def bootstrap_sample(
     fraction: float,
     seed: int,
     replace: bool = True,
+    whole_groups: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a stratified sample, with or without replacement, and find its out-of-bag images.
 
     Parameters
     ----------
     labels, groups : ndarray of int, shape (n,)
-        Class and group of near duplicates of each training image.
+        Class and group of each training image.
     classes : list of str
     fraction : float
-        Images drawn of each class, as a fraction of its images; above 0.
+        Images, or groups, drawn of each class, as a fraction of its images, or groups; above 0.
     seed : int
         The same seed draws the same sample.
     replace : bool
-        Whether an image may be drawn more than once (a bootstrap sample). If not, the fraction must
-        be below 1.
+        Whether an image, or group, may be drawn more than once (a bootstrap sample). If not, the
+        fraction must be below 1.
+    whole_groups : bool
+        Whether to draw groups, and take all their images of the class (a cluster bootstrap). Of
+        patients with many slices, draws of images would leave hardly any patient out.
 
     Returns
     -------
@@ -95,15 +103,20 @@ def bootstrap_sample(
 
     References
     ----------
-    L. Breiman, "Bagging Predictors", Machine Learning 24, 1996.
+    L. Breiman, "Bagging Predictors", Machine Learning 24, 1996. A. C. Davison, D. V. Hinkley,
+    "Bootstrap Methods and their Application", 1997, section 3.8 (groups).
     """
     rng = np.random.default_rng(seed)
-    positions_of = [np.flatnonzero(labels == label) for label in range(len(classes))]
+    units_of = []
+    for label in range(len(classes)):
+        positions = np.flatnonzero(labels == label)
+        units_of.append(_split_by(groups[positions], positions) if whole_groups else positions)
     for _ in range(MAX_DRAWS):
         drawn = []
-        for positions in positions_of:
-            count = max(1, round(fraction * len(positions)))
-            drawn.append(rng.choice(positions, count, replace))
+        for units in units_of:
+            count = max(1, round(fraction * len(units)))
+            chosen = rng.choice(len(units), count, replace)
+            drawn += [units[unit] for unit in chosen] if whole_groups else [units[chosen]]
         in_bag = np.sort(np.concatenate(drawn))
         out_of_bag = np.flatnonzero(~np.isin(groups, groups[in_bag]))
         missing = [name for label, name in enumerate(classes) if label not in labels[out_of_bag]]
@@ -111,5 +124,13 @@ def bootstrap_sample(
             return in_bag, out_of_bag
     raise UserError(
         f"class {missing[0]!r} has no out-of-bag image in any of {MAX_DRAWS} draws (near duplicates"
-        " of in-bag images do not count); add images of it, or lower recipes' fraction"
+        " of in-bag images, and other images of their patients, do not count); add images of it,"
+        " or lower recipes' fraction"
     )
+
+
+def _split_by(groups: np.ndarray, positions: np.ndarray) -> list[np.ndarray]:
+    """Split positions by their groups."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order])) + 1
+    return np.split(positions[order], starts)

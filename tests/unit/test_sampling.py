@@ -194,9 +194,39 @@ def test_class_without_out_of_bag_images():
     with pytest.raises(UserError) as raised:
         bootstrap_sample(np.repeat([0, 1], [20, 1]), np.arange(21), CLASSES, 1.0, 0)
     assert str(raised.value) == (
-        "class 'yes' has no out-of-bag image in any of 100 draws (near duplicates of in-bag images"
-        " do not count); add images of it, or lower recipes' fraction"
+        "class 'yes' has no out-of-bag image in any of 100 draws (near duplicates of in-bag images,"
+        " and other images of their patients, do not count); add images of it, or lower recipes'"
+        " fraction"
     )
+
+
+@pytest.mark.parametrize(("scheme", "fraction"), [("bootstrap", 1.0), ("subsample", 0.6)])
+def test_whole_groups_are_drawn(scheme, fraction):
+    """Of 16 patients with 10 slices each, a draw of images would leave hardly any patient out."""
+    patients = np.repeat(np.arange(32), 10)
+    labels = patients % 2
+    in_bag, out_of_bag = draw_sample(
+        scheme, labels, patients, CLASSES, fraction, 0, 1, whole_groups=True
+    )
+    rows, draws = np.unique(in_bag, return_counts=True)
+    for patient in np.unique(patients[rows]):
+        is_own = patients[rows] == patient
+        assert is_own.sum() == 10
+        assert len(set(draws[is_own])) == 1
+    assert sorted({*patients[rows], *patients[out_of_bag]}) == list(range(32))
+    assert not {*patients[rows]} & {*patients[out_of_bag]}
+    for label in (0, 1):
+        assert np.sum(labels[in_bag] == label) == 10 * round(16 * fraction)
+        assert np.any(labels[out_of_bag] == label)
+    assert (draws.max() > 1) == (scheme == "bootstrap")
+
+
+def test_a_group_of_two_classes_is_drawn_class_by_class():
+    labels, groups = np.array([0, 1, 0, 1, 0, 1, 0, 1]), np.array([0, 0, 1, 1, 2, 3, 4, 5])
+    for seed in range(20):
+        in_bag, out_of_bag = bootstrap_sample(labels, groups, CLASSES, 0.5, seed, False, True)
+        assert not {*groups[in_bag]} & {*groups[out_of_bag]}
+        assert {*labels[out_of_bag]} == {0, 1}
 
 
 @settings(deadline=None, max_examples=30)
