@@ -19,8 +19,10 @@ def find_mislabeled(collection: Collection, issues: list[LabelIssue]) -> Finding
         Item(
             issue.row,
             f"{issue.suggested} {issue.suggested_probability:.2f},"
-            f" {collection.files[issue.row].class_name} {issue.label_probability:.2f}",
+            f" {collection.files[issue.row].class_name} {issue.label_probability:.2f}"
+            f"{', confident' if issue.is_confident else ''}",
             {
+                "confident": "yes" if issue.is_confident else "no",
                 "suggested": issue.suggested,
                 "suggested_probability": round(issue.suggested_probability, 4),
                 "label_probability": round(issue.label_probability, 4),
@@ -31,10 +33,10 @@ def find_mislabeled(collection: Collection, issues: list[LabelIssue]) -> Finding
     return single_findings(
         "mislabeled",
         "Images that look mislabeled",
-        "Members of the last run that were not trained on the image vote for another class with"
-        " confidence (confident learning, Northcutt et al. 2021), the clearest first. Some are"
-        " wrong labels, others are hard images: a person who can read them decides. Test images"
-        " have no such votes.",
+        "Members of the last run that were not trained on the image vote for another class: first"
+        " with confidence (confident learning, Northcutt et al. 2021), then the others, each the"
+        " clearest first. Some are wrong labels, others are hard images: a person who can read"
+        " them decides. Test images have no such votes: another split.fold has those of others.",
         items,
     )
 

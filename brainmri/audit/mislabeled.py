@@ -47,12 +47,15 @@ class LabelIssue(NamedTuple):
     suggested : str
         The class that the votes suggest.
     label_probability, suggested_probability : float
+    is_confident : bool
+        See `find_label_issues`.
     """
 
     row: int
     suggested: str
     label_probability: float
     suggested_probability: float
+    is_confident: bool
 
 
 def find_label_issues(labels: np.ndarray, probabilities: np.ndarray) -> dict[int, int]:
@@ -93,14 +96,29 @@ def find_label_issues(labels: np.ndarray, probabilities: np.ndarray) -> dict[int
 
 
 def label_issues(votes: Votes) -> list[LabelIssue]:
-    """List the images whose labels look wrong, the clearest first; see `find_label_issues`."""
-    suggested = find_label_issues(votes.labels, votes.probabilities)
+    """List the images whose labels the votes contradict.
+
+    First those of `find_label_issues`, then those where another class is merely more probable, the
+    clearest first.
+    """
+    probabilities, labels = votes.probabilities, votes.labels
+    confident = find_label_issues(labels, probabilities)
+    voted = probabilities.argmax(axis=1)
+    rows = np.arange(len(labels))
+    margins = probabilities[rows, voted] - probabilities[rows, labels]
+    others = [
+        int(row)
+        for row in np.lexsort((rows, -margins))
+        if voted[row] != labels[row] and int(row) not in confident
+    ]
+    suggested = confident | {row: int(voted[row]) for row in others}
     return [
         LabelIssue(
             votes.rows[index],
             votes.classes[label],
-            float(votes.probabilities[index, votes.labels[index]]),
-            float(votes.probabilities[index, label]),
+            float(probabilities[index, labels[index]]),
+            float(probabilities[index, label]),
+            index in confident,
         )
         for index, label in suggested.items()
     ]

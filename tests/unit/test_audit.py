@@ -17,7 +17,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from brainmri.audit import __main__, measuring
-from brainmri.audit.mislabeled import find_label_issues
+from brainmri.audit.mislabeled import Votes, find_label_issues, label_issues
 from brainmri.common.errors import UserError
 from brainmri.images.phantoms import draw_phantom
 from tests.support.checkout import ROOT
@@ -288,6 +288,17 @@ def test_votes_of_a_run_on_these_images_are_used(audit):
     assert result.table("mislabeled")[0]["suggested"] == "no"
 
 
+def test_labels_that_votes_contradict_without_confidence_come_last():
+    votes = [[0.9, 0.1], [0.9, 0.1], [0.45, 0.55], [0.1, 0.9], [0.1, 0.9], [0.9, 0.1]]
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    rows = [10, 11, 12, 13, 14, 15]
+    issues = label_issues(Votes(rows, ["no", "yes"], labels, np.array(votes)))
+    assert [(issue.row, issue.suggested, issue.is_confident) for issue in issues] == [
+        (15, "no", True),
+        (12, "yes", False),
+    ]
+
+
 @pytest.mark.parametrize("change", ["image", "class", "metadata", "lock", "member"])
 def test_votes_on_other_images_are_not_used(audit, change):
     save_slices("raw", 12)
@@ -364,7 +375,7 @@ def test_the_source_of_params_is_the_default(audit):
         (["raw", "--patient", "("], "patient: "),
         (["raw", "--patient", "(x)"], "no patient in 4 of 4 paths"),
         (["raw", "--labels", "missing.csv"], "'missing.csv' can't be read"),
-        (["raw", "--test", "raw/no"], "in source"),
+        (["raw", "--test", "raw/no"], "one of them in the other"),
         (["raw", "--against", "texts"], "texts: no usable image"),
     ],
 )
