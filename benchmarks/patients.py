@@ -16,6 +16,7 @@ import numpy as np
 from scipy.ndimage import affine_transform
 
 from benchmarks.commands import compose, dvc
+from brainmri.evaluation.metrics import format_metric
 from brainmri.images.phantoms import draw, to_png
 from tests.support.checkout import checkout
 
@@ -27,7 +28,9 @@ SETTINGS = {
     "members": 3,
     "ingest.image_size": 64,
     "ingest.crop": False,
-    "train.epochs": 30,
+    "train.epochs": 60,
+    "train.mixup": 0,
+    "train.augment.erase": 0,
 }
 
 
@@ -66,10 +69,9 @@ def main() -> None:
             dvc(project, "repro", "evaluate")
             metrics = json.loads((project / "metrics/ensemble.json").read_text())
             split = json.loads((project / "data/split.json").read_text())
-            low, high = metrics["interval"]["accuracy"] or (float("nan"), float("nan"))
+            accuracy = format_metric(metrics["accuracy"], metrics["interval"]["accuracy"])
             print(
-                f"{name} data.patient: {max(split['groups']) + 1} groups, accuracy"
-                f" {metrics['accuracy']:.3f} ({low:.3f} to {high:.3f}) on"
+                f"{name} data.patient: {max(split['groups']) + 1} groups, accuracy {accuracy} on"
                 f" {metrics['test_images']} test images"
             )
             if "by_patient" in metrics:
