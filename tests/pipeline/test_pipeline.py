@@ -569,7 +569,7 @@ def test_members_start_from_a_weights_file_and_depend_on_it(done):
         np.testing.assert_array_equal(actual, expected)
     assert not ran(done.run("dvc", "repro", "weigh"))
 
-    base.set_weights([weight + 0.1 for weight in base.get_weights()])
+    base.set_weights([weight + 0.001 for weight in base.get_weights()])
     base.save_weights(file)
     assert "train@member-00" in ran(done.run("dvc", "repro", "weigh"))
 
