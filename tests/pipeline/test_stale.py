@@ -93,7 +93,7 @@ def with_value(content: dict, name: str, value: object) -> dict:
 
 def editable_params() -> dict:
     params = read_params(ROOT / "params.yaml")
-    del params["ensemble"]
+    del params["ensemble"], params["further_input"]
     return params
 
 
@@ -197,8 +197,9 @@ def test_dependencies_are_those_of_dvc_yaml(monkeypatch):
 
     changed = with_value(params, "data.source", "my/images")
     paths, values = dependencies.stage_dependencies("ingest", changed)
-    assert paths == [Path("my/images"), *(Path(path) for path in STAGES["ingest"]["deps"][1:])]
-    assert values == {"data.source": "my/images", "ingest": params["ingest"]}
+    code = [Path(path) for path in STAGES["ingest"]["deps"] if "$" not in path]
+    assert paths == [Path("my/images"), Path(params["further_input"]), *code]
+    assert values == {"data": changed["data"], "ingest": params["ingest"]}
 
 
 def test_dependencies_of_a_member(monkeypatch):
