@@ -80,7 +80,7 @@ def write_images(folder: Path, start: int, stop: int) -> None:
         file.write_bytes(to_png(noisy))
 
 
-def measure(project: Path, images: int) -> tuple[dict[str, Cost], dict[str, int]]:
+def measure(project: Path) -> tuple[dict[str, Cost], dict[str, int]]:
     """Run the pipeline up to `train`, and again with nothing to do.
 
     Returns
