@@ -8,9 +8,15 @@ import pytest
 from sklearn import metrics as sk
 
 from brainmri.common.files import format_json
+from brainmri.predict import labeled
 from brainmri.predict.labeled import describe_metrics, evaluate_labeled
 from brainmri.predict.prediction import Prediction
 from tests.support.predictions import ABOUT, prediction_of
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(labeled, "RESAMPLES", 100)
 
 
 def flip(hash_: np.ndarray, bits: int) -> np.ndarray:
