@@ -1,11 +1,9 @@
 """Predictions for uploaded files, as the page shows them."""
 
-import functools
 from pathlib import Path
 
 import keras
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from brainmri.common.resources import usable_cores
 from brainmri.images.decoding import ImageError, decode_all
@@ -13,6 +11,7 @@ from brainmri.models.about import About
 from brainmri.predict.inference import predict_images
 from brainmri.predict.overlays import draw_overlays
 from brainmri.predict.prediction import Prediction
+from brainmri.report.rendering import environment_of
 
 MAX_FILES = 64
 TEMPLATES = Path(__file__).parent / "templates"
@@ -73,16 +72,5 @@ def render_table(
         Name of the file, and why it could not be read.
     classes : list of str
     """
-    template = _environment().get_template("predictions.html.j2")
+    template = environment_of(TEMPLATES).get_template("predictions.html.j2")
     return template.render(predictions=predictions, errors=errors, classes=classes)
-
-
-@functools.cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

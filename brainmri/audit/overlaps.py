@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brainmri.audit.collection import Collection, group_rows
-from brainmri.sampling.groups import near_duplicate_groups
+from brainmri.audit.collection import Collection
+from brainmri.sampling.near_duplicates import nearest_duplicates
 
 TRAINING = "training"
 
@@ -18,38 +18,18 @@ class Pair(NamedTuple):
     bits: int
 
 
-def nearest_pairs(
-    hashes: np.ndarray, groups: np.ndarray, is_other: np.ndarray, bits: int
-) -> list[Pair]:
-    """Pair each image that has near duplicates on the other side with the nearest of them.
+def nearest_pairs(hashes: np.ndarray, others: np.ndarray, bits: int) -> list[Pair]:
+    """Pair each image that has a near duplicate among others with the nearest; nearest first.
 
     Parameters
     ----------
-    hashes : ndarray of uint8, shape (n, hashes, bytes)
-    groups : ndarray of int, shape (n,)
-        Of near duplicates: no others need be compared.
-    is_other : ndarray of bool, shape (n,)
-        Whether an image is on the other side.
-    bits : int
-        Largest distance of near duplicates.
-
-    Returns
-    -------
-    list of Pair
-        The nearest first; `other` is on the other side.
+    hashes, others, bits : see `nearest_duplicates`
     """
-    pairs = []
-    words = np.ascontiguousarray(hashes).view(np.uint64)
-    for rows in map(np.array, group_rows(groups.tolist())):
-        others = rows[is_other[rows]]
-        if not len(others):
-            continue
-        for row in rows[~is_other[rows]]:
-            different = np.bitwise_count(words[row] ^ words[others]).sum(axis=2, dtype=int)
-            distances = different.min(axis=1)  # by the nearer of the hashes
-            nearest = distances.argmin()
-            if distances[nearest] <= bits:
-                pairs.append(Pair(int(row), int(others[nearest]), int(distances[nearest])))
+    nearest, distances = nearest_duplicates(hashes, others, bits)
+    pairs = [
+        Pair(int(row), int(nearest[row]), int(distances[row]))
+        for row in np.flatnonzero(nearest >= 0)
+    ]
     return sorted(pairs, key=lambda pair: (pair.bits, pair.row))
 
 
@@ -64,18 +44,17 @@ def pairs_across_split(collection: Collection) -> list[Pair]:
     is_training = np.array([split == TRAINING for split in collection.splits])
     if is_training.all() or not is_training.any():
         return []
-    return nearest_pairs(collection.hashes, collection.groups, is_training, collection.bits)
+    rows, training = np.flatnonzero(~is_training), np.flatnonzero(is_training)
+    hashes = collection.hashes
+    pairs = nearest_pairs(hashes[rows], hashes[training], collection.bits)
+    return [Pair(int(rows[pair.row]), int(training[pair.other]), pair.bits) for pair in pairs]
 
 
 def pairs_with(collection: Collection, other: Collection) -> list[Pair]:
     """Pair the images that have a near duplicate in another collection; `other` is its row."""
     if not collection.files or not other.files:
         return []
-    hashes = np.concatenate([collection.hashes, other.hashes])
-    groups = near_duplicate_groups(hashes, collection.bits)
-    start = len(collection.files)
-    pairs = nearest_pairs(hashes, groups, np.arange(len(hashes)) >= start, collection.bits)
-    return [pair._replace(other=pair.other - start) for pair in pairs]
+    return nearest_pairs(collection.hashes, other.hashes, collection.bits)
 
 
 def patients_across(collection: Collection, values: list) -> list[list[int]]:

@@ -1,10 +1,7 @@
 """The page of an audit: one file that needs no network and no other file."""
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from brainmri.audit.collection import Collection
 from brainmri.audit.counts import (
@@ -17,6 +14,7 @@ from brainmri.audit.counts import (
 from brainmri.audit.findings import Findings, Item
 from brainmri.audit.thumbnails import thumbnail_urls
 from brainmri.common.paths import AUDIT_TABLES
+from brainmri.report.rendering import environment_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_IMAGES = 60  # of a list
@@ -104,7 +102,7 @@ def render_page(
     sections = [_section(findings, collection, other, urls) for findings in lists]
     by_mode, by_chance = guessable_fractions(collection)
     text = (
-        _environment()
+        environment_of(TEMPLATES)
         .get_template("audit.html.j2")
         .render(
             sources=sources,
@@ -179,15 +177,3 @@ def _tile(item: Item, owner: Collection, urls: dict[Path, str]) -> Tile:
     file = owner.files[item.row]
     patient = None if owner.patients is None else owner.patients[item.row]
     return Tile(urls[file.file], file.path, file.class_name, file.split, patient, item.note)
-
-
-@functools.cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )

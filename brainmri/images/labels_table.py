@@ -4,7 +4,7 @@ import csv
 import difflib
 import io
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from brainmri.common.errors import UserError
 from brainmri.common.file_names import to_nfc
@@ -14,6 +14,7 @@ REQUIRED, OPTIONAL = ("path", "class"), ("patient", "split")
 COLUMNS = REQUIRED + OPTIONAL
 MAX_BYTES = 2**30
 SPREADSHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods; .xls
+Name = TypeVar("Name")  # by which a caller knows a file
 SPLITS = {
     "training": "training",
     "train": "training",
@@ -51,6 +52,34 @@ class LabelsTable(NamedTuple):
 
     path: Path
     rows: list[Row]
+
+    def find(self, names: dict[Name, str], expected: str) -> dict[Name, Row]:
+        """Find the file of each row.
+
+        Parameters
+        ----------
+        names : dict of any to str
+            Path of each file below the folder of the images.
+        expected : str
+            For the error: where files are expected.
+
+        Returns
+        -------
+        dict of any to Row
+            The keys of `names`, in the order of the rows.
+
+        Raises
+        ------
+        UserError
+            If a row has no file.
+        """
+        file_of = {to_nfc(name): file for file, name in names.items()}
+        if missing := [row for row in self.rows if to_nfc(row.path) not in file_of]:
+            raise UserError(
+                f"{self.path}: {len(missing)} of {len(self.rows)} paths are missing, such as"
+                f" {missing[0].path!r} in line {missing[0].line}; expected files below {expected}"
+            )
+        return {file_of[to_nfc(row.path)]: row for row in self.rows}
 
 
 def read_labels_table(path: Path, parameter: str = "data.labels") -> LabelsTable:

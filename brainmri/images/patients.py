@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Hashable, Iterable
 
 from brainmri.common.errors import UserError
 from brainmri.common.file_names import to_nfc
@@ -45,10 +46,15 @@ def number_patients(
         identifiers = _dicom_identifiers(files, dicom_patients)
         if identifiers is None:
             return None
-    number_of: dict[object, int] = {}
-    numbers = [number_of.setdefault(identifier, len(number_of)) for identifier in identifiers]
+    numbers = number_identifiers(identifiers)
     _print_mixed_patients(files, numbers)
     return numbers
+
+
+def number_identifiers(identifiers: Iterable[Hashable]) -> list[int]:
+    """Number identifiers from 0, in order of first appearance."""
+    number_of: dict[Hashable, int] = {}
+    return [number_of.setdefault(identifier, len(number_of)) for identifier in identifiers]
 
 
 def match_patients(paths: list[str], pattern: str) -> list[str]:

@@ -135,14 +135,8 @@ def _list_table(source: Path, table: LabelsTable) -> Source:
         )
     tree, rejected = walk_source(source)
     paths = [path for folder in tree.files.values() for path in folder]
-    path_of = {to_nfc(path): path for path in paths}
-    if missing := [row for row in table.rows if to_nfc(row.path) not in path_of]:
-        raise UserError(
-            f"{table.path}: {len(missing)} of {len(table.rows)} paths are missing, such as"
-            f" {missing[0].path!r} in line {missing[0].line}; expected files below"
-            f" {str(source)!r}: correct data.source, or the table"
-        )
-    row_of = {path_of[to_nfc(row.path)]: row for row in table.rows}
+    expected = f"{str(source)!r}: correct data.source, or the table"
+    row_of = table.find({path: path for path in paths}, expected)
     names = stored_paths(list(row_of))
     files = [
         SourceFile(names[path], source, path, row.class_name, row.patient, row.split)

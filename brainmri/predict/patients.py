@@ -9,7 +9,7 @@ import numpy as np
 
 from brainmri.evaluation.patients import mean_by_patient
 from brainmri.images.decoding import DecodedImage
-from brainmri.images.patients import search_patients
+from brainmri.images.patients import number_identifiers, search_patients
 from brainmri.predict.output import printable
 from brainmri.predict.prediction import PatientPrediction, Prediction
 
@@ -55,11 +55,8 @@ def number_patients(predictions: list[Prediction]) -> np.ndarray:
 
     An image whose patient is unknown counts as a patient of its own.
     """
-    number_of: dict[object, int] = {}
     identifiers = [prediction.image.patient or row for row, prediction in enumerate(predictions)]
-    return np.array(
-        [number_of.setdefault(identifier, len(number_of)) for identifier in identifiers], int
-    )
+    return np.array(number_identifiers(identifiers), int)
 
 
 def dicom_patients(predictions: list[Prediction]) -> np.ndarray | None:

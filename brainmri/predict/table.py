@@ -36,21 +36,14 @@ def read_table(
     UserError
         If the table can't be read, lists a file that is not there, or has another class.
     """
-    rows = read_labels_table(path, OPTION).rows
-    file_of = {to_nfc(below): file for file, below in files.items()}
-    if missing := [row for row in rows if to_nfc(row.path) not in file_of]:
-        raise UserError(
-            f"{path}: {len(missing)} of {len(rows)} paths are missing, such as"
-            f" {missing[0].path!r} in line {missing[0].line}; expected files below the folders that"
-            " are given"
-        )
+    table = read_labels_table(path, OPTION)
+    row_of = table.find(files, "the folders that are given")
     label_of = {to_nfc(name): label for label, name in enumerate(classes)}
-    if other := [row for row in rows if row.class_name not in label_of]:
+    if other := [row for row in table.rows if row.class_name not in label_of]:
         raise UserError(
             f"{path}, line {other[0].line}: the class is {other[0].class_name!r}; expected those of"
             f" the ensemble: {', '.join(classes)}"
         )
-    row_of = {file_of[to_nfc(row.path)]: row for row in rows}
     if skipped := [str(file) for file in files if file not in row_of and file != path]:
         print(
             f"skipped: {len(skipped)} files that {path} does not list, such as {skipped[0]!r}",

@@ -26,14 +26,15 @@ def render(template: str, **values: object) -> bytes:
         UTF-8; what can't be encoded, such as bytes of a file name that are not UTF-8, is written as
         a backslash escape.
     """
-    text = _environment().get_template(template).render(values)
+    text = environment_of(TEMPLATES).get_template(template).render(values)
     return text.encode("utf-8", "backslashreplace")
 
 
 @functools.cache
-def _environment() -> Environment:
+def environment_of(folder: Path) -> Environment:
+    """Return what renders the templates in a folder; those of HTML escape values."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(folder),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
