@@ -4,6 +4,7 @@ python -m docs.make_parameters
 """
 
 from pathlib import Path
+from typing import get_args
 
 import yaml
 
@@ -16,10 +17,10 @@ HEAD = """# Parameters
 All are in `params.yaml`, whose comments `dvc exp run` would drop; `make docs` writes this page.
 
 Change one for a run with `dvc exp run -S NAME=VALUE`, or edit the file and run `dvc exp run`.
-Plain `dvc repro` also takes edits, except of `members`, `recipes`, `seed`, `network.weights`,
+Plain `dvc repro` also takes edits, except of `members`, `recipes`, `seed`, `network`,
 `data.labels` and `data.test`: `ensemble` and `further_input` are derived from these, which
 `dvc exp run` does.
-`-S preset=NAME` sets those of a seed project at once (docs/evaluation.md).
+`-S preset=NAME` sets those of a preset at once (docs/evaluation.md): `scratch`, or a seed project.
 A new recipe: `-S '+recipes.mine={l1: 0.0, l2: 0.001, dropout: 0.4, learning_rate: 0.002, \
 augment: 1.0, fraction: 1.0}'`.
 
@@ -49,6 +50,9 @@ def _rows(section: type[Section], defaults: dict, prefix: str) -> list[str]:
     for name, field in section.model_fields.items():
         if name in NOT_EDITED:
             continue
+        if name not in defaults:
+            rows.append(_row(f"{prefix}{name}", "", field.description))
+            continue
         default = defaults[name]
         if name == "recipes":
             names = ", ".join(f"`{recipe}`" for recipe in default)
@@ -56,7 +60,8 @@ def _rows(section: type[Section], defaults: dict, prefix: str) -> list[str]:
             first = next(iter(default))
             rows += _rows(Recipe, default[first], f"{name}.{first}.")
         elif isinstance(default, dict):
-            rows += _rows(field.annotation, default, f"{prefix}{name}.")
+            kind = next(iter(get_args(field.annotation)), field.annotation)
+            rows += _rows(kind, default, f"{prefix}{name}.")
         else:
             value = yaml.safe_dump(default).splitlines()[0]
             rows.append(_row(f"{prefix}{name}", f"`{value}`", field.description))

@@ -13,7 +13,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from brainmri.common.errors import UserError
-from brainmri.common.paths import NO_FURTHER_INPUT, NO_WEIGHTS_FILE, PARAMS
+from brainmri.common.paths import IMAGENET_WEIGHTS, NO_FURTHER_INPUT, NO_WEIGHTS_FILE, PARAMS
 
 # DVC's run cache leaves keys of these names out of its key (treeverse/dvc issue 10296).
 UNHASHED_KEYS = ("size", "nfiles")
@@ -33,6 +33,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**20)]
 Count = Annotated[int, Field(ge=1)]
+Epochs = Count | Literal["auto"]
 
 
 def check_pattern(pattern: str) -> str:
@@ -189,33 +190,43 @@ OwnNetwork = Literal[
 KerasApplication = Literal[
     "vgg16", "notebook-3", "resnet50", "densenet121", "mobilenet-v2", "efficientnet-b0"
 ]
+IncludedNetwork = Literal["efficientnet-lite0"]
 OWN_NETWORKS, KERAS_APPLICATIONS = get_args(OwnNetwork), get_args(KerasApplication)
-MIN_IMAGE_SIZE = {"seed-cnn": 46, **dict.fromkeys(KERAS_APPLICATIONS, 32)}  # pixels
+PRETRAINED_NETWORKS = (*get_args(IncludedNetwork), *KERAS_APPLICATIONS)
+MIN_IMAGE_SIZE = {"seed-cnn": 46, **dict.fromkeys(PRETRAINED_NETWORKS, 32)}  # pixels
 
 
 class Network(Section):
-    name: Literal[OwnNetwork, KerasApplication] = Field(
-        description=f"the members' network: {', '.join(OWN_NETWORKS)}; of Keras Applications"
-        f" {', '.join(KERAS_APPLICATIONS)}"
+    name: Literal[OwnNetwork, IncludedNetwork, KerasApplication] = Field(
+        description=f"the network: {', '.join(OWN_NETWORKS)}; efficientnet-lite0, whose ImageNet"
+        f" weights are installed; of Keras Applications {', '.join(KERAS_APPLICATIONS)}"
     )
     weights: FilePath = Field(
-        description="pretrained weights of a network of Keras Applications: none, imagenet"
-        " (downloaded), or the path of a weights file"
+        description="pretrained weights of efficientnet-lite0 or a network of Keras Applications:"
+        " none; imagenet, which Keras downloads for networks of its own; or the path of a weights"
+        " file"
     )
     freeze: bool = Field(description="pretrained weights stay; only the layers after them train")
 
     @model_validator(mode="after")
     def _takes_weights(self):
-        if self.weights != "none" and self.name not in KERAS_APPLICATIONS:
+        if self.weights != "none" and self.name not in PRETRAINED_NETWORKS:
             raise ValueError(
                 f"weights is {self.weights!r}; expected none with {self.name}; weights are for"
-                f" {', '.join(KERAS_APPLICATIONS)}"
+                f" {', '.join(PRETRAINED_NETWORKS)}"
             )
         return self
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether training starts from given weights."""
+        return self.weights != "none"
+
+    @property
     def weights_file(self) -> str:
         """The file that members depend on; without a weights file, one that never changes."""
+        if self.weights == "imagenet" and self.name in get_args(IncludedNetwork):
+            return str(IMAGENET_WEIGHTS)
         has_file = self.weights not in ("none", "imagenet")
         return self.weights if has_file else str(NO_WEIGHTS_FILE)
 
@@ -242,7 +253,10 @@ class Augment(Section):
 
 
 class Train(Section):
-    epochs: Count = Field(description="largest number of epochs of a member")
+    epochs: Epochs = Field(
+        description="largest number of epochs of a member; auto: fewer for more images and for"
+        " pretrained networks (docs/evaluation.md)"
+    )
     batch_size: Count = Field(description="images in a batch")
     threads: Count = Field(description="CPU threads of a member; another number rounds differently")
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
@@ -312,12 +326,21 @@ class Recipe(Section):
         description="images drawn for a member, as a fraction of the training images; below 1"
         " unless drawn with replacement"
     )
+    network: Network | None = Field(
+        default=None,
+        description="a network of its own: `name`, `weights` and `freeze`, as in the block"
+        " `network`, which the recipe has otherwise",
+    )
+    epochs: Epochs | None = Field(
+        default=None, description="epochs of its own, as `train.epochs`, which it has otherwise"
+    )
 
 
 class Member(Recipe):
     recipe: str = Field(description="name of its recipe")
     seed: int = Field(description="1000 × `seed` + the member's number")
-    weights_file: str = Field(description="the file of `network.weights`, a dependency")
+    network: Network = Field(description="the recipe's network, or the block `network`")
+    weights_file: str = Field(description="the file of its network's weights, a dependency")
 
 
 class FanOut(Section):
@@ -412,13 +435,25 @@ class EditableParams(Section):
 
     @model_validator(mode="after")
     def _network_takes_the_images(self):
-        smallest = MIN_IMAGE_SIZE.get(self.network.name, 0)
-        if self.ingest.image_size < smallest:
-            raise ValueError(
-                f"ingest.image_size is {self.ingest.image_size}; expected {smallest} or more with"
-                f" network.name: {self.network.name}"
-            )
+        for key, network in self.networks.items():
+            smallest = MIN_IMAGE_SIZE.get(network.name, 0)
+            if self.ingest.image_size < smallest:
+                raise ValueError(
+                    f"ingest.image_size is {self.ingest.image_size}; expected {smallest} or more"
+                    f" with {key}.name: {network.name}"
+                )
         return self
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """The networks that members have, by their keys in params.yaml."""
+        networks = {}
+        for name, recipe in self.recipes.items():
+            if recipe.network is None:
+                networks["network"] = self.network
+            else:
+                networks[f"recipes.{name}.network"] = recipe.network
+        return networks
 
     @model_validator(mode="after")
     def _samples_hold_some_out(self):
@@ -440,7 +475,7 @@ class Params(EditableParams):
     """The whole of params.yaml."""
 
     ensemble: dict[str, Member] = Field(
-        description="derived from `members`, `recipes`, `seed` and `network.weights` by"
+        description="derived from `members`, `recipes`, `seed` and `network` by"
         " `dvc exp run`; not to be edited"
     )
     further_input: str = Field(
@@ -513,7 +548,7 @@ def load_params() -> Params:
     if {name: member.model_dump() for name, member in params.ensemble.items()} != expected:
         raise UserError(
             f"{PARAMS}: the derived block `ensemble` ({len(params.ensemble)} members) does not fit"
-            f" members: {params.members}, recipes, seed and network.weights, as happens when they"
+            f" members: {params.members}, recipes, seed and network, as happens when they"
             " are edited by hand; run `dvc exp run` once, which derives it again"
         )
     if params.further_input != params.data.further_input:
@@ -554,11 +589,13 @@ def derive_ensemble(params: EditableParams) -> dict[str, dict]:
     ensemble = {}
     for index in range(params.members):
         name, recipe = recipes[index % len(recipes)]
+        network = recipe.network or params.network
         ensemble[member_name(index)] = {
             "recipe": name,
             "seed": member_seed(params.seed, index),
-            "weights_file": params.network.weights_file,
             **recipe.model_dump(),
+            "network": network.model_dump(),
+            "weights_file": network.weights_file,
         }
     return ensemble
 

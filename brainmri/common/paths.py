@@ -11,6 +11,7 @@ PHANTOM = Path("data/phantom")
 # members if there is no weights file
 NO_FURTHER_INPUT = Path("data/README.md")
 NO_WEIGHTS_FILE = Path("data/weights/README.md")
+IMAGENET_WEIGHTS = Path("data/weights/efficientnet-lite0.weights.h5")
 STORE = Path("data/rad")
 STORE_INDEX = STORE / "image_data.h5"
 METADATA = STORE / "metadata.json"

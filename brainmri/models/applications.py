@@ -1,11 +1,12 @@
-"""Networks of Keras Applications as feature extractors of gray images."""
+"""EfficientNet-Lite0 and networks of Keras Applications as feature extractors of gray images."""
 
 import keras
 from keras import applications, layers
 
 from brainmri.common.errors import UserError
+from brainmri.models import efficientnet_lite
 
-# By name: Keras's module, which has the preprocessing, and its function that builds the network
+# By name: the module, which has the preprocessing, and its function that builds the network
 APPLICATIONS = {
     "vgg16": (applications.vgg16, "VGG16"),
     # The third network of the notebook: its features are flattened, not pooled; see `networks`
@@ -14,6 +15,7 @@ APPLICATIONS = {
     "densenet121": (applications.densenet, "DenseNet121"),
     "mobilenet-v2": (applications.mobilenet_v2, "MobileNetV2"),
     "efficientnet-b0": (applications.efficientnet, "EfficientNetB0"),
+    "efficientnet-lite0": (efficientnet_lite, "EfficientNetLite0"),
 }
 
 
@@ -25,8 +27,15 @@ def application_features(name, images, penalty, dropout, _):
     module, _ = APPLICATIONS[name]
     channels = module.preprocess_input(layers.Concatenate()([images] * 3))
     features = application_base(name, images.shape[1], None)(channels)
-    pooling = layers.Flatten() if name == "notebook-3" else layers.GlobalAveragePooling2D()
-    return layers.Dropout(dropout)(pooling(features))
+    pooled = layers.Flatten()(features) if name == "notebook-3" else pool_features(features)
+    return layers.Dropout(dropout)(pooled)
+
+
+def pool_features(x):
+    """Concatenate global average pooling and global max pooling."""
+    average = layers.GlobalAveragePooling2D()(x)
+    maximum = layers.GlobalMaxPooling2D()(x)
+    return layers.Concatenate()([average, maximum])
 
 
 def application_base(name: str, size: int, weights: str | None) -> keras.Model:

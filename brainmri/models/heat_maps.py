@@ -1,7 +1,8 @@
 """Class activation maps: where in an image the ensemble sees evidence for a class, in log-odds."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import keras
 import numpy as np
@@ -128,10 +129,10 @@ def activation_maps(member: keras.Model, images: tf.Tensor, classes: np.ndarray)
     tensor of float32, shape (n, rows, columns) of the network's fine features
         In nats per 1 % of the area.
     """
-    extract, output = feature_extractor(member)
+    compute_features, output = feature_extractor(member)
     with tf.GradientTape() as tape:
         tape.watch(images)
-        fine, last, pooled = extract(images, training=False)
+        fine, last, pooled = compute_features(images)
         logits = tf.matmul(tf.cast(pooled, tf.float32), output.kernel) + output.bias
         targets = tf.one_hot(classes, logits.shape[-1])
         others = tf.reduce_logsumexp(logits - 1e9 * targets, axis=1)
@@ -149,12 +150,13 @@ def activation_maps(member: keras.Model, images: tf.Tensor, classes: np.ndarray)
 
 
 @functools.cache
-def feature_extractor(member: keras.Model) -> tuple[keras.Model, keras.layers.Dense]:
-    """Build a model from images to the features of a member, and return it with the output layer.
+def feature_extractor(
+    member: keras.Model,
+) -> tuple[Callable[[tf.Tensor], list[tf.Tensor]], keras.layers.Dense]:
+    """Return a function from images to the features of a member, and the member's output layer.
 
-    Its outputs are the member's fine features, its last ones, and the input of the output layer.
-    The fine features are the deepest ones at a stride of at most `MAX_STRIDE`; of networks of Keras
-    Applications, whose base is a single layer, they are its output.
+    The features are the fine ones, the last ones, and the input of the output layer. The fine ones
+    are the deepest ones at a stride of at most `MAX_STRIDE`.
     """
     networks = [
         layer
@@ -163,11 +165,33 @@ def feature_extractor(member: keras.Model) -> tuple[keras.Model, keras.layers.De
     ]
     if networks:  # test-time augmentation calls the network as a layer
         return feature_extractor(networks[0])
-    # Inputs of layers, since the output of a base is in the graph of the base
-    tensors = [layer.input for layer in member.layers if not isinstance(layer.input, list)]
-    maps = [tensor for tensor in tensors if len(tensor.shape) == 4 and tensor.shape[-1] > 3]
-    height = member.inputs[0].shape[1]
+    output, height = member.get_layer("probabilities"), member.inputs[0].shape[1]
+    base = next((layer for layer in member.layers if isinstance(layer, keras.Model)), None)
+    if base is None:
+        maps = feature_maps(member)
+        extract = keras.Model(member.inputs, [finest(maps, height), maps[-1], output.input])
+        return partial(extract, training=False), output
+
+    # The base is a layer with a graph of its own, which must be run to have features inside of it.
+    position = member.operations.index(base)
+    prepare = keras.Model(member.inputs, member.operations[position - 1].output)
+    extract = keras.Model(base.inputs, [finest(feature_maps(base), height), base.outputs[0]])
+    finish = keras.Model(member.operations[position + 1].input, output.input)
+
+    def features(images: tf.Tensor) -> list[tf.Tensor]:
+        fine, last = extract(prepare(images, training=False), training=False)
+        return [fine, last, finish(last, training=False)]
+
+    return features, output
+
+
+def feature_maps(model: keras.Model) -> list[keras.KerasTensor]:
+    """Return the feature maps of a network, from the first to the last."""
+    tensors = [layer.input for layer in model.layers if not isinstance(layer.input, list)]
+    return [tensor for tensor in tensors if len(tensor.shape) == 4 and tensor.shape[-1] > 3]
+
+
+def finest(maps: list[keras.KerasTensor], height: int) -> keras.KerasTensor:
+    """Return the deepest feature maps at a stride of at most `MAX_STRIDE` from that height."""
     fine = [features for features in maps if features.shape[1] * MAX_STRIDE >= height]
-    output = member.get_layer("probabilities")
-    features = [(fine or maps)[-1], maps[-1], output.input]
-    return keras.Model(member.inputs, features), output
+    return (fine or maps)[-1]

@@ -11,7 +11,7 @@ from functools import partial
 import keras
 from keras import layers, regularizers
 
-from brainmri.models.applications import application_features
+from brainmri.models.applications import application_features, pool_features
 
 
 def build_network(
@@ -52,7 +52,12 @@ def build_network(
     compute_features = NETWORKS.get(name) or partial(application_features, name)
     features = compute_features(images, penalty, dropout, normalization)
     classify = layers.Dense(
-        classes, "softmax", dtype="float32", kernel_regularizer=penalty, name="probabilities"
+        classes,
+        "softmax",
+        dtype="float32",
+        kernel_initializer="glorot_uniform" if name in NETWORKS else "zeros",
+        kernel_regularizer=penalty,
+        name="probabilities",
     )
     return keras.Model(images, classify(features), name=name.replace("-", "_"))
 
@@ -130,7 +135,7 @@ def residual(images, penalty, dropout, normalization, sides=False):
         x = compare_sides(x)
     for filters in (48, 96):  # multiples of 16 fill the vector registers of CPUs
         x = residual_block(x, filters, 2, penalty, normalization)
-    return pool_features(x, dropout)
+    return layers.Dropout(dropout)(pool_features(x))
 
 
 def residual_deep(images, penalty, dropout, normalization):
@@ -138,7 +143,7 @@ def residual_deep(images, penalty, dropout, normalization):
     x = residual_stem(images, penalty, normalization)
     for filters, strides in ((16, 1), (32, 2), (64, 2), (128, 2)):
         x = residual_block(x, filters, strides, penalty, normalization)
-    return pool_features(x, dropout)
+    return layers.Dropout(dropout)(pool_features(x))
 
 
 def residual_stem(images, penalty, normalization):
@@ -186,13 +191,6 @@ def convolve(x, filters, kernel, strides, penalty):
 def normalize_and_activate(x, normalization):
     """Apply batch normalization and ReLU."""
     return layers.ReLU()(normalization(momentum=0.9)(x))
-
-
-def pool_features(x, dropout):
-    """Concatenate global average pooling and global max pooling, with dropout."""
-    average = layers.GlobalAveragePooling2D()(x)
-    maximum = layers.GlobalMaxPooling2D()(x)
-    return layers.Dropout(dropout)(layers.Concatenate()([average, maximum]))
 
 
 NETWORKS = {

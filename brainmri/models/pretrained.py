@@ -1,28 +1,32 @@
-"""Pretrained weights of networks of Keras Applications: from a file, or downloaded by Keras."""
+"""Pretrained weights: from a file, or downloaded by Keras."""
 
 from pathlib import Path
 
 import h5py
 import keras
+from keras import layers
 
 from brainmri.common.errors import UserError
+from brainmri.common.params import KERAS_APPLICATIONS, Network
 from brainmri.models.applications import application_base
 
+# What fine-tuning leaves as it is: statistics of ImageNet, since those of few images are poor; and
+# the few weights of depthwise convolutions, whose gradients take a quarter of the time.
+KEPT = (layers.BatchNormalization, layers.DepthwiseConv2D)
 
-def load_pretrained(model: keras.Model, name: str, weights: str, freeze: bool) -> None:
-    """Load pretrained weights into the base of a network of Keras Applications.
+
+def load_pretrained(model: keras.Model, network: Network) -> None:
+    """Load pretrained weights into the base of a network, and freeze all of it, or what
+    fine-tuning keeps.
 
     Parameters
     ----------
     model : keras.Model
         As `build_network` builds it for a key of `APPLICATIONS`; changed in place.
-    name : str
-        That key.
-    weights : str
-        "imagenet", which Keras downloads unless it has done so before, or the path of a file of the
-        base's weights, as `save_weights` writes it or as Keras publishes them ("notop").
-    freeze : bool
-        Whether training leaves the base as it is.
+    network : Network
+        Its `weights` are a file of the base's weights, as `save_weights` writes it or as Keras
+        publishes them ("notop"); or "imagenet", which Keras downloads for networks of its own
+        unless it has done so before.
 
     Raises
     ------
@@ -30,11 +34,15 @@ def load_pretrained(model: keras.Model, name: str, weights: str, freeze: bool) -
         If the file is missing or has weights of something else, or if the download fails.
     """
     base = model.get_layer("base")
-    if weights == "imagenet":
-        download_weights(base, name)
+    if network.weights == "imagenet" and network.name in KERAS_APPLICATIONS:
+        download_weights(base, network.name)
     else:
-        load_weights(base, name, weights)
-    base.trainable = not freeze
+        load_weights(base, network.name, network.weights_file)
+    if network.freeze:
+        base.trainable = False
+    for layer in base.layers:
+        if isinstance(layer, KEPT):
+            layer.trainable = False
 
 
 def download_weights(base: keras.Model, name: str) -> None:

@@ -40,17 +40,18 @@ def make_bundle(params: Params, names: Sequence[str]) -> Bundle:
     Raises
     ------
     UserError
-        If the file of pretrained weights is outside of the project, where workers would not look
+        If a file of pretrained weights is outside of the project, where workers would not look
         for it.
     """
-    weights = Path(params.network.weights_file)
-    if weights.is_absolute() or ".." in weights.parts:
-        raise UserError(
-            f"network.weights: '{weights}' is outside of the project, whose files are all that"
-            " workers get; expected a file inside, such as data/weights/NAME.h5"
-        )
+    weights = sorted({Path(params.ensemble[name].weights_file) for name in names})
+    for path in weights:
+        if path.is_absolute() or ".." in path.parts:
+            raise UserError(
+                f"network.weights: '{path}' is outside of the project, whose files are all that"
+                " workers get; expected a file inside, such as data/weights/NAME.h5"
+            )
     shards = sorted((STORE / "shards").glob("*.h5"))
-    paths = [PARAMS, SPLIT, STORE_INDEX, METADATA, weights, *shards]
+    paths = [PARAMS, SPLIT, STORE_INDEX, METADATA, *weights, *shards]
     files = {str(path): _hash(path.read_bytes()) for path in paths}
     samples = {name: (SAMPLES / f"{name}.json").read_bytes() for name in names}
     return Bundle(_zip_code(), files, samples)

@@ -127,12 +127,12 @@ def check_workers(client: "Client", params: Params) -> dict[str, str]:
     for worker in described.values():
         if mismatch := dask_worker.version_mismatch(expected, worker["versions"]):
             raise UserError(f"worker {worker['name']} {mismatch}; {INSTALL}")
+    memory_each = max(member_memory(member.network.name) for member in params.ensemble.values())
     for address, worker in workers_of(client).items():
         threads = worker["nthreads"]
         cores = described[address]["cores"] if address in described else threads
         memory = worker["memory_limit"] or math.inf
-        fitting = min(cores // params.train.threads, memory // member_memory(params.network.name))
-        fitting = int(max(1, fitting))
+        fitting = int(max(1, min(cores // params.train.threads, memory // memory_each)))
         if threads > fitting:
             print(
                 f"worker {worker['name']} would train {threads} members at a time, and has room for"

@@ -44,8 +44,9 @@ def train_members(names: list[str], params: Params) -> list[MemberRun]:
     """
     gpus = gpu_slots(visible_gpus(), params.train.replicas, params.fan_out.members_per_gpu)
     processes = training_processes(has_gpus=bool(gpus))
-    if params.network.weights != "none":
-        check_pretrained(processes, params.network.weights)
+    networks = [params.ensemble[name].network for name in names]
+    if weights := {network.weights for network in networks if network.is_pretrained}:
+        check_pretrained(processes, ", ".join(sorted(weights)))
     jobs = number_of_jobs(
         params.fan_out.jobs,
         len(names),
@@ -53,7 +54,7 @@ def train_members(names: list[str], params: Params) -> list[MemberRun]:
         usable_cores(),
         free_memory(),
         len(gpus),
-        member_memory(params.network.name),
+        max(member_memory(network.name) for network in networks),
     )
     print(f"{len(names)} of {params.members} members to train,", end=" ")
     print(f"{jobs.number} at a time (limit: {jobs.limit})", flush=True)
@@ -146,6 +147,12 @@ def train(name: str, folder: Path, log: Path, gpus: str | None, watched: Process
 
 def check_pretrained(processes: Processes, weights: str) -> None:
     """Fail once, before members train, if their pretrained weights can't be had.
+
+    Parameters
+    ----------
+    processes : context of multiprocessing
+    weights : str
+        What the error calls them.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from brainmri.common.params import Params
+from brainmri.common.params import Network, Params
 from brainmri.common.paths import PHANTOM
 from brainmri.evaluation.intervals import missing_metrics
 from brainmri.evaluation.results import (
@@ -44,6 +44,18 @@ class Run:
     out_of_bag: dict[str, OutOfBag]
     explain: ExplainMetrics
     export: ExportMetrics
+
+    @property
+    def networks(self) -> list[tuple[int, str, str]]:
+        """Number of members of each network, its name, and how it was trained."""
+        counts = Counter(member.network for member in self.params.ensemble.values())
+        return [(count, network.name, describe_start(network)) for network, count in counts.items()]
+
+    @property
+    def uses_imagenet(self) -> bool:
+        """Whether a member starts from weights of ImageNet."""
+        members = self.params.ensemble.values()
+        return any(member.network.weights == "imagenet" for member in members)
 
     @property
     def is_synthetic(self) -> bool:
@@ -101,3 +113,11 @@ class Run:
         images = self.metadata["images"]
         counts = Counter(images[row]["class"] for row in rows)
         return {name: counts[name] for name in self.metadata["classes"]}
+
+
+def describe_start(network: Network) -> str:
+    """Describe how a network was trained, such as "from scratch"."""
+    if not network.is_pretrained:
+        return "from scratch"
+    source = "ImageNet" if network.weights == "imagenet" else network.weights
+    return f"{'on frozen features' if network.freeze else 'fine-tuned'} from weights of {source}"

@@ -4,6 +4,7 @@ import keras
 
 from brainmri.common.params import Member, Train
 from brainmri.store.reader import RadReader
+from brainmri.training.budget import number_of_epochs
 from brainmri.training.history import EpochLogger, evaluation_sample
 from brainmri.training.input import training_batches, validation_batches
 
@@ -38,12 +39,13 @@ def fit(
         See `EpochLogger.history`.
     """
     steps = -(-len(in_bag) // (train.batch_size * train.replicas))
-    compile_network(model, steps, train, member)
+    epochs = number_of_epochs(len(in_bag), train, member)
+    compile_network(model, steps, epochs, train, member)
     evaluated = validation_batches(rad, evaluation_sample(in_bag), classes, train.cache)
-    logger = EpochLogger(train.epochs, evaluated)
+    logger = EpochLogger(epochs, evaluated)
     model.fit(
         training_batches(rad, in_bag, classes, train, member),
-        epochs=train.epochs,
+        epochs=epochs,
         steps_per_epoch=steps,
         shuffle=False,
         verbose=0,
@@ -53,9 +55,11 @@ def fit(
     return logger.history
 
 
-def compile_network(model: keras.Model, steps: int, train: Train, member: Member) -> None:
+def compile_network(
+    model: keras.Model, steps: int, epochs: int, train: Train, member: Member
+) -> None:
     """Compile a network with the parameters' loss and optimizer; `steps` are those of an epoch."""
-    rate = learning_rate_schedule(member.learning_rate, steps, train)
+    rate = learning_rate_schedule(member.learning_rate, steps, epochs, train.schedule)
     model.compile(
         keras.optimizers.Adam(rate, global_clipnorm=train.clip_norm),
         keras.losses.CategoricalCrossentropy(label_smoothing=train.label_smoothing),
@@ -70,7 +74,7 @@ def compile_network(model: keras.Model, steps: int, train: Train, member: Member
 
 
 def learning_rate_schedule(
-    peak: float, steps: int, train: Train
+    peak: float, steps: int, epochs: int, schedule: str
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """Return a constant learning rate, or one that warms up and then falls to 0 along a cosine.
 
@@ -80,12 +84,13 @@ def learning_rate_schedule(
         Highest learning rate.
     steps : int
         Of an epoch.
-    train : Train
+    epochs : int
+    schedule : {"cosine", "constant"}
     """
-    if train.schedule == "constant":
+    if schedule == "constant":
         return peak
-    warm_up = min(WARM_UP_EPOCHS, train.epochs // 2) * steps
-    decay = train.epochs * steps - warm_up
+    warm_up = min(WARM_UP_EPOCHS, epochs // 2) * steps
+    decay = epochs * steps - warm_up
     if not warm_up:
         return keras.optimizers.schedules.CosineDecay(peak, decay)
     return keras.optimizers.schedules.CosineDecay(

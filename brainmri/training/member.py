@@ -100,9 +100,10 @@ def train_network(
     history : list of dict of str to float
         See `fit`.
     """
+    network = member.network
     build = partial(
         build_network,
-        params.network.name,
+        network.name,
         rad.shape[1],
         classes,
         member.l1,
@@ -111,8 +112,8 @@ def train_network(
     )
     with devices.scope():
         trained = build(training_normalization(params.train.replicas))
-        if params.network.weights != "none":
-            load_pretrained(trained, **params.network.model_dump())
+        if network.is_pretrained:
+            load_pretrained(trained, network)
         history = fit(trained, rad, in_bag, out_of_bag, classes, params.train, member)
     model = build()
     model.set_weights(trained.get_weights())
@@ -120,7 +121,7 @@ def train_network(
 
 
 def check_weights() -> None:
-    """Load the pretrained weights that members start from; Keras downloads them, if need be.
+    """Load all pretrained weights that members start from; Keras downloads them, if need be.
 
     Raises
     ------
@@ -128,9 +129,12 @@ def check_weights() -> None:
         See `build_network` and `load_pretrained`.
     """
     params = load_params()
+    networks = {member.network for member in params.ensemble.values()}
     with RadReader() as rad:
-        model = build_network(params.network.name, rad.shape[1], 2, 0.0, 0.0, 0.0)
-    load_pretrained(model, **params.network.model_dump())
+        size = rad.shape[1]
+    for network in networks:
+        if network.is_pretrained:
+            load_pretrained(build_network(network.name, size, 2, 0.0, 0.0, 0.0), network)
 
 
 def compile_prediction(model: keras.Model) -> Callable[[np.ndarray], tf.Tensor]:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 ROOT = Path(__file__).parents[2]
 PRESETS = ROOT / "conf/preset"
 DERIVED = {  # keys, and what to set instead
-    "ensemble": "recipes, seed, members or network.weights",
+    "ensemble": "recipes, seed, members or network",
     "further_input": "data.labels or data.test",
 }
 sys.path.append(str(ROOT))  # Hydra imports this file from wherever DVC runs
@@ -29,7 +29,7 @@ from brainmri.common.dependencies import first_difference
 from brainmri.common.errors import UserError
 from brainmri.common.experiments import check_reachable
 from brainmri.common.params import EditableParams, derive_ensemble, read_params, validate
-from brainmri.common.paths import PARAMS, PHANTOM
+from brainmri.common.paths import IMAGENET_WEIGHTS, PARAMS, PHANTOM
 
 
 class Composition(SearchPathPlugin):
@@ -53,13 +53,15 @@ def ensemble(_root_: DictConfig) -> DictConfig:
         for name, path in params.data.paths.items():
             check_input(name, path)
             check_reachable(f"data.{name}", path)
-        check_weights(params.network.weights_file)
-        check_reachable("network.weights", params.network.weights_file)
+        for key, network in params.networks.items():
+            check_weights(f"{key}.weights", network.weights_file)
+            check_reachable(f"{key}.weights", network.weights_file)
     except UserError as error:
         sys.exit(f"error: {error}")
     for name, path in params.data.paths.items():
         _root_.data[name] = path  # in its one spelling
-    _root_.network.weights = params.network.weights
+    for key, network in params.networks.items():
+        OmegaConf.update(_root_, f"{key}.weights", network.weights)
     return OmegaConf.create(derive_ensemble(params))
 
 
@@ -97,12 +99,12 @@ def check_input(name: str, path: str) -> None:
         )
 
 
-def check_weights(file: str) -> None:
-    """Check that the weights file is there, or that DVC can get it."""
-    if not (ROOT / file).is_file() and not (ROOT / f"{file}.dvc").is_file():
+def check_weights(key: str, file: str) -> None:
+    """Check that a weights file is there, or that DVC can get it."""
+    is_made = file == str(IMAGENET_WEIGHTS)
+    if not is_made and not (ROOT / file).is_file() and not (ROOT / f"{file}.dvc").is_file():
         raise UserError(
-            f"network.weights: {file!r} is missing; expected none, imagenet or the path of a"
-            " weights file"
+            f"{key}: {file!r} is missing; expected none, imagenet or the path of a weights file"
         )
 
 
@@ -117,6 +119,7 @@ def check_before_composition() -> None:
             params["recipes"] = preset_recipes(text) or params["recipes"]
         for text in texts:
             check_override(text, params)
+        check_networks(texts, params["recipes"])
     except UserError as error:
         sys.exit(f"error: {error}")
 
@@ -175,6 +178,20 @@ def preset_recipes(text: str) -> dict:
             raise UserError(f"preset is {name!r}; expected one of {', '.join(presets)}")
         recipes |= OmegaConf.to_container(OmegaConf.load(PRESETS / f"{name}.yaml").recipes)
     return recipes
+
+
+def check_networks(texts: list[str], recipes: dict) -> None:
+    """Refuse an override of the block `network` that leaves members as they are."""
+    keys = [OverridesParser.create().parse_override(text).key_or_group for text in texts]
+    common = [text for text, key in zip(texts, keys, strict=True) if key.split(".")[0] == "network"]
+    for name, recipe in recipes.items():
+        own = f"recipes.{name}"
+        has_own = isinstance(recipe, dict) and recipe.get("network")
+        if common and has_own and not any(key.startswith(own) for key in keys):
+            raise UserError(
+                f"{common[0]} leaves recipes.{name} as it is, which names its own network; set"
+                f" {own}.{common[0]} too, or take recipes that name none: -S preset=scratch"
+            )
 
 
 def check_override(text: str, params: dict) -> None:

@@ -76,7 +76,7 @@ def test_heat_of_a_certain_network(bright_square):
     np.testing.assert_allclose(twice, heat, rtol=1e-4, atol=1e-4 * heat.max())
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "mobilenet-v2"])
+@pytest.mark.parametrize("name", [*NETWORKS, "mobilenet-v2", "efficientnet-lite0"])
 def test_heat_maps_of_every_loaded_network(tmp_path, name):
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 1)).astype(np.uint8)
     network = build_network(name, 64, 3, 0.0, 0.0, 0.0)
@@ -130,13 +130,14 @@ def test_heat_maps_agree_with_those_by_hand():
     np.testing.assert_allclose(heat, expected, rtol=1e-3, atol=1e-4 * expected.max())
 
 
-def test_fine_features_are_of_every_fourth_pixel():
-    """Or finer: the deepest of these."""
-    network = with_tta(build_network("residual", 64, 2, 0.0, 0.0, 0.0), "mirrored")
-    explained, head = feature_extractor(network)
-    fine, last, pooled = explained.outputs
+@pytest.mark.parametrize(("name", "last_size"), [("residual", 4), ("efficientnet-lite0", 2)])
+def test_fine_features_are_of_every_fourth_pixel(name, last_size):
+    """Or finer: the deepest of these, also of a network whose base is a single layer."""
+    network = with_tta(build_network(name, 64, 2, 0.0, 0.0, 0.0), "mirrored")
+    compute_features, head = feature_extractor(network)
+    fine, last, pooled = compute_features(np.zeros((1, 64, 64, 1), np.float32))
     assert fine.shape[1:3] == (16, 16)
-    assert last.shape[1:3] == (4, 4)
+    assert last.shape[1:3] == (last_size, last_size)
     assert pooled.shape[1] == head.kernel.shape[0] == 2 * last.shape[3]
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import yaml
 
-from tests.support.checkout import checkout
+from tests.support.checkout import ROOT, checkout
 from tests.support.waiting import LIMIT_S
 
 SMALL = {
+    "preset": "scratch",
     "members": 3,
     "ingest.image_size": 32,
     "network.name": "notebook-1",  # the fastest to start
@@ -154,6 +155,13 @@ def make_project(folder: Path) -> Project:
     project.run("git", "config", "user.email", "tester@example.org")
     project.commit("Sources")
     return project
+
+
+def scratch_params() -> dict:
+    """Return params.yaml with the recipes of the preset `scratch`, and no derived members."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    preset = yaml.safe_load((ROOT / "conf/preset/scratch.yaml").read_text())
+    return {**params, "recipes": preset["recipes"], "ensemble": {}}
 
 
 def assign(params: dict, values: dict) -> None:

@@ -15,8 +15,7 @@ import yaml
 from brainmri.common.params import Params, derive_ensemble, validate
 from brainmri.store import writer
 from brainmri.store.format import shard_name
-from tests.support.checkout import ROOT
-from tests.support.project import assign
+from tests.support.project import assign, scratch_params
 
 SIDE = 16
 NAMES = ["glioma", "none", "pituitary", *(f"rare-{number}" for number in range(9))]
@@ -114,7 +113,7 @@ def make(folder: Path, classes: int, members: int = 4) -> Workspace:
     levels = 70 + 40 * labels[:, None, None, None]
     images = np.clip(rng.normal(levels, 30, (len(labels), SIDE, SIDE, 1)), 0, 255)
     workspace = Workspace(folder, NAMES[:classes], labels, groups, images.astype(np.uint8))
-    workspace.params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    workspace.params = scratch_params()
     workspace.set(seed=5, members=members, ingest__image_size=SIDE, evaluate__resamples=100)
     workspace.store()
 

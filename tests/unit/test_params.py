@@ -27,9 +27,10 @@ from brainmri.models.applications import APPLICATIONS
 from brainmri.models.networks import NETWORKS
 from docs.make_parameters import markdown_table
 from tests.support.checkout import ROOT
-from tests.support.project import assign
+from tests.support.project import assign, scratch_params
 
-CONTENT = yaml.safe_load((ROOT / "params.yaml").read_text())
+COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text())
+CONTENT = scratch_params()
 
 
 def changed(**values):
@@ -40,7 +41,7 @@ def changed(**values):
 
 def test_committed_parameters_are_valid(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert len(load_params().ensemble) == CONTENT["members"]
+    assert len(load_params().ensemble) == COMMITTED["members"]
 
 
 def test_members_do_not_depend_on_their_number():
