@@ -4,6 +4,7 @@
 """
 
 import difflib
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -13,7 +14,14 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from brainmri.common.errors import UserError
-from brainmri.common.paths import IMAGENET_WEIGHTS, NO_FURTHER_INPUT, NO_WEIGHTS_FILE, PARAMS
+from brainmri.common.paths import (
+    FEATURES,
+    IMAGENET_WEIGHTS,
+    NO_FEATURES,
+    NO_FURTHER_INPUT,
+    NO_WEIGHTS_FILE,
+    PARAMS,
+)
 
 # DVC's run cache leaves keys of these names out of its key (treeverse/dvc issue 10296).
 UNHASHED_KEYS = ("size", "nfiles")
@@ -223,12 +231,32 @@ class Network(Section):
         return self.weights != "none"
 
     @property
+    def is_frozen(self) -> bool:
+        """Whether training leaves all but the last layer as it is."""
+        return self.is_pretrained and self.freeze
+
+    @property
+    def features(self) -> str:
+        """The folder of a frozen network's features; without one, a file that never changes."""
+        if not self.is_frozen:
+            return str(NO_FEATURES)
+        digest = hashlib.sha256(self.weights.encode()).hexdigest()
+        return str(FEATURES / f"{self.name}-{digest[:8]}")
+
+    @property
     def weights_file(self) -> str:
         """The file that members depend on; without a weights file, one that never changes."""
         if self.weights == "imagenet" and self.name in get_args(IncludedNetwork):
             return str(IMAGENET_WEIGHTS)
         has_file = self.weights not in ("none", "imagenet")
         return self.weights if has_file else str(NO_WEIGHTS_FILE)
+
+
+class Features(Section):
+    views: Count = Field(
+        description="augmented views of each image whose features a frozen network computes, once"
+        " for all members"
+    )
 
 
 class Augment(Section):
@@ -255,7 +283,7 @@ class Augment(Section):
 class Train(Section):
     epochs: Epochs = Field(
         description="largest number of epochs of a member; auto: fewer for more images and for"
-        " pretrained networks (docs/evaluation.md)"
+        " fine-tuning (docs/evaluation.md)"
     )
     batch_size: Count = Field(description="images in a batch")
     threads: Count = Field(description="CPU threads of a member; another number rounds differently")
@@ -341,6 +369,7 @@ class Member(Recipe):
     seed: int = Field(description="1000 × `seed` + the member's number")
     network: Network = Field(description="the recipe's network, or the block `network`")
     weights_file: str = Field(description="the file of its network's weights, a dependency")
+    features: str = Field(description="the folder of its network's features, a dependency")
 
 
 class FanOut(Section):
@@ -413,6 +442,7 @@ class EditableParams(Section):
     split: Split
     bootstrap: Bootstrap
     network: Network
+    features: Features
     train: Train
     recipes: Annotated[dict[Annotated[str, Field(min_length=1)], Recipe], Field(min_length=1)] = (
         Field(description="taken in turn: member 0 has the first, member 1 the second, …")
@@ -596,6 +626,7 @@ def derive_ensemble(params: EditableParams) -> dict[str, dict]:
             **recipe.model_dump(),
             "network": network.model_dump(),
             "weights_file": network.weights_file,
+            "features": network.features,
         }
     return ensemble
 

@@ -8,13 +8,15 @@ LOCK_FILES = (Path("data/dvc.lock"), Path("dvc.lock"))
 
 PHANTOM = Path("data/phantom")
 # What `ingest` depends on if there is neither a table of labels nor a folder of test images, and
-# members if there is no weights file
+# members if there is no weights file or there are no features
 NO_FURTHER_INPUT = Path("data/README.md")
 NO_WEIGHTS_FILE = Path("data/weights/README.md")
+NO_FEATURES = Path("data/README.md")
 IMAGENET_WEIGHTS = Path("data/weights/efficientnet-lite0.weights.h5")
 STORE = Path("data/rad")
 STORE_INDEX = STORE / "image_data.h5"
 METADATA = STORE / "metadata.json"
+FEATURES = Path("data/features")
 SPLIT = Path("data/split.json")
 SAMPLES = Path("data/bootstrap")
 FAN_OUT_MARKER = Path("data/fan-out.json")

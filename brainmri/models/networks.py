@@ -51,15 +51,29 @@ def build_network(
     images = keras.Input((size, size, 1), name="images")
     compute_features = NETWORKS.get(name) or partial(application_features, name)
     features = compute_features(images, penalty, dropout, normalization)
-    classify = layers.Dense(
+    initializer = "glorot_uniform" if name in NETWORKS else "zeros"
+    classify = output_layer(classes, penalty, initializer)
+    return keras.Model(images, classify(features), name=name.replace("-", "_"))
+
+
+def build_head(width: int, classes: int, l1: float, l2: float, dropout: float) -> keras.Model:
+    """Build what follows the features of a pretrained network, n×`width`; see `build_network`."""
+    penalty = regularizers.L1L2(l1, l2) if l1 or l2 else None
+    features = keras.Input((width,), name="features")
+    classify = output_layer(classes, penalty, "zeros")
+    return keras.Model(features, classify(layers.Dropout(dropout)(features)))
+
+
+def output_layer(classes: int, penalty, initializer: str) -> layers.Dense:
+    """Return the layer that computes class probabilities."""
+    return layers.Dense(
         classes,
         "softmax",
         dtype="float32",
-        kernel_initializer="glorot_uniform" if name in NETWORKS else "zeros",
+        kernel_initializer=initializer,
         kernel_regularizer=penalty,
         name="probabilities",
     )
-    return keras.Model(images, classify(features), name=name.replace("-", "_"))
 
 
 def seed_cnn(images, penalty, dropout, _):

@@ -20,12 +20,19 @@ def with_tta(model: keras.Model, views: str) -> keras.Model:
     if views == "plain":
         return model
     images = keras.Input(model.inputs[0].shape[1:], name="images")
+    inputs = views_of(images, views)
+    mean = layers.Average(dtype="float32")([model(view) for view in inputs])
+    return keras.Model(images, mean, name=f"{views}_{model.name}")
+
+
+def views_of(images, views: str) -> list:
+    """Return the views of images, n×h×w×1 each; see `with_tta`."""
+    if views == "plain":
+        return [images]
     size = images.shape[1]
     inputs = [images]
     if views == "zoomed":
         margin = round(size * ZOOM / 2)
         for zoom in (layers.Cropping2D(margin), layers.ZeroPadding2D(margin)):
             inputs.append(layers.Resizing(size, size)(zoom(images)))
-    inputs += [keras.ops.flip(view, 2) for view in inputs]
-    mean = layers.Average(dtype="float32")([model(view) for view in inputs])
-    return keras.Model(images, mean, name=f"{views}_{model.name}")
+    return inputs + [keras.ops.flip(view, 2) for view in inputs]

@@ -52,6 +52,8 @@ def make_bundle(params: Params, names: Sequence[str]) -> Bundle:
             )
     shards = sorted((STORE / "shards").glob("*.h5"))
     paths = [PARAMS, SPLIT, STORE_INDEX, METADATA, *weights, *shards]
+    for folder in sorted({Path(params.ensemble[name].features) for name in names}):
+        paths += sorted(path for path in [folder, *folder.glob("*")] if path.is_file())
     files = {str(path): _hash(path.read_bytes()) for path in paths}
     samples = {name: (SAMPLES / f"{name}.json").read_bytes() for name in names}
     return Bundle(_zip_code(), files, samples)

@@ -1,11 +1,11 @@
-"""How many epochs a member trains for: fewer for more images and for pretrained networks."""
+"""How many epochs a member trains for: fewer for more images and for fine-tuning."""
 
 from brainmri.common.params import Member, Train
 
-# The in-bag images of a fold of the 253 real ones, and the epochs that they need, from scratch and
-# from pretrained weights
+# The in-bag images of a fold of the 253 real ones, and the epochs that they need: from scratch, or
+# the last layer alone; and fine-tuning
 REFERENCE_IMAGES = 202
-SCRATCH_EPOCHS, PRETRAINED_EPOCHS = 48, 14
+SCRATCH_EPOCHS, FINE_TUNING_EPOCHS = 48, 14
 
 
 def number_of_epochs(images: int, train: Train, member: Member) -> int:
@@ -31,5 +31,7 @@ def number_of_epochs(images: int, train: Train, member: Member) -> int:
     epochs = member.epochs or train.epochs
     if epochs != "auto":
         return epochs
-    most = PRETRAINED_EPOCHS if member.network.is_pretrained else SCRATCH_EPOCHS
+    network = member.network
+    is_fine_tuned = network.is_pretrained and not network.freeze
+    most = FINE_TUNING_EPOCHS if is_fine_tuned else SCRATCH_EPOCHS
     return max(1, round(most * min(1.0, REFERENCE_IMAGES / images) ** 0.5))

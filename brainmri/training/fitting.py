@@ -1,6 +1,9 @@
 """Fit a network to in-bag images: loss, optimizer, learning rate schedule and early stopping."""
 
+from typing import NamedTuple
+
 import keras
+import tensorflow as tf
 
 from brainmri.common.params import Member, Train
 from brainmri.store.reader import RadReader
@@ -38,19 +41,38 @@ def fit(
     list of dict of str to float
         See `EpochLogger.history`.
     """
-    steps = -(-len(in_bag) // (train.batch_size * train.replicas))
-    epochs = number_of_epochs(len(in_bag), train, member)
-    compile_network(model, steps, epochs, train, member)
-    evaluated = validation_batches(rad, evaluation_sample(in_bag), classes, train.cache)
-    logger = EpochLogger(epochs, evaluated)
-    model.fit(
+    batches = Batches(
         training_batches(rad, in_bag, classes, train, member),
+        validation_batches(rad, evaluation_sample(in_bag), classes, train.cache),
+        validation_batches(rad, out_of_bag, classes, train.cache),
+    )
+    return fit_to_batches(model, batches, len(in_bag), train, member)
+
+
+class Batches(NamedTuple):
+    """Endless batches to train on, and those to evaluate after each epoch."""
+
+    training: tf.data.Dataset
+    in_bag: tf.data.Dataset
+    out_of_bag: tf.data.Dataset
+
+
+def fit_to_batches(
+    model: keras.Model, batches: Batches, images: int, train: Train, member: Member
+) -> list[dict[str, float]]:
+    """Train a model in place on an epoch's number of images at a time; see `fit`."""
+    steps = -(-images // (train.batch_size * train.replicas))
+    epochs = number_of_epochs(images, train, member)
+    compile_network(model, steps, epochs, train, member)
+    logger = EpochLogger(epochs, batches.in_bag)
+    model.fit(
+        batches.training,
         epochs=epochs,
         steps_per_epoch=steps,
         shuffle=False,
         verbose=0,
         callbacks=[logger, *plateau_callbacks(train)],
-        validation_data=validation_batches(rad, out_of_bag, classes, train.cache),
+        validation_data=batches.out_of_bag,
     )
     return logger.history
 

@@ -58,16 +58,68 @@ def training_batches(
         images, targets = mixup(augmented, targets, seed, train.mixup)
         return images, targets, tf.gather(image_weights, positions)
 
+    positions = shuffled_positions(len(in_bag), member.seed)
+    positions = positions.batch(train.batch_size * train.replicas, drop_remainder=True)
+    return with_options(positions.enumerate().map(make_batch))
+
+
+def shuffled_positions(number: int, seed: int) -> tf.data.Dataset:
+    """Return endless positions from 0 to number − 1, each pass in another random order."""
+
     @no_autograph
     def shuffled_position(index: tf.Tensor) -> tf.Tensor:
         # Dataset.shuffle has a state that every new iterator changes, and with replicas Keras makes
         # more iterators.
-        seed = tf.stack([tf.constant(member.seed, tf.int64), index // len(in_bag)])
-        return tf.random.experimental.index_shuffle(index % len(in_bag), seed, len(in_bag) - 1)
+        pass_seed = tf.stack([tf.constant(seed, tf.int64), index // number])
+        return tf.random.experimental.index_shuffle(index % number, pass_seed, number - 1)
 
-    positions = tf.data.Dataset.range(np.iinfo(np.int64).max).map(shuffled_position)
+    return tf.data.Dataset.range(np.iinfo(np.int64).max).map(shuffled_position)
+
+
+def feature_batches(
+    features: np.ndarray, labels: np.ndarray, classes: int, train: Train, member: Member
+) -> tf.data.Dataset:
+    """Return endless batches of features, each of a random view of an image, labels and weights.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (n, views, k)
+        Of the in-bag images.
+    labels : ndarray of int, shape (n,)
+    classes : int
+    train : Train
+    member : Member
+
+    Returns
+    -------
+    tf.data.Dataset
+        Of features (float32, batch×k), and labels and weights as in `training_batches`.
+    """
+    pixels, one_hot = tf.constant(features), tf.one_hot(labels, classes)
+    weight_of = class_weights(train.class_weights, labels, classes)
+    image_weights = tf.constant(weight_of[labels], tf.float32)
+    views = features.shape[1]
+
+    @no_autograph
+    def make_batch(step: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        seed = tf.stack([step, tf.constant(member.seed, tf.int64)])
+        view = tf.random.stateless_uniform(tf.shape(positions), seed, 0, views, tf.int64)
+        chosen = tf.gather_nd(pixels, tf.stack([positions, view], 1))
+        chosen, targets = mixup(chosen, tf.gather(one_hot, positions), seed, train.mixup)
+        return chosen, targets, tf.gather(image_weights, positions)
+
+    positions = shuffled_positions(len(labels), member.seed)
     positions = positions.batch(train.batch_size * train.replicas, drop_remainder=True)
     return with_options(positions.enumerate().map(make_batch))
+
+
+def feature_validation_batches(
+    features: np.ndarray, labels: np.ndarray, classes: int
+) -> tf.data.Dataset:
+    """Return batches of features, n×k, in order, and labels; see `feature_batches`."""
+    examples = features, tf.one_hot(labels, classes)
+    batches = tf.data.Dataset.from_tensor_slices(examples).batch(EVALUATION_BATCH_SIZE)
+    return with_options(batches)
 
 
 def validation_batches(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ from brainmri.common.files import write_json
 from brainmri.common.params import Member, Params, load_params
 from brainmri.evaluation.log_loss import log_loss
 from brainmri.evaluation.predictions import write_predictions
-from brainmri.models.networks import build_network
+from brainmri.models.networks import build_head, build_network
 from brainmri.models.normalization import training_normalization
 from brainmri.models.pretrained import load_pretrained
 from brainmri.models.saving import save_model
@@ -22,9 +23,14 @@ from brainmri.sampling.files import read_sample, read_split
 from brainmri.store.metadata import read_metadata
 from brainmri.store.reader import RadReader
 from brainmri.training.devices import Devices, configure_devices
-from brainmri.training.fitting import fit
-from brainmri.training.history import write_history
-from brainmri.training.input import EVALUATION_BATCH_SIZE
+from brainmri.training.feature_reader import FeatureReader
+from brainmri.training.fitting import Batches, fit, fit_to_batches
+from brainmri.training.history import evaluation_sample, write_history
+from brainmri.training.input import (
+    EVALUATION_BATCH_SIZE,
+    feature_batches,
+    feature_validation_batches,
+)
 
 
 def train_member(name: str, params: Params, folder: Path) -> None:
@@ -50,13 +56,17 @@ def train_member(name: str, params: Params, folder: Path) -> None:
     with RadReader() as rad:
         split = read_split(len(rad))
         in_bag, out_of_bag = read_sample(name, split["training"])
-        model, history = train_network(
-            rad, in_bag, out_of_bag, len(classes), params, member, devices
-        )
-        model = with_tta(model, train.views)
         rows_of = {"out_of_bag": out_of_bag, "test": split["test"]}
-        compute = compile_prediction(model)
-        predictions = {part: predict(compute, rad, rows) for part, rows in rows_of.items()}
+        if member.network.is_frozen:
+            features = FeatureReader(member.features, len(rad), train.views)
+            model, history, predict = train_on_features(
+                features, rad, in_bag, out_of_bag, len(classes), params, member
+            )
+        else:
+            model, history, predict = train_network(
+                rad, in_bag, out_of_bag, len(classes), params, member, devices
+            )
+        predictions = {part: predict(rows) for part, rows in rows_of.items()}
         labels = rad.labels[out_of_bag]
     if not all(np.isfinite(probabilities).all() for probabilities in predictions.values()):
         raise UserError(
@@ -82,6 +92,25 @@ def train_member(name: str, params: Params, folder: Path) -> None:
     write_json(folder / "metrics.json", metrics)
 
 
+class Trained(NamedTuple):
+    """A trained member.
+
+    Attributes
+    ----------
+    model : keras.Model
+        From images to class probabilities, with test-time augmentation and Keras's own batch
+        normalization, which can be saved.
+    history : list of dict of str to float
+        See `fit`.
+    predict : callable
+        From rows of the store to the model's predictions: float32, shape (rows, classes).
+    """
+
+    model: keras.Model
+    history: list[dict[str, float]]
+    predict: Callable[[list[int]], np.ndarray]
+
+
 def train_network(
     rad: RadReader,
     in_bag: list[int],
@@ -90,26 +119,10 @@ def train_network(
     params: Params,
     member: Member,
     devices: Devices,
-) -> tuple[keras.Model, list[dict[str, float]]]:
-    """Build and train a member's network.
-
-    Returns
-    -------
-    model : keras.Model
-        The trained network with Keras's own batch normalization, which can be saved.
-    history : list of dict of str to float
-        See `fit`.
-    """
+) -> Trained:
+    """Build and train a member's network."""
     network = member.network
-    build = partial(
-        build_network,
-        network.name,
-        rad.shape[1],
-        classes,
-        member.l1,
-        member.l2,
-        member.dropout,
-    )
+    build = network_builder(rad.shape[1], classes, member)
     with devices.scope():
         trained = build(training_normalization(params.train.replicas))
         if network.is_pretrained:
@@ -117,7 +130,48 @@ def train_network(
         history = fit(trained, rad, in_bag, out_of_bag, classes, params.train, member)
     model = build()
     model.set_weights(trained.get_weights())
-    return model, history
+    model = with_tta(model, params.train.views)
+    return Trained(model, history, partial(predict, compile_prediction(model), rad))
+
+
+def train_on_features(
+    features: FeatureReader,
+    rad: RadReader,
+    in_bag: list[int],
+    out_of_bag: list[int],
+    classes: int,
+    params: Params,
+    member: Member,
+) -> Trained:
+    """Train the last layer of a frozen network on the features of its images."""
+    train = params.train
+    head = build_head(features.width, classes, member.l1, member.l2, member.dropout)
+    sample = evaluation_sample(in_bag)
+    batches = Batches(
+        feature_batches(features.rows(in_bag), rad.labels[in_bag], classes, train, member),
+        *(
+            feature_validation_batches(features.rows(rows)[:, 0], rad.labels[rows], classes)
+            for rows in (sample, out_of_bag)
+        ),
+    )
+    history = fit_to_batches(head, batches, len(in_bag), train, member)
+    network = network_builder(rad.shape[1], classes, member)()
+    load_pretrained(network, member.network)
+    output = network.get_layer("probabilities")
+    output.set_weights(head.get_layer("probabilities").get_weights())
+
+    def predict_from_features(rows: list[int]) -> np.ndarray:
+        views = features.of_prediction(rows)
+        probabilities = head.predict_on_batch(views.reshape(-1, features.width))
+        return probabilities.reshape(*views.shape[:2], classes).mean(axis=1)
+
+    return Trained(with_tta(network, train.views), history, predict_from_features)
+
+
+def network_builder(size: int, classes: int, member: Member) -> Callable[..., keras.Model]:
+    """Return a function that builds a member's network; see `build_network`."""
+    of_member = (member.l1, member.l2, member.dropout)
+    return partial(build_network, member.network.name, size, classes, *of_member)
 
 
 def check_weights() -> None:

@@ -1,0 +1,54 @@
+"""Read the features that a frozen network has computed."""
+
+from pathlib import Path
+
+import numpy as np
+
+from brainmri.common.errors import UserError
+
+FEATURES = "features.npy"
+VIEWS = {"plain": 1, "mirrored": 2, "zoomed": 6}  # numbers of views; see `with_tta`
+
+
+class FeatureReader:
+    """Read features by row of the store; the file is mapped into memory.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As `update_features` writes it.
+    images : int
+        Number of images in the store.
+    views : {"plain", "mirrored", "zoomed"}
+        Those with which predictions are made.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged, or has other images.
+    """
+
+    def __init__(self, folder: str | Path, images: int, views: str):
+        path = Path(folder) / FEATURES
+        try:
+            self._features = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError):
+            raise UserError(
+                f"{path} is missing or damaged; run `dvc repro --force features` to make it again"
+            ) from None
+        if self._features.ndim != 3 or len(self._features) != images:
+            raise UserError(f"{path} has features of other images; run `dvc repro features`")
+        self._of_prediction = VIEWS[views]
+
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        return self._features.shape[2]
+
+    def rows(self, rows: list[int]) -> np.ndarray:
+        """Return the features of all views: float32, shape (len(rows), views, k)."""
+        return self._features[rows]
+
+    def of_prediction(self, rows: list[int]) -> np.ndarray:
+        """Return those of the views with which predictions are made; the first is the image."""
+        return self._features[rows, : self._of_prediction]

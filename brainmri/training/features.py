@@ -1,0 +1,149 @@
+"""Features of images by a frozen network, computed once for all members, folds and seeds."""
+
+import hashlib
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from brainmri.common.dependencies import stage_dependencies
+from brainmri.common.files import write_json
+from brainmri.common.params import Augment, Network, Params, read_params
+from brainmri.common.progress import progress
+from brainmri.common.resources import usable_cores
+from brainmri.models.networks import build_network
+from brainmri.models.pretrained import load_pretrained
+from brainmri.models.tta import views_of
+from brainmri.store.reader import RadReader
+from brainmri.training.augmentation import augment
+from brainmri.training.feature_reader import FEATURES
+
+SEED = 0  # of the augmented views: they are the same for all ensembles
+ABOUT, HASHES = "about.json", "hashes.npy"
+
+
+def update_features(network: Network, params: Params, rad: RadReader) -> int:
+    """Write a network's features of all images in the store; compute those that are not there yet.
+
+    Parameters
+    ----------
+    network : Network
+        Frozen. Its folder `features` is replaced as a whole by one with `features.npy` (float32,
+        n×views×k), `hashes.npy` (SHA-256 of each image's pixels, uint8, n×32) and `about.json`
+        (what the features depend on besides).
+    params : Params
+    rad : RadReader
+
+    Returns
+    -------
+    int
+        Number of images whose features were computed.
+    """
+    folder = Path(network.features)
+    about = describe(network, params, rad.shape[1])
+    known = read_known(folder, about)
+    hashes = np.array([pixel_hash(rad.images([row])[0]) for row in range(len(rad))])
+    rows = {digest.tobytes(): row for row, digest in reversed([*enumerate(hashes)])}
+    missing = [row for digest, row in rows.items() if digest not in known]
+    compute = compile_features(network, params, rad.shape[1])
+    width = compute(rad.images([0])[0]).shape
+
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    features = np.lib.format.open_memmap(
+        unfinished / FEATURES, "w+", np.float32, (len(rad), *width)
+    )
+
+    def fill(row: int) -> None:
+        features[row] = compute(rad.images([row])[0])
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        label = f"features of {network.name}"
+        for _ in progress(pool.map(fill, missing), len(missing), label):
+            pass
+    former = np.load(folder / FEATURES, mmap_mode="r") if known else None
+    for row, digest in enumerate(hashes):
+        if digest.tobytes() in known:
+            features[row] = former[known[digest.tobytes()]]
+        elif rows[digest.tobytes()] != row:
+            features[row] = features[rows[digest.tobytes()]]
+    features.flush()
+    np.save(unfinished / HASHES, hashes)
+    write_json(unfinished / ABOUT, about)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+    return len(missing)
+
+
+def describe(network: Network, params: Params, size: int) -> dict:
+    """Return what the features depend on besides the pixels."""
+    path = Path(network.weights_file)
+    weights = hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".h5" else ""
+    return {
+        "network": network.name,
+        "weights": weights or network.weights,
+        "size": size,
+        "augmented_views": params.features.views,
+        "augment": params.train.augment.model_dump(),
+        "prediction_views": params.train.views,
+        "code": code_hash(),
+    }
+
+
+def code_hash() -> str:
+    """Return a hash of the code that computes features, as dvc.yaml lists it: single files."""
+    paths, _ = stage_dependencies("features", read_params())
+    code = [path.read_bytes() for path in paths if path.suffix == ".py"]
+    return hashlib.sha256(b"\0".join(code)).hexdigest()
+
+
+def read_known(folder: Path, about: dict) -> dict[bytes, int]:
+    """Return the rows of former features by the hashes of their pixels; none of others."""
+    try:
+        if json.loads((folder / ABOUT).read_bytes()) != about:
+            return {}
+        hashes = np.load(folder / HASHES, allow_pickle=False)
+        features = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return {}
+    if len(hashes) != len(features):
+        return {}
+    return {digest.tobytes(): row for row, digest in enumerate(hashes)}
+
+
+def pixel_hash(image: np.ndarray) -> np.ndarray:
+    """Compute the SHA-256 of an image's pixels: uint8, shape (32,)."""
+    return np.frombuffer(hashlib.sha256(image.tobytes()).digest(), np.uint8)
+
+
+def compile_features(network: Network, params: Params, size: int):
+    """Return a function from an image to the features of its views.
+
+    Each image is a batch of its own, so that its features do not depend, in the last bits, on which
+    other images are computed with it.
+
+    Returns
+    -------
+    callable
+        From uint8, shape (size, size, 1), to float32, shape (views, k): first those with which
+        predictions are made (see `with_tta`), then the augmented ones.
+    """
+    model = build_network(network.name, size, 2, 0.0, 0.0, 0.0)
+    load_pretrained(model, network)
+    extract = keras.Model(model.inputs, model.layers[-2].input)  # before dropout and the last layer
+    augmentation: Augment = params.train.augment
+
+    @tf.function(input_signature=[tf.TensorSpec((size, size, 1), tf.uint8)])
+    def compute(image: tf.Tensor) -> tf.Tensor:
+        images = tf.cast(image[None], tf.float32)
+        views = views_of(images, params.train.views)
+        for number in range(params.features.views):
+            views.append(augment(images, (number, SEED), **augmentation.model_dump()))
+        return extract(tf.concat(views, 0), training=False)
+
+    return lambda image: compute(image).numpy()

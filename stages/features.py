@@ -1,0 +1,36 @@
+"""Compute the features of all images by the frozen networks of members, once for all members.
+
+    dvc repro features
+
+Reads   data/rad, data/weights; params: network, recipes, features, train.augment, train.views
+Writes  data/features/NETWORK/
+"""
+
+import shutil
+
+from brainmri.common.params import load_params
+from brainmri.common.paths import FEATURES
+from brainmri.models.runtime import start_tensorflow
+
+
+def main() -> None:
+    params = load_params()
+    networks = {network for network in params.networks.values() if network.is_frozen}
+    FEATURES.mkdir(parents=True, exist_ok=True)
+    for folder in FEATURES.iterdir():
+        if str(folder) not in {network.features for network in networks}:
+            shutil.rmtree(folder)
+    if not networks:
+        print("no member has a frozen network")
+        return
+
+    start_tensorflow()
+    from brainmri.store.reader import RadReader
+    from brainmri.training.devices import configure_devices
+    from brainmri.training.features import update_features
+
+    configure_devices(threads=1, seed=0, precision="float32", replicas=1)
+    with RadReader() as rad:
+        for network in networks:
+            computed = update_features(network, params, rad)
+            print(f"{network.features}: {computed} images computed, {len(rad) - computed} known")
