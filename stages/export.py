@@ -3,7 +3,7 @@
     dvc repro export
 
 Reads   models/members, models/weights.json, data/rad, data/split.json, metrics/ensemble.json;
-        params: seed, ensemble, ingest, split.near_duplicate_bits, export
+        params: seed, ensemble, ingest, split.near_duplicate_bits, train.views, export
 Writes  models/ensemble.keras   for `keras.models.load_model`; about.json in it is for its users
         models/saved_model/     the same for TensorFlow Serving, about.json in assets.extra/
         metrics/export.json     how often novelty warns of test images

@@ -2,7 +2,7 @@
 
 import functools
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -13,6 +13,7 @@ from brainmri.common.errors import UserError
 from brainmri.common.files import parse_json
 from brainmri.models.about import About
 from brainmri.models.saving import ABOUT, load_model
+from brainmri.models.tta import single_view, views_of
 
 BATCH_SIZE = 32
 
@@ -23,6 +24,8 @@ def build_ensemble_model(
     temperature: float = 1.0,
     biases: Sequence[float] | None = None,
     novelty: keras.Model | None = None,
+    frozen: Mapping[str, str] | None = None,
+    views: str = "plain",
 ) -> keras.Model:
     """Build one model of all members, which predict a batch in parallel.
 
@@ -38,6 +41,11 @@ def build_ensemble_model(
         Of the calibration; None: all 0.
     novelty : keras.Model, optional
         See `novelty.novelty_model`.
+    frozen : mapping of str to str, optional
+        A name of the network of each member that has a frozen one: members with the same name share
+        it, so that the model holds and computes it once.
+    views : {"plain", "mirrored", "zoomed"}
+        With which these members predict; see `with_tta`.
 
     Returns
     -------
@@ -49,10 +57,21 @@ def build_ensemble_model(
     shape = next(iter(members.values())).inputs[0].shape[1:]
     images = keras.Input(shape, dtype="uint8", name="images")
     gray = keras.ops.cast(images, "float32")
-    votes = [
-        keras.Model(model.inputs, model.outputs[0], name=name)(gray)
-        for name, model in members.items()
-    ]
+    features = {}  # of the views, by the name of a frozen network
+    votes = []
+    for name, model in members.items():
+        if name not in (frozen or {}):
+            votes.append(keras.Model(model.inputs, model.outputs[0], name=name)(gray))
+            continue
+        network, shared = single_view(model), frozen[name]
+        if shared not in features:
+            extract = keras.Model(network.inputs, network.layers[-1].input, name=shared)
+            features[shared] = [extract(view) for view in views_of(gray, views)]
+        width = features[shared][0].shape[1:]
+        pooled = keras.Input(width, name=shared)  # by which `member_models` finds its network
+        head = keras.Model(pooled, network.get_layer("probabilities")(pooled), name=name)
+        probabilities = [head(pooled) for pooled in features[shared]]
+        votes.append(keras.ops.mean(keras.ops.stack(probabilities), 0))
     mean = sum(vote * weights[name] for name, vote in zip(members, votes, strict=True))
     classes = mean.shape[-1]
     calibration = keras.layers.Dense(classes, "softmax", name="calibration")
@@ -106,8 +125,18 @@ def _fits(model: keras.Model, about: About) -> bool:
 
 
 def member_models(model: keras.Model, about: About) -> dict[str, keras.Model]:
-    """Return the members of a loaded ensemble, by name."""
-    return {name: model.get_layer(name) for name in about["weights"]}
+    """Return the members of a loaded ensemble, by name: from images to class probabilities.
+
+    Those with a frozen network are without test-time augmentation.
+    """
+    return {name: _member_model(model, model.get_layer(name)) for name in about["weights"]}
+
+
+def _member_model(model: keras.Model, member: keras.Model) -> keras.Model:
+    if len(member.inputs[0].shape) == 4:
+        return member
+    extract = model.get_layer(member.inputs[0].name)
+    return keras.Model(extract.inputs, member.get_layer("probabilities")(extract.outputs[0]))
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -42,10 +43,22 @@ def export_ensemble(
     weights = {name: member["weight"] for name, member in vote["members"].items()}
     calibration = vote["calibrations"][ENSEMBLE_VOTER]
     members = {name: load_model(MEMBERS / name / "model.keras") for name in weights}
+    frozen = {
+        name: Path(member.features).name
+        for name, member in params.ensemble.items()
+        if member.network.is_frozen
+    }
     findings = reported_classes(len(metadata["classes"]))
     with RadReader() as rad:
         novelty = _fit_novelty(rad, split["training"], params.export.false_alarms)
-        model = build_ensemble_model(members, weights, **calibration, novelty=novelty)
+        model = build_ensemble_model(
+            members,
+            weights,
+            **calibration,
+            novelty=novelty,
+            frozen=frozen,
+            views=params.train.views,
+        )
         predict = batch_predictor(model)
         with_finding = [row for row in split["training"] if rad.labels[row] in findings]
         scale = heat_scale(members, weights, rad, with_finding)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from brainmri.models.tta import single_view
 from brainmri.store.reader import RadReader
 
 BATCH_SIZE = 16
@@ -158,25 +159,20 @@ def feature_extractor(
     The features are the fine ones, the last ones, and the input of the output layer. The fine ones
     are the deepest ones at a stride of at most `MAX_STRIDE`.
     """
-    networks = [
-        layer
-        for layer in member.layers
-        if isinstance(layer, keras.Model) and len(layer.output.shape) == 2
-    ]
-    if networks:  # test-time augmentation calls the network as a layer
-        return feature_extractor(networks[0])
+    member = single_view(member)
     output, height = member.get_layer("probabilities"), member.inputs[0].shape[1]
+    pooled = member.operations[-2].output  # not the layer's input: members may share a network
     base = next((layer for layer in member.layers if isinstance(layer, keras.Model)), None)
     if base is None:
         maps = feature_maps(member)
-        extract = keras.Model(member.inputs, [finest(maps, height), maps[-1], output.input])
+        extract = keras.Model(member.inputs, [finest(maps, height), maps[-1], pooled])
         return partial(extract, training=False), output
 
     # The base is a layer with a graph of its own, which must be run to have features inside of it.
     position = member.operations.index(base)
     prepare = keras.Model(member.inputs, member.operations[position - 1].output)
     extract = keras.Model(base.inputs, [finest(feature_maps(base), height), base.outputs[0]])
-    finish = keras.Model(member.operations[position + 1].input, output.input)
+    finish = keras.Model(member.operations[position + 1].input, pooled)
 
     def features(images: tf.Tensor) -> list[tf.Tensor]:
         fine, last = extract(prepare(images, training=False), training=False)

@@ -25,6 +25,16 @@ def with_tta(model: keras.Model, views: str) -> keras.Model:
     return keras.Model(images, mean, name=f"{views}_{model.name}")
 
 
+def single_view(model: keras.Model) -> keras.Model:
+    """Return the model that predicts of one view, of one that `with_tta` has built or not."""
+    networks = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, keras.Model) and len(layer.output.shape) == 2
+    ]
+    return networks[0] if networks else model
+
+
 def views_of(images, views: str) -> list:
     """Return the views of images, n×h×w×1 each; see `with_tta`."""
     if views == "plain":
