@@ -47,16 +47,23 @@ def progress(items: Iterable[Item], total: int, label: str, every_s: float = 5.0
         yield item
 
 
-def print_epoch(record: EpochRecord) -> None:
+class StepRecord(TypedDict):
+    """What a member reports now and then within an epoch: images trained on, of those to come."""
+
+    images: int
+    all_images: int
+
+
+def print_record(record: EpochRecord | StepRecord) -> None:
     """Print a record as a line of compact JSON; metrics of a training that diverges may be NaN."""
     print(json.dumps(record, separators=(",", ":")), flush=True)
 
 
-def parse_epoch(line: str) -> EpochRecord | None:
-    """Parse what `print_epoch` printed; None for any other line."""
+def parse_record(line: str) -> EpochRecord | StepRecord | None:
+    """Parse what `print_record` printed; None for any other line."""
     if not line.startswith("{"):
         return None
     try:
-        return TypeAdapter(EpochRecord).validate_python(json.loads(line), strict=True)
+        return TypeAdapter(EpochRecord | StepRecord).validate_python(json.loads(line), strict=True)
     except (ValueError, RecursionError):  # pydantic's ValidationError is a ValueError
         return None

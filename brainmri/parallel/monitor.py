@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from brainmri.common.paths import LOGS
-from brainmri.common.progress import parse_epoch
+from brainmri.common.progress import parse_record
 
 LOG_EVERY_S = 15.0
 LAST_LINES = 15
@@ -39,6 +39,10 @@ class MemberRun:
     epochs: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     first_epoch: float = 0.0
+    images: int = 0
+    all_images: int = 0
+    first_images: tuple[int, float] | None = None
+    reported: float = 0.0
     log_offset: int = 0
 
     @property
@@ -51,7 +55,8 @@ class MemberRun:
         self.log.write_bytes(b"")
         self.host = host
         self.started, self.first_epoch = time.monotonic(), 0.0
-        self.epoch = self.log_offset = 0
+        self.epoch = self.log_offset = self.images = 0
+        self.first_images = None
 
     def poll_log(self) -> None:
         """Read the epochs that the log has since the last call."""
@@ -61,10 +66,15 @@ class MemberRun:
                 if not line.endswith("\n"):
                     break
                 self.log_offset = log.tell()
-                if record := parse_epoch(line):
+                record = parse_record(line) or {}
+                if "epoch" in record:
                     self.epoch, self.epochs = record["epoch"], record["epochs"]
                     self.metrics = record["metrics"]
                     self.first_epoch = self.first_epoch or time.monotonic()
+                elif record:
+                    self.images, self.all_images = record["images"], record["all_images"]
+                    self.reported = time.monotonic()
+                    self.first_images = self.first_images or (self.images, self.reported)
 
     def end(self, failure: str | None = None) -> None:
         self.ended, self.failure = time.monotonic(), failure
@@ -74,7 +84,7 @@ class MemberRun:
         if not self.log.exists():
             return ""
         lines = self.log.read_text("utf-8", "replace").splitlines()
-        lines = [line for line in lines if not parse_epoch(line)]
+        lines = [line for line in lines if not parse_record(line)]
         return "\n".join("  " + line for line in lines[-LAST_LINES:])
 
     def state(self) -> str:
@@ -85,6 +95,11 @@ class MemberRun:
             return f"done in {self.ended - (self.started or self.ended):.0f} s"
         if not self.started:
             return "waiting"
+        if self.first_images and self.images > self.first_images[0]:
+            first, at = self.first_images
+            rate = (self.images - first) / (self.reported - at)
+            left = (self.all_images - self.images) / rate - (time.monotonic() - self.reported)
+            return f"{rate:.0f} images/s, {max(left, 0):.0f} s left"
         if self.epoch < 2:
             return "starting"
         per_epoch = (time.monotonic() - self.first_epoch) / (self.epoch - 1)

@@ -12,6 +12,8 @@ from brainmri.training.history import EpochLogger, evaluation_sample
 from brainmri.training.input import training_batches, validation_batches
 
 WARM_UP_EPOCHS = 3
+# Epochs of more steps than this are run some steps at a time, and rounded up to a multiple of them.
+MAX_STEPS_AT_ONCE, STEPS_AT_ONCE = 64, 8
 
 
 def fit(
@@ -62,9 +64,11 @@ def fit_to_batches(
 ) -> list[dict[str, float]]:
     """Train a model in place on an epoch's number of images at a time; see `fit`."""
     steps = -(-images // (train.batch_size * train.replicas))
+    if steps > MAX_STEPS_AT_ONCE:
+        steps = -(-steps // STEPS_AT_ONCE) * STEPS_AT_ONCE
     epochs = number_of_epochs(images, train, member)
     compile_network(model, steps, epochs, train, member)
-    logger = EpochLogger(epochs, batches.in_bag)
+    logger = EpochLogger(epochs, images, batches.in_bag)
     model.fit(
         batches.training,
         epochs=epochs,
@@ -85,14 +89,22 @@ def compile_network(
     model.compile(
         keras.optimizers.Adam(rate, global_clipnorm=train.clip_norm),
         keras.losses.CategoricalCrossentropy(label_smoothing=train.label_smoothing),
-        # TensorFlow fails on loops of synchronized steps.
-        steps_per_execution=steps if train.replicas == 1 else 1,
+        steps_per_execution=steps_at_once(steps, train.replicas),
         metrics=[
             keras.metrics.CategoricalAccuracy("accuracy"),
             keras.metrics.CategoricalCrossentropy(name="log_loss"),
         ],
     )
     model.optimizer.build(model.trainable_variables)  # or TensorFlow traces the step twice
+
+
+def steps_at_once(steps: int, replicas: int) -> int:
+    """Return how many steps TensorFlow runs before Keras can report progress: a divisor of those of
+    an epoch.
+    """
+    if replicas > 1:  # TensorFlow fails on loops of synchronized steps
+        return 1
+    return steps if steps <= MAX_STEPS_AT_ONCE else STEPS_AT_ONCE
 
 
 def learning_rate_schedule(

@@ -1,5 +1,6 @@
 """The history of a training: metrics on in-bag and out-of-bag images after each epoch."""
 
+import time
 from pathlib import Path
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from brainmri.common.files import write_bytes
-from brainmri.common.progress import print_epoch
+from brainmri.common.progress import print_record
 
 # Columns of history.csv, and the Keras logs that they come from. `loss` is what training minimizes:
 # on augmented and mixed images, with label smoothing and penalties.
@@ -21,6 +22,7 @@ COLUMNS = {
 }
 # Evaluating these takes a fifteenth of the time of an epoch on 253 images, less on more.
 MAX_IN_BAG_EVALUATED = 64
+PRINT_EVERY_S = 5.0  # within an epoch
 
 
 class EpochLogger(keras.callbacks.Callback):
@@ -32,6 +34,8 @@ class EpochLogger(keras.callbacks.Callback):
     ----------
     epochs : int
         Largest number of epochs.
+    images : int
+        Of an epoch.
     in_bag : tf.data.Dataset
         Batches to evaluate.
 
@@ -41,11 +45,20 @@ class EpochLogger(keras.callbacks.Callback):
         The metrics after each epoch, by column.
     """
 
-    def __init__(self, epochs: int, in_bag: tf.data.Dataset):
+    def __init__(self, epochs: int, images: int, in_bag: tf.data.Dataset):
         super().__init__()
-        self.epochs = epochs
+        self.epochs, self.images = epochs, images
+        self.printed = time.monotonic()
         self.in_bag = in_bag
         self.history: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Print how many images are done, if it is time; `batch` is the last one of this epoch."""
+        if time.monotonic() - self.printed < PRINT_EVERY_S:
+            return
+        self.printed = time.monotonic()
+        done = len(self.history) * self.images + (batch + 1) * self.images // self.params["steps"]
+        print_record({"images": done, "all_images": self.epochs * self.images})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         in_bag = self.model.evaluate(self.in_bag, verbose=0, return_dict=True)
@@ -57,7 +70,7 @@ class EpochLogger(keras.callbacks.Callback):
         }
         metrics = {column: float(logs[name]) for column, name in COLUMNS.items()}
         self.history.append(metrics)
-        print_epoch({"epoch": epoch + 1, "epochs": self.epochs, "metrics": metrics})
+        print_record({"epoch": epoch + 1, "epochs": self.epochs, "metrics": metrics})
 
 
 def evaluation_sample(in_bag: list[int]) -> list[int]:

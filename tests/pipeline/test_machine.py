@@ -11,7 +11,7 @@ import pytest
 
 from brainmri.common import resources as common_resources
 from brainmri.common.errors import UserError
-from brainmri.common.progress import print_epoch
+from brainmri.common.progress import print_record
 from brainmri.common.resources import free_memory, usable_cores
 from brainmri.parallel import fan_out, resources
 from brainmri.parallel.monitor import MemberRun
@@ -188,7 +188,7 @@ def test_progress_of_a_member(monkeypatch, tmp_path, capsys):
         "out_of_bag_log_loss": 0.5,
         "out_of_bag_accuracy": 0.75,
     }
-    print_epoch({"epoch": 3, "epochs": 40, "metrics": metrics})
+    print_record({"epoch": 3, "epochs": 40, "metrics": metrics})
     run.log.write_text("a line of TensorFlow\n" + capsys.readouterr().out + '{"epoch": 4, ')
     run.poll_log()
     expected = "member-00: epoch 3 of 40, out-of-bag log loss 0.500, accuracy 0.750, "
@@ -198,6 +198,21 @@ def test_progress_of_a_member(monkeypatch, tmp_path, capsys):
     assert run.line().startswith(expected + "done in ")
     run.end("ended by SIGKILL")
     assert run.line() == expected + "failed"
+
+
+def test_progress_within_an_epoch(monkeypatch, tmp_path, capsys):
+    """Images a second and the time left are known before the first epoch ends."""
+    monkeypatch.chdir(tmp_path)
+    seconds = iter([100.0, 110.0, 130.0, 135.0])
+    monkeypatch.setattr("brainmri.parallel.monitor.time.monotonic", lambda: next(seconds))
+    run = MemberRun("member-00")
+    run.start()
+    for images in (300, 1300):
+        print_record({"images": images, "all_images": 6300})
+        with open(run.log, "a") as log:
+            log.write(capsys.readouterr().out)
+        run.poll_log()
+    assert run.line() == "member-00: 50 images/s, 95 s left"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 
 from brainmri.common.errors import UserError
 from brainmri.common.params import Params, validate
-from brainmri.common.progress import parse_epoch
+from brainmri.common.progress import parse_record
 from brainmri.models.networks import build_network
 from brainmri.parallel import staging
 from brainmri.store.reader import RadReader
@@ -348,7 +348,8 @@ def test_schedule_is_followed(made, schedule, capsys):
     if schedule == "cosine":
         rates = [0.005, 0.01, *(0.005 * (1 + np.cos(np.pi * step / 6)) for step in (2, 4, 6))]
     np.testing.assert_allclose(column(history, "learning_rate"), rates, atol=1e-8)
-    records = [parse_epoch(line) for line in capsys.readouterr().out.splitlines()]
+    records = [parse_record(line) for line in capsys.readouterr().out.splitlines()]
+    records = [record for record in records if "epoch" in record]
     assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5]
     assert {record["epochs"] for record in records} == {5}
     assert [record["metrics"] for record in records] == history
@@ -573,7 +574,7 @@ def test_diverging_epochs_are_printed(made, capsys):
     """Their metrics are not numbers."""
     _, history = fitted(made, imbalanced(made), imbalanced(made), member_learning_rate=1e38)
     assert not np.isfinite(history[0]["out_of_bag_log_loss"])
-    record = parse_epoch(capsys.readouterr().out)
+    record = parse_record(capsys.readouterr().out)
     assert not np.isfinite(record["metrics"]["out_of_bag_log_loss"])
 
 
