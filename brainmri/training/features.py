@@ -49,14 +49,16 @@ def update_features(network: Network, params: Params, rad: RadReader) -> int:
     hashes = np.array([pixel_hash(rad.images([row])[0]) for row in range(len(rad))])
     rows = {digest.tobytes(): row for row, digest in reversed([*enumerate(hashes)])}
     missing = [row for digest, row in rows.items() if digest not in known]
-    compute = compile_features(network, params, rad.shape[1])
-    width = compute(rad.images([0])[0]).shape
+    former = np.load(folder / FEATURES, mmap_mode="r") if known else None
+    if missing:
+        compute = compile_features(network, params, rad.shape[1])
+    shape = former.shape[1:] if known else compute(rad.images([0])[0]).shape
 
     unfinished = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     features = np.lib.format.open_memmap(
-        unfinished / FEATURES, "w+", np.float32, (len(rad), *width)
+        unfinished / FEATURES, "w+", np.float32, (len(rad), *shape)
     )
 
     def fill(row: int) -> None:
@@ -66,7 +68,6 @@ def update_features(network: Network, params: Params, rad: RadReader) -> int:
         label = f"features of {network.name}"
         for _ in progress(pool.map(fill, missing), len(missing), label):
             pass
-    former = np.load(folder / FEATURES, mmap_mode="r") if known else None
     for row, digest in enumerate(hashes):
         if digest.tobytes() in known:
             features[row] = former[known[digest.tobytes()]]
