@@ -10,14 +10,10 @@ from brainmri.common.errors import UserError
 from brainmri.common.params import KERAS_APPLICATIONS, Network
 from brainmri.models.applications import application_base
 
-# What fine-tuning leaves as it is: statistics of ImageNet, since those of few images are poor; and
-# the few weights of depthwise convolutions, whose gradients take a quarter of the time.
-KEPT = (layers.BatchNormalization, layers.DepthwiseConv2D)
-
 
 def load_pretrained(model: keras.Model, network: Network) -> None:
-    """Load pretrained weights into the base of a network, and freeze all of it, or what
-    fine-tuning keeps.
+    """Load pretrained weights into the base of a network, and freeze all of it, or its batch
+    normalization.
 
     Parameters
     ----------
@@ -38,11 +34,10 @@ def load_pretrained(model: keras.Model, network: Network) -> None:
         download_weights(base, network.name)
     else:
         load_weights(base, network.name, network.weights_file)
-    if network.freeze:
-        base.trainable = False
+    base.trainable = not network.freeze
     for layer in base.layers:
-        if isinstance(layer, KEPT):
-            layer.trainable = False
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False  # keeps its statistics, since those of few images are poor
 
 
 def download_weights(base: keras.Model, name: str) -> None:
