@@ -13,7 +13,7 @@ from brainmri.common.errors import UserError
 from brainmri.common.files import parse_json
 from brainmri.models.about import About
 from brainmri.models.saving import ABOUT, load_model
-from brainmri.models.tta import single_view, views_of
+from brainmri.models.tta import mean_of_views, single_view, views_of
 
 BATCH_SIZE = 32
 
@@ -66,12 +66,13 @@ def build_ensemble_model(
         network, shared = single_view(model), frozen[name]
         if shared not in features:
             extract = keras.Model(network.inputs, network.layers[-1].input, name=shared)
-            features[shared] = [extract(view) for view in views_of(gray, views)]
-        width = features[shared][0].shape[1:]
-        pooled = keras.Input(width, name=shared)  # by which `member_models` finds its network
+            of_gray = views_of(gray, views)
+            features[shared] = extract(keras.ops.concatenate(of_gray)), len(of_gray)
+        of_views, number = features[shared]
+        # `member_models` finds the network by this name.
+        pooled = keras.Input(of_views.shape[1:], name=shared)
         head = keras.Model(pooled, network.get_layer("probabilities")(pooled), name=name)
-        probabilities = [head(pooled) for pooled in features[shared]]
-        votes.append(keras.ops.mean(keras.ops.stack(probabilities), 0))
+        votes.append(mean_of_views(head(of_views), number))
     mean = sum(vote * weights[name] for name, vote in zip(members, votes, strict=True))
     classes = mean.shape[-1]
     calibration = keras.layers.Dense(classes, "softmax", name="calibration")

@@ -21,8 +21,16 @@ def with_tta(model: keras.Model, views: str) -> keras.Model:
         return model
     images = keras.Input(model.inputs[0].shape[1:], name="images")
     inputs = views_of(images, views)
-    mean = layers.Average(dtype="float32")([model(view) for view in inputs])
+    # As one batch: a network that is called once is traced and saved once.
+    predictions = model(keras.ops.concatenate(inputs))
+    mean = mean_of_views(predictions, len(inputs))
     return keras.Model(images, mean, name=f"{views}_{model.name}")
+
+
+def mean_of_views(predictions, number: int):
+    """Return the mean over views: from (number·n)×classes, view by view, to n×classes."""
+    by_view = keras.ops.reshape(predictions, (number, -1, predictions.shape[-1]))
+    return keras.ops.mean(by_view, 0)
 
 
 def single_view(model: keras.Model) -> keras.Model:

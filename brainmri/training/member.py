@@ -26,11 +26,9 @@ from brainmri.training.devices import Devices, configure_devices
 from brainmri.training.feature_reader import FeatureReader
 from brainmri.training.fitting import Batches, fit, fit_to_batches
 from brainmri.training.history import evaluation_sample, write_history
-from brainmri.training.input import (
-    EVALUATION_BATCH_SIZE,
-    feature_batches,
-    feature_validation_batches,
-)
+from brainmri.training.input import feature_batches, feature_validation_batches
+
+PREDICTION_BATCH_SIZE = 16  # images, several views of each
 
 
 def train_member(name: str, params: Params, folder: Path) -> None:
@@ -217,7 +215,7 @@ def predict(
     ndarray of float32, shape (len(rows), classes)
     """
     probabilities = []
-    for start in range(0, len(rows), EVALUATION_BATCH_SIZE):
-        images = rad.images(rows[start : start + EVALUATION_BATCH_SIZE])
+    for start in range(0, len(rows), PREDICTION_BATCH_SIZE):
+        images = rad.images(rows[start : start + PREDICTION_BATCH_SIZE])
         probabilities.append(compute(images.astype(np.float32)).numpy())
     return np.concatenate(probabilities)
