@@ -4,7 +4,8 @@ All of it comes from out-of-bag predictions alone.
 
     dvc repro weigh
 
-Reads   the members' out-of-bag predictions, data/bootstrap, data/rad/metadata.json;
+Reads   the members' out-of-bag predictions, data/bootstrap, data/split.json,
+        data/rad/metadata.json;
         params: ensemble, weigh, evaluate.threshold, evaluate.min_sensitivity
 Writes  models/weights.json
 """
@@ -15,9 +16,10 @@ from brainmri.common.files import write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import MEMBERS, VOTING_WEIGHTS
 from brainmri.evaluation.predictions import read_predictions
+from brainmri.evaluation.results import VoteLogLoss
 from brainmri.evaluation.voting import ENSEMBLE
 from brainmri.evaluation.weighting import fit_voting_weights
-from brainmri.sampling.files import read_sample
+from brainmri.sampling.files import read_sample, read_split
 from brainmri.store.metadata import image_labels, read_metadata
 
 MAX_PRINTED = 10  # classes
@@ -27,6 +29,7 @@ def main() -> None:
     params = load_params()
     metadata = read_metadata()
     classes, labels = metadata["classes"], image_labels(metadata)
+    groups = np.array(read_split(len(labels))["groups"])
     out_of_bag = {}
     for name in params.ensemble:
         _, rows = read_sample(name, range(len(labels)))
@@ -35,6 +38,7 @@ def main() -> None:
 
     vote = fit_voting_weights(
         labels,
+        groups,
         out_of_bag,
         params.weigh.scheme,
         params.weigh.calibrate,
@@ -44,6 +48,8 @@ def main() -> None:
     write_json(VOTING_WEIGHTS, vote)
     for name, member in vote["members"].items():
         print(f"{name}: score {member['score']:.4f}, weight {member['weight']:.4f}")
+    if "out_of_bag_log_loss" in vote:
+        print(describe_optimism(vote["out_of_bag_log_loss"]))
     calibration = vote["calibrations"][ENSEMBLE]
     biases = calibration["biases"]
     described = [f"{name} {bias:+.2f}" for name, bias in zip(classes, biases, strict=True)]
@@ -51,3 +57,12 @@ def main() -> None:
         span = f"{min(biases):+.2f} to {max(biases):+.2f}"
         described = [f"biases of {len(classes)} classes {span}"]
     print(f"calibration: temperature {calibration['temperature']:.2f}", *described)
+
+
+def describe_optimism(log_loss: VoteLogLoss) -> str:
+    """Say how much too low the log loss is on the images to which weights are fitted."""
+    fitted, cross_fitted = log_loss["fitted"], log_loss["cross_fitted"]
+    return (
+        f"out-of-bag log loss of the vote: {fitted:.4f} with weights fitted to the same images,"
+        f" {cross_fitted:.4f} cross-fitted; optimism {cross_fitted - fitted:.4f}"
+    )

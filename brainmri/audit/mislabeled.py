@@ -12,7 +12,8 @@ from brainmri.common.params import Params
 from brainmri.common.paths import LOCK_FILES, MEMBERS, METADATA
 from brainmri.evaluation.calibration import calibrate, fit_calibration
 from brainmri.evaluation.predictions import read_predictions
-from brainmri.evaluation.voting import member_score, out_of_bag_vote, voting_weights
+from brainmri.evaluation.voting import out_of_bag_vote
+from brainmri.evaluation.weighting import weight_members
 from brainmri.sampling.files import read_sample
 from brainmri.store.metadata import Metadata, image_labels, read_metadata
 
@@ -138,15 +139,14 @@ def read_votes(params: Params, collection: Collection) -> Votes:
     _check_images(metadata, collection)
     _check_recorded()
     classes, labels = metadata["classes"], image_labels(metadata)
-    probabilities, rows, scores = [], [], []
+    out_of_bag = {}
     for name in params.ensemble:
-        _, out_of_bag = read_sample(name, range(len(labels)))
-        predicted = read_predictions(MEMBERS / name / "out_of_bag.csv", out_of_bag, classes)
-        probabilities.append(predicted)
-        rows.append(np.array(out_of_bag))
-        scores.append(member_score(params.weigh.scheme, labels[out_of_bag], predicted))
-    weights = voting_weights(params.weigh.scheme, np.array(scores))
-    vote = out_of_bag_vote(probabilities, rows, weights, len(labels))
+        _, rows = read_sample(name, range(len(labels)))
+        path = MEMBERS / name / "out_of_bag.csv"
+        out_of_bag[name] = np.array(rows), read_predictions(path, rows, classes)
+    _, weights = weight_members(labels, out_of_bag, params.weigh.scheme)
+    rows, probabilities = zip(*out_of_bag.values(), strict=True)
+    vote = out_of_bag_vote(list(probabilities), list(rows), weights, len(labels))
     voted = np.flatnonzero(~np.isnan(vote[:, 0]))
     vote = vote[voted]
     if params.weigh.calibrate:  # or a bias of all members toward a class hides its wrong labels

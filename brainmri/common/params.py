@@ -388,8 +388,19 @@ class FanOut(Section):
 
 
 class Weigh(Section):
-    scheme: Literal["uniform", "accuracy", "balanced_accuracy", "auc", "softmax", "log_loss"] = (
-        Field(description="the members' voting weights, from their out-of-bag predictions")
+    scheme: Literal[
+        "uniform",
+        "accuracy",
+        "balanced_accuracy",
+        "auc",
+        "softmax",
+        "log_loss",
+        "greedy",
+        "stacking",
+    ] = Field(
+        description="the members' voting weights, from their out-of-bag predictions: equal, by a"
+        " score of each member, or fitted to the log loss of the vote (greedy ensemble selection,"
+        " stacking)"
     )
     calibrate: bool = Field(
         description="calibrate the vote by a temperature and a bias for each class, fitted to"

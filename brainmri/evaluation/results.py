@@ -43,12 +43,23 @@ class Calibration(TypedDict):
     biases: list[FiniteFloat]
 
 
+class VoteLogLoss(TypedDict):
+    """Log loss of the out-of-bag vote before calibration, in nats; see `measure_optimism`."""
+
+    fitted: FiniteFloat
+    cross_fitted: FiniteFloat
+
+
 class VotingWeights(TypedDict):
-    """models/weights.json: members by name, calibrations by voter, for two classes a threshold."""
+    """models/weights.json: members by name, calibrations by voter, for two classes a threshold.
+
+    `out_of_bag_log_loss` only of schemes that fit the weights to it.
+    """
 
     scheme: str
     calibrations: dict[str, Calibration]
     threshold: NotRequired[FiniteFloat]
+    out_of_bag_log_loss: NotRequired[VoteLogLoss]
     members: dict[str, MemberWeight]
 
 

@@ -6,6 +6,7 @@ from brainmri.evaluation.log_loss import log_loss
 from brainmri.evaluation.metrics import headline_metrics, precision_and_recall
 
 ENSEMBLE, UNIFORM = "ensemble", "uniform vote"  # voters besides the members
+FITTED_SCHEMES = ("greedy", "stacking")  # see `fitted_weights`; others are by member
 
 
 def member_score(scheme: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -13,10 +14,11 @@ def member_score(scheme: str, labels: np.ndarray, probabilities: np.ndarray) -> 
 
     Parameters
     ----------
-    scheme : {"uniform", "accuracy", "balanced_accuracy", "auc", "softmax", "log_loss"}
-        "uniform" is 1 for every member. "softmax" is the mean of accuracy, ROC AUC, precision and
-        recall. "log_loss" is exp(−log loss), the geometric mean of the probabilities of the true
-        classes. A ROC AUC of images of a single class, which ranks nothing, counts as 0.5.
+    scheme : str
+        See `params.Weigh`. "uniform" is 1 for every member. "softmax" is the mean of accuracy, ROC
+        AUC, precision and recall. "log_loss", "greedy" and "stacking" are exp(−log loss), the
+        geometric mean of the probabilities of the true classes. A ROC AUC of images of a single
+        class, which ranks nothing, counts as 0.5.
     labels : ndarray of int, shape (n,)
         True classes of the member's out-of-bag images.
     probabilities : ndarray of float, shape (n, classes)
@@ -24,7 +26,7 @@ def member_score(scheme: str, labels: np.ndarray, probabilities: np.ndarray) -> 
     """
     if scheme == "uniform":
         return 1.0
-    if scheme == "log_loss":
+    if scheme in ("log_loss", *FITTED_SCHEMES):
         return float(np.exp(-log_loss(labels, probabilities)))
     headlines = headline_metrics(labels, probabilities)
     area = 0.5 if np.isnan(headlines["roc_auc"]) else headlines["roc_auc"]
@@ -37,14 +39,14 @@ def member_score(scheme: str, labels: np.ndarray, probabilities: np.ndarray) -> 
 
 
 def voting_weights(scheme: str, scores: np.ndarray) -> np.ndarray:
-    """Compute voting weights, which sum to 1.
+    """Compute voting weights from the members' scores; they sum to 1.
 
     They are proportional to the scores, or under "softmax" to their exponentials.
 
     Parameters
     ----------
     scheme : str
-        See `member_score`.
+        See `member_score`; not one of `FITTED_SCHEMES`.
     scores : ndarray of float, shape (members,)
         Not negative. If all are 0, all weights are equal.
 

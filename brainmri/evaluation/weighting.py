@@ -3,10 +3,16 @@
 import numpy as np
 
 from brainmri.evaluation.calibration import calibrate, fit_calibration
+from brainmri.evaluation.fitted_weights import (
+    fit_weights,
+    measure_optimism,
+    true_class_probabilities,
+)
 from brainmri.evaluation.results import Calibration, VotingWeights
 from brainmri.evaluation.thresholds import choose_threshold
 from brainmri.evaluation.voting import (
     ENSEMBLE,
+    FITTED_SCHEMES,
     UNIFORM,
     member_score,
     out_of_bag_vote,
@@ -19,6 +25,7 @@ OutOfBagPredictions = dict[str, tuple[np.ndarray, np.ndarray]]  # by member: row
 
 def fit_voting_weights(
     labels: np.ndarray,
+    groups: np.ndarray,
     out_of_bag: OutOfBagPredictions,
     scheme: str,
     with_calibration: bool,
@@ -29,8 +36,8 @@ def fit_voting_weights(
 
     Parameters
     ----------
-    labels : ndarray of int, shape (images,)
-        Of all rows of the store.
+    labels, groups : ndarray of int, shape (images,)
+        Of all rows of the store; images of a group are not independent.
     out_of_bag : dict of str to (rows, probabilities)
         By member: ndarray of int, shape (n,); ndarray of float, shape (n, classes).
     scheme : str
@@ -42,13 +49,10 @@ def fit_voting_weights(
     Returns
     -------
     VotingWeights
-        With a threshold if there are two classes.
+        With a threshold if there are two classes, and the log loss of the out-of-bag vote if the
+        weights are fitted to it.
     """
-    scores = {
-        name: member_score(scheme, labels[rows], probabilities)
-        for name, (rows, probabilities) in out_of_bag.items()
-    }
-    weights = voting_weights(scheme, np.array(list(scores.values())))
+    scores, weights = weight_members(labels, out_of_bag, scheme)
     equal = np.full(len(weights), 1 / len(weights))
     predictions = {
         ENSEMBLE: _labeled_vote(labels, out_of_bag, weights),
@@ -66,11 +70,42 @@ def fit_voting_weights(
     if probabilities.shape[1] == 2:
         positive = calibrate(probabilities, **calibrations[ENSEMBLE])[:, 1]
         vote["threshold"] = choose_threshold(threshold_rule, true, positive, min_sensitivity)
+    if scheme in FITTED_SCHEMES:
+        voted, true_class = true_class_probabilities(labels, out_of_bag.values())
+        vote["out_of_bag_log_loss"] = measure_optimism(
+            scheme, true_class, labels[voted], groups[voted]
+        )
     vote["members"] = {
         name: {"score": score, "weight": float(weight)}
-        for (name, score), weight in zip(scores.items(), weights, strict=True)
+        for name, score, weight in zip(out_of_bag, scores, weights, strict=True)
     }
     return vote
+
+
+def weight_members(
+    labels: np.ndarray, out_of_bag: OutOfBagPredictions, scheme: str
+) -> tuple[list[float], np.ndarray]:
+    """Compute the members' scores and voting weights, in the order of the members.
+
+    Parameters
+    ----------
+    labels, out_of_bag, scheme : see `fit_voting_weights`
+
+    Returns
+    -------
+    scores : list of float
+        See `member_score`.
+    weights : ndarray of float, shape (members,)
+        They sum to 1.
+    """
+    scores = [
+        member_score(scheme, labels[rows], probabilities)
+        for rows, probabilities in out_of_bag.values()
+    ]
+    if scheme not in FITTED_SCHEMES:
+        return scores, voting_weights(scheme, np.array(scores))
+    _, true_class = true_class_probabilities(labels, out_of_bag.values())
+    return scores, fit_weights(scheme, true_class)
 
 
 def _labeled_vote(

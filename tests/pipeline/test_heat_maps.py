@@ -115,14 +115,15 @@ def map_by_hand(network: keras.Model, image: np.ndarray, label: int) -> np.ndarr
     return places / max(places.sum(), 1e-12) * amounts.sum() * places.size / 100
 
 
-def test_heat_maps_agree_with_those_by_hand():
+@pytest.mark.parametrize("weights", [{"b": 0.7, "a": 0.3}, {"b": 0.0, "a": 1.0}], ids=str)
+def test_heat_maps_agree_with_those_by_hand(weights):
     """They are the weighted mean over members, and over an image and its mirror image."""
     images = np.random.default_rng(0).integers(0, 256, (18, 16, 16, 1), np.uint8)
     classes = np.arange(18) % 3
     members = {"a": pooling_network(1), "b": two_scale_network(2)}
-    heat = heat_maps(members, {"b": 0.7, "a": 0.3}, images, classes)
+    heat = heat_maps(members, weights, images, classes)
     expected = np.zeros((18, 16, 16))
-    for name, weight in {"a": 0.3, "b": 0.7}.items():
+    for name, weight in weights.items():
         for row, (image, label) in enumerate(zip(images, classes, strict=True)):
             mirrored = map_by_hand(members[name], image[:, ::-1], label)[:, ::-1]
             expected[row] += weight / 2 * (map_by_hand(members[name], image, label) + mirrored)

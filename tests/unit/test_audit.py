@@ -278,7 +278,10 @@ def write_run(result: Audit, contradicted: str) -> None:
         Path(f"data/bootstrap/{folder.name}.json").write_text(json.dumps(sample))
 
 
-def test_votes_of_a_run_on_these_images_are_used(audit):
+@pytest.mark.parametrize("scheme", ["log_loss", "greedy", "stacking"])
+def test_votes_of_a_run_on_these_images_are_used(audit, scheme):
+    params = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(params.replace("scheme: log_loss", f"scheme: {scheme}"))
     save_slices("raw", 12)
     result = audit("raw")
     assert result.metrics["mislabeled"] is None

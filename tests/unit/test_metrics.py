@@ -16,12 +16,22 @@ from brainmri.evaluation.intervals import bootstrap_intervals, missing_metrics
 from brainmri.evaluation.log_loss import log_loss
 from brainmri.evaluation.summary import summarize
 from brainmri.evaluation.thresholds import choose_threshold, sensitivity_specificity
-from brainmri.evaluation.voting import member_score, out_of_bag_vote, soft_vote, voting_weights
+from brainmri.evaluation.voting import (
+    FITTED_SCHEMES,
+    member_score,
+    out_of_bag_vote,
+    soft_vote,
+    voting_weights,
+)
+from brainmri.evaluation.weighting import weight_members
 
 LABELS = np.array([0, 0, 0, 1, 1])
 POSITIVE = np.array([0.1, 0.4, 0.6, 0.8, 0.3])
 TWO = np.stack([1 - POSITIVE, POSITIVE], axis=1)
-SCHEMES = ["uniform", "accuracy", "balanced_accuracy", "auc", "softmax", "log_loss"]
+SCHEMES = [
+    *("uniform", "accuracy", "balanced_accuracy", "auc", "softmax", "log_loss"),
+    *FITTED_SCHEMES,
+]
 
 
 def test_metrics_of_two_classes():
@@ -249,9 +259,10 @@ def test_scores_of_a_single_class(scheme, classes):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_better_members_have_higher_weights(scheme):
-    better = np.eye(2)[LABELS] * 0.8 + 0.1
-    scores = np.array([member_score(scheme, LABELS, TWO), member_score(scheme, LABELS, better)])
-    weights = voting_weights(scheme, scores)
+    rows, better = np.arange(5), np.eye(2)[LABELS] * 0.8 + 0.1
+    out_of_bag = {"first": (rows, TWO), "second": (rows, better)}
+    scores, weights = weight_members(LABELS, out_of_bag, scheme)
+    assert scores == [member_score(scheme, LABELS, votes) for votes in (TWO, better)]
     assert weights.sum() == pytest.approx(1)
     assert (weights[1] > weights[0]) == (scheme != "uniform")
 

@@ -15,6 +15,7 @@ from brainmri.common.errors import UserError
 from brainmri.evaluation import plots
 from brainmri.evaluation.predictions import read_predictions, write_predictions
 from brainmri.evaluation.summary import Evaluation
+from brainmri.evaluation.voting import FITTED_SCHEMES
 from brainmri.sampling import splitting
 from stages import bootstrap_sample, evaluate, split, weigh
 from tests.support import workspace
@@ -373,6 +374,57 @@ def test_weights_come_from_out_of_bag_scores(made, scheme, capsys):
         assert written["members"][name] == pytest.approx({"score": score, "weight": weight})
         assert f"{name}: score {score:.4f}, weight {weight:.4f}\n" in printed
     assert (len(set(scores.values())) > 1) == (scheme != "uniform")
+    assert "out_of_bag_log_loss" not in written
+    assert "optimism" not in printed
+
+
+def greedy_choices(made, predictions):
+    """Choose members in 100 rounds, from five choices of each of four on; return the best."""
+    true_class = np.zeros((4, len(made.labels)))
+    for member, name in enumerate(made.params["ensemble"]):
+        rows, probabilities = predictions[name, "out_of_bag"]
+        true_class[member, rows] = probabilities[range(len(rows)), made.labels[rows]]
+    true_class = true_class[:, true_class.any(axis=0)]
+
+    def loss(choices):
+        return -np.log(choices @ true_class / (choices @ (true_class > 0))).mean()
+
+    ensembles = [np.full(4, 5)]
+    for _ in range(100):
+        ensembles.append(min(ensembles[-1] + np.eye(4, dtype=int), key=loss))
+    return min(ensembles, key=loss)
+
+
+def test_greedy_selection_by_rounds(made):
+    predictions = with_predictions(made, scheme="greedy")
+    weigh.main()
+    choices = greedy_choices(made, predictions)
+    assert len(set(choices)) > 2
+    members = made.read("models/weights.json")["members"]
+    written = [member["weight"] for member in members.values()]
+    assert written == pytest.approx(choices / choices.sum())
+
+
+@pytest.mark.parametrize("scheme", FITTED_SCHEMES)
+def test_optimism_of_fitted_weights(made, scheme, capsys):
+    """On the images to which weights are fitted the log loss is lower than cross-fitted."""
+    predictions = with_predictions(made, scheme=scheme)
+    weigh.main()
+    written, printed = made.read("models/weights.json"), capsys.readouterr().out
+    weights = {name: member["weight"] for name, member in written["members"].items()}
+    rows, votes = out_of_bag_votes(made, predictions, weights)
+    losses = written["out_of_bag_log_loss"]
+    assert losses["fitted"] == pytest.approx(sk.log_loss(made.labels[rows], votes))
+    optimism = losses["cross_fitted"] - losses["fitted"]
+    assert 0 < optimism < 0.1
+    assert (
+        f"out-of-bag log loss of the vote: {losses['fitted']:.4f} with weights fitted to the same"
+        f" images, {losses['cross_fitted']:.4f} cross-fitted; optimism {optimism:.4f}\n"
+    ) in printed
+    for name, member in written["members"].items():
+        member_rows, probabilities = predictions[name, "out_of_bag"]
+        score = expected_score("log_loss", made.labels[member_rows], probabilities)
+        assert member["score"] == pytest.approx(score)
 
 
 def test_calibrations_minimize_the_penalized_log_loss(made, capsys):

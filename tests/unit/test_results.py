@@ -30,8 +30,18 @@ def voting_weights() -> dict:
     return {
         "scheme": "auc",
         "calibrations": {name: dict(calibration) for name in voters},
+        "out_of_bag_log_loss": {"fitted": 0.3, "cross_fitted": 0.4},
         "members": {name: {"score": 0.5, "weight": 0.5} for name in MEMBERS},
     }
+
+
+def test_weights_of_zero_and_no_log_loss():
+    content = voting_weights()
+    content.pop("out_of_bag_log_loss")
+    for name, weight in zip(MEMBERS, [0.0, 1.0], strict=True):
+        content["members"][name]["weight"] = weight
+    Path("models/weights.json").write_text(json.dumps(content))
+    assert read_voting_weights(MEMBERS, CLASSES) == content
 
 
 @pytest.mark.parametrize(
@@ -50,6 +60,8 @@ def voting_weights() -> dict:
         lambda vote: vote["calibrations"]["ensemble"].update(biases=[0.0, float("nan"), 0.0]),
         lambda vote: vote["members"]["member-00"].update(weight=-0.1),
         lambda vote: vote["members"]["member-00"].update(weight=1.1),
+        lambda vote: vote["out_of_bag_log_loss"].pop("cross_fitted"),
+        lambda vote: vote["out_of_bag_log_loss"].update(fitted=float("nan")),
     ],
 )
 def test_invalid_voting_weights_are_refused(change):

@@ -26,7 +26,8 @@ WORDS = {
     r"whole kind|of its kind": "",
     r"grey|colour\w*|centre\w*|tumour\w*|\w*labelled": "American",
     r"neighbour\w*|behaviour\w*|favour\w*": "American",
-    r"\w*(normalis|standardis|synchronis|organis|recognis|minimis|maximis|optimis)\w*": "American",
+    r"\w*(normalis|standardis|synchronis|organis|recognis|minimis|maximis)\w*": "American",
+    r"\w*optimis(?!m|tic)\w*": "American",
 }
 
 
