@@ -694,6 +694,7 @@ def _keys_at(model: type[BaseModel], keys: list[str]) -> list[str]:
     """Return the keys that the model has at a place."""
     for key in keys:
         kind = model.model_fields[key].annotation if key in model.model_fields else None
-        arguments = getattr(kind, "__args__", ())
-        model = arguments[-1] if arguments else kind if kind else model
+        # The block of a section, of `Section | None`, or of the values of a dictionary
+        sections = [part for part in (kind, *get_args(kind)) if hasattr(part, "model_fields")]
+        model = sections[0] if sections else model
     return list(model.model_fields)

@@ -34,7 +34,8 @@ def EfficientNetLite0(
     It differs from EfficientNet-B0 by ReLU6 instead of swish, and has no squeeze-and-excitation.
     Each convolution has a bias in place of the batch normalization that follows it in the original:
     statistics of ImageNet are kept, as is usual in fine-tuning with few images, and it takes less
-    time.
+    time. All layers have names, which a file of weights holds: Keras would number them by what was
+    built before.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def EfficientNetLite0(
     M. Tan, Q. Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
     ICML 2019.
     """
-    images = keras.Input(input_shape)
+    images = keras.Input(input_shape, name="images")
     x = convolve_and_activate(images, STEM_FILTERS, 3, 2, "stem")
     for stage, (blocks, kernel, first_stride, expansion, filters) in enumerate(STAGES, 1):
         for block in range(blocks):
@@ -72,12 +73,14 @@ def inverted_residual(x, kernel, stride, expansion, filters, name):
     if expansion > 1:
         y = convolve_and_activate(y, channels * expansion, 1, 1, f"{name}_expand")
     y = layers.DepthwiseConv2D(kernel, stride, "same", name=f"{name}_depthwise")(y)
-    y = layers.ReLU(6.0)(y)
+    y = layers.ReLU(6.0, name=f"{name}_activation")(y)
     y = layers.Conv2D(filters, 1, name=f"{name}_project")(y)
-    return layers.Add()([y, x]) if stride == 1 and channels == filters else y
+    if stride > 1 or channels != filters:
+        return y
+    return layers.Add(name=f"{name}_sum")([y, x])
 
 
 def convolve_and_activate(x, filters, kernel, stride, name):
     """Convolve, and apply ReLU6."""
     x = layers.Conv2D(filters, kernel, stride, "same", name=f"{name}_convolution")(x)
-    return layers.ReLU(6.0)(x)
+    return layers.ReLU(6.0, name=f"{name}_activation")(x)

@@ -1,6 +1,8 @@
 """Read a file of PyTorch's weights without PyTorch, and without running what the file may hold."""
 
 import collections
+import math
+import os
 import pickle
 import struct
 from dataclasses import dataclass
@@ -13,6 +15,18 @@ from brainmri.common.errors import UserError
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001
+# What reading any bytes may raise
+DAMAGED = (
+    OSError,
+    pickle.UnpicklingError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
 STORAGE_TYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
@@ -38,9 +52,10 @@ def read_torch_weights(path: Path) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as file:
             return _read_tensors(file)
-    except (OSError, pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError) as error:
+    except DAMAGED as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"{path} is no file of PyTorch's weights ({error});"
+            f"{path} is no file of PyTorch's weights ({reason});"
             " expected a state dictionary of the format before PyTorch 1.6"
         ) from None
 
@@ -75,7 +90,7 @@ class _Unpickler(pickle.Unpickler):
             return lambda key, offset, shape, strides, *_: _Tensor(key, offset, shape, strides)
         if module == "torch" and name in STORAGE_TYPES:
             return STORAGE_TYPES[name]
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        raise pickle.UnpicklingError(f"it asks for {f'{module}.{name}'!r}")
 
     def persistent_load(self, description: tuple) -> str:
         _, dtype, key, _, elements, _ = description
@@ -89,14 +104,16 @@ def _read_tensors(file: BinaryIO) -> dict[str, np.ndarray]:
     _unpickle(file)
     unpickler = _Unpickler(file)
     tensors = unpickler.load()
+    if not isinstance(tensors, dict):
+        raise ValueError("it is no dictionary")
+    size = os.fstat(file.fileno()).st_size
     arrays = {}
     for key in _unpickle(file):
         dtype, elements = unpickler.storages[key]
         (stored,) = struct.unpack("<q", file.read(8).ljust(8, b"\0"))
-        content = file.read(elements * dtype.itemsize)
-        if stored != elements or len(content) != elements * dtype.itemsize:
-            raise ValueError(f"storage {key} is cut short")
-        arrays[key] = np.frombuffer(content, dtype)
+        if stored != elements or not 0 <= elements * dtype.itemsize <= size - file.tell():
+            raise ValueError(f"storage {key!r} is cut short")
+        arrays[key] = np.frombuffer(file.read(elements * dtype.itemsize), dtype)
     return {name: _as_array(tensor, arrays) for name, tensor in tensors.items()}
 
 
@@ -106,9 +123,11 @@ def _unpickle(file: BinaryIO):
 
 def _as_array(tensor: _Tensor, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """Return a tensor as an array of its own."""
+    if not isinstance(tensor, _Tensor):
+        raise ValueError("it holds more than tensors")
     storage = arrays[tensor.storage]
     last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.strides, strict=True))
-    is_inside = tensor.offset + last < len(storage)
+    is_inside = tensor.offset + max(last, math.prod(tensor.shape) - 1) < len(storage)
     if min(tensor.offset, last, *tensor.shape, *tensor.strides) < 0 or not is_inside:
         raise ValueError("a tensor is larger than its storage")
     strides = [step * storage.itemsize for step in tensor.strides]

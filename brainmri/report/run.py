@@ -48,8 +48,9 @@ class Run:
     @property
     def networks(self) -> list[tuple[int, str, str]]:
         """Number of members of each network, its name, and how it was trained."""
-        counts = Counter(member.network for member in self.params.ensemble.values())
-        return [(count, network.name, describe_start(network)) for network, count in counts.items()]
+        networks = [member.network for member in self.params.ensemble.values()]
+        counts = Counter((network.name, describe_start(network)) for network in networks)
+        return [(count, name, start) for (name, start), count in counts.items()]
 
     @property
     def uses_imagenet(self) -> bool:

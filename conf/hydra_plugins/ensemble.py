@@ -60,8 +60,10 @@ def ensemble(_root_: DictConfig) -> DictConfig:
         sys.exit(f"error: {error}")
     for name, path in params.data.paths.items():
         _root_.data[name] = path  # in its one spelling
-    for key, network in params.networks.items():
-        OmegaConf.update(_root_, f"{key}.weights", network.weights)
+    _root_.network.weights = params.network.weights
+    for name, recipe in params.recipes.items():
+        if recipe.network:
+            _root_.recipes[name].network.weights = recipe.network.weights
     return OmegaConf.create(derive_ensemble(params))
 
 
@@ -116,10 +118,10 @@ def check_before_composition() -> None:
         check_numbers(params)
         texts = overrides(sys.argv)
         for text in texts:
-            params["recipes"] = preset_recipes(text) or params["recipes"]
+            params["recipes"] = preset_recipes(text) or params.get("recipes")
         for text in texts:
             check_override(text, params)
-        check_networks(texts, params["recipes"])
+        check_networks(texts, params.get("recipes"))
     except UserError as error:
         sys.exit(f"error: {error}")
 
@@ -180,16 +182,19 @@ def preset_recipes(text: str) -> dict:
     return recipes
 
 
-def check_networks(texts: list[str], recipes: dict) -> None:
+def check_networks(texts: list[str], recipes: object) -> None:
     """Refuse an override of the block `network` that leaves members as they are."""
     keys = [OverridesParser.create().parse_override(text).key_or_group for text in texts]
     common = [text for text, key in zip(texts, keys, strict=True) if key.split(".")[0] == "network"]
+    if not common or not isinstance(recipes, dict):
+        return
     for name, recipe in recipes.items():
         own = f"recipes.{name}"
         has_own = isinstance(recipe, dict) and recipe.get("network")
-        if common and has_own and not any(key.startswith(own) for key in keys):
+        is_set = any(key in ("recipes", own) or key.startswith(f"{own}.network") for key in keys)
+        if has_own and not is_set:
             raise UserError(
-                f"{common[0]} leaves recipes.{name} as it is, which names its own network; set"
+                f"{common[0]} leaves {own} as it is, which names its own network; set"
                 f" {own}.{common[0]} too, or take recipes that name none: -S preset=scratch"
             )
 

@@ -234,6 +234,7 @@ def test_fused_normalization_agrees_with_keras():
 def test_smallest_images_of_a_network(name):
     smallest = MIN_IMAGE_SIZE.get(name, 16)  # the smallest ingest.image_size
     assert build_network(name, smallest, 2, 0.0, 0.0, 0.0)
-    if name in MIN_IMAGE_SIZE:
+    # EfficientNet-Lite0 would take any; below 32 pixels, its last features are of all pixels.
+    if name in MIN_IMAGE_SIZE and name != "efficientnet-lite0":
         with pytest.raises((UserError, ValueError)):
             build_network(name, smallest - 1, 2, 0.0, 0.0, 0.0)

@@ -11,7 +11,7 @@ from PIL import Image
 from brainmri.common.params import EditableParams, derive_ensemble, validate
 from brainmri.images.cropping import crop_and_pad, head_box
 from brainmri.images.phantoms import draw_phantom, to_png
-from tests.support.checkout import ROOT
+from tests.support.project import scratch_params
 from tests.support.store import make_store
 
 SIDE = 16
@@ -87,7 +87,7 @@ class EvaluatedRun:
         self._write_results()
 
     def _write_params(self) -> None:
-        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        params = scratch_params()
         params |= {"members": 3, "export": {"false_alarms": 0.25}, "explain": {"images": 6}}
         params["ingest"]["image_size"] = SIDE
         params.pop("ensemble")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from brainmri.common.errors import UserError
-from brainmri.common.params import load_params
+from brainmri.common.params import Params, load_params
 from brainmri.parallel import bundle
 from brainmri.parallel.bundle import make_bundle, packs
 from brainmri.parallel.dask_worker import FileCache, TrainerPlugin
@@ -46,10 +46,32 @@ def test_a_bundle_holds_what_members_read(made):
 
 @pytest.mark.parametrize("weights", ["/root/base.h5", "../base.h5"])
 def test_weights_outside_of_the_project_are_refused(made, weights):
-    params = load_params()
-    network = params.network.model_copy(update={"weights": weights})
+    params = with_weights(**{"member-01": weights})
+    make_bundle(params, ["member-00"])
     with pytest.raises(UserError, match=r"base\.h5' is outside of the project"):
-        make_bundle(params.model_copy(update={"network": network}), [])
+        make_bundle(params, ["member-00", "member-01"])
+
+
+def test_a_bundle_holds_the_weights_of_its_members(made):
+    files = {"member-00": "data/weights/a.h5", "member-01": "data/weights/b.h5"}
+    for path in files.values():
+        made.write(path, path)
+    params = with_weights(**files)
+    made.write("data/bootstrap/member-02.json", "member-02")
+    for names in (["member-00"], ["member-00", "member-01"], ["member-02", "member-01"]):
+        bundled = make_bundle(params, names)
+        weights = {path for path in bundled.files if path.startswith("data/weights/")}
+        assert weights == {files.get(name, "data/weights/README.md") for name in names}
+
+
+def with_weights(**files: str) -> Params:
+    """Return the parameters with other weights files of members."""
+    params = load_params()
+    changed = {
+        name: params.ensemble[name].model_copy(update={"weights_file": file})
+        for name, file in files.items()
+    }
+    return params.model_copy(update={"ensemble": {**params.ensemble, **changed}})
 
 
 def test_packs_hold_each_missing_file_once(made, monkeypatch):

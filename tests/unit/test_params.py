@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from brainmri.common.errors import UserError
 from brainmri.common.params import (
+    IncludedNetwork,
     KerasApplication,
     OwnNetwork,
     Params,
@@ -187,7 +188,7 @@ def test_numbers_are_read_as_by_dvc(tmp_path, monkeypatch, written, value):
             "yes: 155",
             "phantom.classes.true is a boolean, as YAML reads yes, on and true without quotes",
         ),
-        ("  strong:", "  1:", "recipes.1 is not text; expected a name: quote it, as '1':"),
+        ("  scratch:", "  1:", "recipes.1 is not text; expected a name: quote it, as '1':"),
         ("seed: 0", "seed: 1:30", "seed is '1:30'; expected a valid integer"),
         ("crop: true", "crop: [", "params.yaml is not valid YAML"),
     ],
@@ -317,7 +318,24 @@ def test_smallest_image_size_of_a_network(network, least):
     ],
 )
 def test_members_depend_on_the_weights_file(weights, file):
-    params = validate(changed(network__name="vgg16", network__weights=weights), Params)
+    check_weights_file("vgg16", weights, file)
+
+
+@pytest.mark.parametrize(
+    ("weights", "file"),
+    [
+        ("none", "data/weights/README.md"),
+        ("imagenet", "data/weights/efficientnet-lite0.weights.h5"),
+        ("./w//own.h5", "w/own.h5"),
+    ],
+)
+def test_installed_weights_are_in_a_file(weights, file):
+    """Which the stage `pretrained` writes; others of ImageNet are downloaded by Keras."""
+    check_weights_file("efficientnet-lite0", weights, file)
+
+
+def check_weights_file(name: str, weights: str, file: str) -> None:
+    params = validate(changed(network__name=name, network__weights=weights), Params)
     assert params.network.weights_file == file
     assert {member["weights_file"] for member in derive_ensemble(params).values()} == {file}
 
@@ -326,6 +344,34 @@ def test_members_depend_on_the_weights_file(weights, file):
 def test_own_networks_have_no_weights(weights):
     with pytest.raises(UserError, match="expected none with residual"):
         validate(changed(network__name="residual", network__weights=weights), Params)
+    own = {"name": "residual", "weights": weights, "freeze": False}
+    with pytest.raises(UserError, match=r"recipes\.light\.network: .*expected none with residual"):
+        validate(changed(recipes__light__network=own), Params)
+
+
+def test_smallest_image_size_of_a_recipes_network():
+    """Of networks that members have: the block `network` does not count if all have others."""
+    own = {"name": "vgg16", "weights": "none", "freeze": False}
+    content = changed(ingest__image_size=31, recipes__strong__network=own)
+    with pytest.raises(UserError) as raised:
+        validate(content, Params)
+    assert str(raised.value) == (
+        "params.yaml: ingest.image_size is 31; expected 32 or more with"
+        " recipes.strong.network.name: vgg16"
+    )
+    content["ingest"]["image_size"] = 32
+    assert validate(content, Params).recipes["strong"].network.name == "vgg16"
+
+    content["network"]["name"] = "seed-cnn"
+    with pytest.raises(UserError, match=r"46 or more with network\.name: seed-cnn"):
+        validate(content, Params)
+    for recipe in content["recipes"].values():
+        recipe["network"] = own
+    assert list(validate(content, Params).networks) == [
+        "recipes.base.network",
+        "recipes.strong.network",
+        "recipes.light.network",
+    ]
 
 
 def test_members_are_derived_from_recipes():
@@ -349,12 +395,44 @@ def test_members_are_derived_from_recipes():
     ensemble = derive_ensemble(validate(content, Params))
     assert list(ensemble)[:3] == ["member-00", "member-01", "member-02"]
     assert list(ensemble)[99:] == ["member-99", "member-100", "member-101"]
-    shared = {"weights_file": "data/weights/README.md"}
+    shared = {
+        "network": CONTENT["network"],
+        "epochs": None,
+        "weights_file": "data/weights/README.md",
+    }
     assert ensemble["member-00"] == {"recipe": "second", "seed": 7000, **values, **shared}
     assert ensemble["member-01"] == {"recipe": "first", "seed": 7001, **other_values, **shared}
     assert ensemble["member-02"] == {"recipe": "second", "seed": 7002, **values, **shared}
     assert ensemble["member-101"] == {"recipe": "first", "seed": 7101, **other_values, **shared}
     assert derive_ensemble(validate(content | {"seed": 0}, Params))["member-02"]["seed"] == 2
+
+
+def test_recipes_may_have_their_own_network_and_epochs():
+    """The others have those of the blocks `network` and `train`."""
+    own = {"name": "efficientnet-lite0", "weights": "imagenet", "freeze": False}
+    file = {"name": "vgg16", "weights": "w/own.h5", "freeze": True}
+    content = changed(
+        members=6,
+        recipes__base__network=own,
+        recipes__base__epochs=7,
+        recipes__strong__epochs="auto",
+        recipes__light__network=file,
+    )
+    params = validate(content, Params)
+    base, strong, light, *again = derive_ensemble(params).values()
+    assert (base["network"], base["epochs"]) == (own, 7)
+    assert base["weights_file"] == "data/weights/efficientnet-lite0.weights.h5"
+    assert (strong["network"], strong["epochs"]) == (content["network"], "auto")
+    assert strong["weights_file"] == "data/weights/README.md"
+    assert (light["network"], light["epochs"]) == (file, None)
+    assert light["weights_file"] == "w/own.h5"
+    for first, second in zip((base, strong, light), again, strict=True):
+        assert {**first, "seed": second["seed"]} == second
+    assert {key: network.name for key, network in params.networks.items()} == {
+        "recipes.base.network": "efficientnet-lite0",
+        "network": content["network"]["name"],
+        "recipes.light.network": "vgg16",
+    }
 
 
 def test_members_are_ordered_by_number(tmp_path, monkeypatch):
@@ -367,7 +445,13 @@ def test_members_are_ordered_by_number(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "key", "value"),
-    [("member-03", "seed", 4), ("member-100", "l2", 0.5), ("member-00", "recipe", "strong")],
+    [
+        ("member-03", "seed", 4),
+        ("member-100", "l2", 0.5),
+        ("member-00", "recipe", "strong"),
+        ("member-00", "epochs", 3),
+        ("member-00", "network", {**CONTENT["network"], "name": "residual"}),
+    ],
 )
 def test_an_edited_member_is_refused(tmp_path, monkeypatch, name, key, value):
     monkeypatch.chdir(tmp_path)
@@ -442,14 +526,15 @@ def keys_of(block: dict, above: tuple = ()) -> list[tuple]:
     return paths
 
 
-KEYS = [path for path in keys_of(CONTENT) if path[0] != "ensemble"]
+KEYS = [path for path in keys_of(COMMITTED) if path[0] != "ensemble"]
 # Not the comment, which may be missing, nor the recipes, which users name.
 FIXED_KEYS = [path for path in KEYS if path != ("about",) and path[:-1] != ("recipes",)]
+OPTIONAL_KEYS = [path for path in KEYS if path[0] == "recipes" and path[2:] == ("network",)]
 
 
 def error_after(path: tuple, change: Callable[[dict, str], object]) -> str | None:
     """Return the error after a change to the block that holds a key; None if it is still valid."""
-    content = copy.deepcopy(CONTENT)
+    content = copy.deepcopy(COMMITTED)
     block = content
     for section in path[:-1]:
         block = block[section]
@@ -474,7 +559,10 @@ def test_missing_misspelled_and_mistyped_keys_are_named(path):
         block[key] = [[]]
 
     name = ".".join(path)
-    assert f"{name} is missing" in error_after(path, remove)
+    if path in OPTIONAL_KEYS:
+        assert error_after(path, remove) is None
+    else:
+        assert f"{name} is missing" in error_after(path, remove)
     assert f"{name}e is unknown; did you mean {path[-1]}?" in error_after(path, misspell)
     assert f"{name} is [[]]; expected" in error_after(path, mistype)
 
@@ -514,6 +602,7 @@ def test_ingest_depends_on_a_table_or_a_test_folder(tmp_path, monkeypatch, value
     """Edited by hand, these need `dvc exp run`, which derives the key."""
     monkeypatch.chdir(tmp_path)
     content = changed(**values, further_input=path)
+    content["ensemble"] = derive_ensemble(validate(content, Params))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     assert load_params().data.further_input == path
     content["further_input"] = "data/other"
@@ -576,6 +665,83 @@ def test_composition_refuses_what_is_missing_or_derived(monkeypatch, override, m
     assert "\n" not in str(raised.value)
 
 
+def compose_from_command_line(monkeypatch, overrides: list[str]) -> dict:
+    """Compose params.yaml as `dvc exp run -S …` does."""
+    monkeypatch.chdir(ROOT)
+    arguments = [word for override in overrides for word in ("-S", override)]
+    monkeypatch.setattr("sys.argv", ["dvc", "exp", "run", *arguments])
+    return compose_params(overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["network.name=residual"],
+        ["network.freeze=false", "members=3"],
+        ["network.name=residual", "recipes.fine-tuned.l2=0.1"],
+        ["network.name=residual", "+recipes.scratch.epochs=3"],
+    ],
+    ids=" ".join,
+)
+def test_network_of_some_members_is_not_changed_unnoticed(monkeypatch, overrides):
+    with pytest.raises(SystemExit) as raised:
+        compose_from_command_line(monkeypatch, overrides)
+    assert str(raised.value) == (
+        f"error: {overrides[0]} leaves recipes.fine-tuned as it is, which names its own network;"
+        f" set recipes.fine-tuned.{overrides[0]} too, or take recipes that name none:"
+        " -S preset=scratch"
+    )
+
+
+LITE = "{name: efficientnet-lite0, weights: imagenet, freeze: true}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["preset=scratch", "network.name=residual"], ["residual"] * 3),
+        (
+            ["network.name=residual", f"+recipes.base.network={LITE}", "preset=scratch"],
+            ["efficientnet-lite0", "residual", "residual"],
+        ),
+        (
+            ["network.name=residual", "recipes.fine-tuned.network.freeze=true"],
+            ["efficientnet-lite0", "residual"],
+        ),
+        (["network.name=residual", "recipes.fine-tuned.network=null"], ["residual"] * 2),
+        (["network.name=residual", "~recipes.fine-tuned"], ["residual"]),
+        (["recipes.fine-tuned.network.name=mobilenet-v2"], ["mobilenet-v2", "residual-sides"]),
+    ],
+    ids=" ".join,
+)
+def test_network_of_all_members_is_changed(monkeypatch, overrides, names):
+    content = compose_from_command_line(monkeypatch, overrides)
+    members = list(validate(content, Params).ensemble.values())
+    assert [member.network.name for member in members[: len(names)]] == names
+
+
+def test_recipes_of_any_name_have_networks(monkeypatch):
+    """The paths of their weights are kept in one spelling."""
+    network = "{name: vgg16, weights: ./data//weights/README.md, freeze: true}"
+    values = "l1: 0.0, l2: 0.0, dropout: 0.5, learning_rate: 0.1, augment: 1.0, fraction: 1.0"
+    recipe = f"+recipes={{v1.5: {{{values}, network: {network}}}}}"
+    content = compose_from_command_line(monkeypatch, [recipe, "preset=scratch", "members=4"])
+    assert content["recipes"]["v1.5"]["network"]["weights"] == "data/weights/README.md"
+    assert content["ensemble"]["member-03"]["weights_file"] == "data/weights/README.md"
+    assert validate(content, Params).ensemble["member-03"].recipe == "v1.5"
+
+
+@pytest.mark.parametrize("recipe", ["fine-tuned", "scratch"])
+def test_missing_weights_of_a_recipe_are_named(monkeypatch, recipe):
+    override = f"+recipes.{recipe}.network={{name: vgg16, weights: w/own.h5, freeze: true}}"
+    with pytest.raises(SystemExit) as raised:
+        compose_from_command_line(monkeypatch, [override.lstrip("+" * (recipe == "fine-tuned"))])
+    assert str(raised.value) == (
+        f"error: recipes.{recipe}.network.weights: 'w/own.h5' is missing; expected none, imagenet"
+        " or the path of a weights file"
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -606,7 +772,22 @@ SEED_RECIPES = {  # l1, l2, dropout, learning_rate, augment, fraction
 
 
 def test_each_preset_is_tested():
-    assert {path.stem for path in (ROOT / "conf/preset").glob("*.yaml")} == set(SEED_RECIPES)
+    presets = {path.stem for path in (ROOT / "conf/preset").glob("*.yaml")}
+    assert presets == {*SEED_RECIPES, "scratch"}
+
+
+def test_scratch_preset(monkeypatch):
+    """It replaces the recipes, and changes nothing else."""
+    monkeypatch.chdir(ROOT)
+    content = compose_params(["preset=scratch"])
+    params = validate(content, Params)
+    kept = {key: value for key, value in content.items() if key not in ("recipes", "ensemble")}
+    assert kept == {key: COMMITTED[key] for key in kept}
+    assert list(content) == list(COMMITTED)
+    assert list(params.recipes) == ["base", "strong", "light"]
+    assert list(params.networks) == ["network"]
+    assert {member.network for member in params.ensemble.values()} == {params.network}
+    assert not params.network.is_pretrained
 
 
 @pytest.mark.parametrize(("preset", "recipes"), SEED_RECIPES.items())
@@ -615,7 +796,10 @@ def test_presets_have_recipes_of_the_seed_projects(preset, recipes, monkeypatch)
     content = compose_params([f"preset={preset}", "seed=1"])
     params = validate(content, Params)
     assert list(content) == list(CONTENT)  # no key of the preset's own
-    values = {name: list(recipe.model_dump().values()) for name, recipe in params.recipes.items()}
+    values = {
+        name: list(recipe.model_dump(exclude_unset=True).values())
+        for name, recipe in params.recipes.items()
+    }
     assert values == recipes
     assert params.members == len(recipes)
     ensemble = {name: member.model_dump() for name, member in params.ensemble.items()}
@@ -661,7 +845,7 @@ def test_overrides_change_a_preset(monkeypatch):
 
 
 def test_presets_set_the_same_keys():
-    """So that no value of one preset remains after another is chosen."""
+    """So that no value of one seed project remains after another is chosen."""
 
     def keys_set_by(path: Path) -> set[str]:
         content = yaml.safe_load(path.read_text())
@@ -669,15 +853,15 @@ def test_presets_set_the_same_keys():
         keys = {".".join(path) for path in keys_of(content) if path[0] != "recipes"}
         return keys.union(*(keys_set_by(ROOT / f"conf{name}.yaml") for name in included))
 
-    first, *rest = [keys_set_by(path) for path in (ROOT / "conf/preset").glob("*.yaml")]
+    first, *rest = [keys_set_by(ROOT / f"conf/preset/{preset}.yaml") for preset in SEED_RECIPES]
     assert "train.label_smoothing" in first
     assert all(keys == first for keys in rest)
 
 
 def test_every_network_exists():
     assert get_args(OwnNetwork) == tuple(NETWORKS)
-    assert get_args(KerasApplication) == tuple(APPLICATIONS)
+    assert (*get_args(KerasApplication), *get_args(IncludedNetwork)) == tuple(APPLICATIONS)
 
 
 def test_documentation_lists_every_parameter():
-    assert markdown_table(CONTENT) in (ROOT / "docs/parameters.md").read_text(), "run `make docs`"
+    assert markdown_table(COMMITTED) in (ROOT / "docs/parameters.md").read_text(), "run `make docs`"

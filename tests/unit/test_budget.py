@@ -1,0 +1,64 @@
+"""The number of epochs of a member."""
+
+import copy
+
+import pytest
+
+from brainmri.common.params import Params, derive_ensemble, validate
+from brainmri.training.budget import number_of_epochs
+from tests.support.project import assign, scratch_params
+
+CONTENT = scratch_params()
+SCRATCH = {"name": "residual", "weights": "none", "freeze": False}
+PRETRAINED = {"name": "efficientnet-lite0", "weights": "imagenet", "freeze": False}
+REFERENCE = 202  # images of a fold of the real ones
+
+
+def epochs_of(images: int, network: dict = SCRATCH, train="auto", own=None) -> int:
+    """Return the epochs of a member with a recipe's own network and epochs."""
+    content = copy.deepcopy(CONTENT)
+    assign(content, {"train__epochs": train, "recipes__base__network": network})
+    assign(content, {"recipes__base__epochs": own})
+    content["ensemble"] = derive_ensemble(validate(content, Params))
+    params = validate(content, Params)
+    return number_of_epochs(images, params.train, params.ensemble["member-00"])
+
+
+@pytest.mark.parametrize(("network", "most"), [(SCRATCH, 48), (PRETRAINED, 14)])
+def test_epochs_of_few_images_are_those_of_the_reference(network, most):
+    assert {epochs_of(images, network) for images in (1, 40, REFERENCE - 1, REFERENCE)} == {most}
+
+
+@pytest.mark.parametrize(("network", "most"), [(SCRATCH, 48), (PRETRAINED, 14)])
+def test_epochs_fall_with_the_square_root_of_more_images(network, most):
+    """So steps grow with it; the last epoch remains."""
+    assert epochs_of(4 * REFERENCE, network) == most / 2
+    assert epochs_of(9 * REFERENCE, network) == round(most / 3)
+    assert epochs_of(100 * REFERENCE, network) == round(most / 10)
+    assert epochs_of(10**9, network) == 1
+    numbers = [epochs_of(images, network) for images in range(REFERENCE, 5000, 300)]
+    assert numbers == sorted(numbers, reverse=True)
+    steps = [images * epochs_of(images, network) for images in (202, 404, 808, 1616)]
+    assert steps == sorted(steps)
+
+
+def test_fine_tuning_takes_fewer_epochs_whatever_its_weights():
+    for weights in ("imagenet", "w/own.h5"):
+        for freeze in (True, False):
+            network = {**PRETRAINED, "weights": weights, "freeze": freeze}
+            assert epochs_of(REFERENCE, network) == 14
+    assert epochs_of(REFERENCE, {**PRETRAINED, "weights": "none"}) == 48
+
+
+@pytest.mark.parametrize("network", [SCRATCH, PRETRAINED])
+def test_numbers_are_taken_as_they_are(network):
+    for images in (1, REFERENCE, 10**6):
+        assert epochs_of(images, network, train=500) == 500
+        assert epochs_of(images, network, own=500) == 500
+
+
+def test_epochs_of_the_recipe_come_first():
+    assert epochs_of(REFERENCE, train=5, own=9) == 9
+    assert epochs_of(REFERENCE, train="auto", own=1) == 1
+    assert epochs_of(REFERENCE, train=5, own="auto") == 48
+    assert epochs_of(REFERENCE, train=5, own=None) == 5
