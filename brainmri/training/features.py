@@ -45,14 +45,14 @@ def update_features(network: Network, params: Params, rad: RadReader) -> int:
     """
     folder = Path(network.features)
     about = describe(network, params, rad.shape[1])
-    known = read_known(folder, about)
+    row_of = read_rows(folder, about)
     hashes = np.array([pixel_hash(rad.images([row])[0]) for row in range(len(rad))])
-    rows = {digest.tobytes(): row for row, digest in reversed([*enumerate(hashes)])}
-    missing = [row for digest, row in rows.items() if digest not in known]
-    former = np.load(folder / FEATURES, mmap_mode="r") if known else None
+    first_row = {digest.tobytes(): row for row, digest in reversed([*enumerate(hashes)])}
+    missing = [row for digest, row in first_row.items() if digest not in row_of]
+    former = np.load(folder / FEATURES, mmap_mode="r") if row_of else None
     if missing:
         compute = compile_features(network, params, rad.shape[1])
-    shape = former.shape[1:] if known else compute(rad.images([0])[0]).shape
+    shape = former.shape[1:] if row_of else compute(rad.images([0])[0]).shape
 
     unfinished = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -69,10 +69,10 @@ def update_features(network: Network, params: Params, rad: RadReader) -> int:
         for _ in progress(pool.map(fill, missing), len(missing), label):
             pass
     for row, digest in enumerate(hashes):
-        if digest.tobytes() in known:
-            features[row] = former[known[digest.tobytes()]]
-        elif rows[digest.tobytes()] != row:
-            features[row] = features[rows[digest.tobytes()]]
+        if digest.tobytes() in row_of:
+            features[row] = former[row_of[digest.tobytes()]]
+        elif first_row[digest.tobytes()] != row:
+            features[row] = features[first_row[digest.tobytes()]]
     features.flush()
     np.save(unfinished / HASHES, hashes)
     write_json(unfinished / ABOUT, about)
@@ -103,8 +103,8 @@ def code_hash() -> str:
     return hashlib.sha256(b"\0".join(code)).hexdigest()
 
 
-def read_known(folder: Path, about: dict) -> dict[bytes, int]:
-    """Return the rows of former features by the hashes of their pixels; none of others."""
+def read_rows(folder: Path, about: dict) -> dict[bytes, int]:
+    """Return the row of each image in former features, by the hash of its pixels."""
     try:
         if json.loads((folder / ABOUT).read_bytes()) != about:
             return {}

@@ -399,6 +399,7 @@ def test_members_are_derived_from_recipes():
         "network": CONTENT["network"],
         "epochs": None,
         "weights_file": "data/weights/README.md",
+        "features": "data/README.md",
     }
     assert ensemble["member-00"] == {"recipe": "second", "seed": 7000, **values, **shared}
     assert ensemble["member-01"] == {"recipe": "first", "seed": 7001, **other_values, **shared}
@@ -773,7 +774,19 @@ SEED_RECIPES = {  # l1, l2, dropout, learning_rate, augment, fraction
 
 def test_each_preset_is_tested():
     presets = {path.stem for path in (ROOT / "conf/preset").glob("*.yaml")}
-    assert presets == {*SEED_RECIPES, "scratch"}
+    assert presets == {*SEED_RECIPES, "scratch", "frozen", "fine-tuned"}
+
+
+@pytest.mark.parametrize(("preset", "freeze"), [("frozen", True), ("fine-tuned", False)])
+def test_pretrained_presets(monkeypatch, preset, freeze):
+    """All members start from the installed weights; frozen ones depend on features."""
+    monkeypatch.chdir(ROOT)
+    params = validate(compose_params([f"preset={preset}"]), Params)
+    for member in params.ensemble.values():
+        assert member.network.name == "efficientnet-lite0"
+        assert member.network.freeze == freeze
+        assert member.weights_file == "data/weights/efficientnet-lite0.weights.h5"
+        assert member.features.startswith("data/features/efficientnet-lite0-") == freeze
 
 
 def test_scratch_preset(monkeypatch):
