@@ -24,6 +24,7 @@ PATIENTS, SLICES = 40, 10
 SIDE = 192  # pixels
 PATTERN = r"'(P\d+)_'"
 SETTINGS = {
+    "preset": "scratch",
     "data.source": "data/raw",
     "members": 3,
     "ingest.image_size": 64,

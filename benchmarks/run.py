@@ -33,6 +33,7 @@ BATCH_SIZE = 16
 SIZE = 128  # height and width of the images, pixels
 AUGMENTATIONS = ("rotation", "shift", "zoom", "contrast", "brightness", "erase")
 PLAIN_TRAINING = {  # what every contestant can do
+    "preset": "scratch",
     "members": MEMBERS,
     "ingest.image_size": SIZE,
     "ingest.crop": "false",

@@ -26,7 +26,12 @@ from tests.support.checkout import ROOT, checkout
 from tests.support.cluster import Cluster
 
 RESULTS = ROOT / "benchmarks/SCALE.md"
-SETTINGS = {"ingest.image_size": 32, "phantom.classes.no": 24, "phantom.classes.yes": 24}
+SETTINGS = {
+    "preset": "scratch",
+    "ingest.image_size": 32,
+    "phantom.classes.no": 24,
+    "phantom.classes.yes": 24,
+}
 WORKERS = ("a", "b")
 LONG_MEMBERS, LONG_EPOCHS = 4, 42
 SHORT_MEMBERS, SHORT_EPOCHS = 12, 2
