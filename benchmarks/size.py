@@ -32,6 +32,7 @@ FAR = (1_000_000, 100_000_000)
 SIDE, SLICES = 64, 5  # pixels; slices of a patient
 DRAWN = 40  # slices of each class from which all are mixed
 SETTINGS = {
+    "preset": "scratch",
     "data.source": "data/raw",
     "data.patient": r"'(p\d+)_'",
     "members": 1,

@@ -6,7 +6,7 @@ DVC runs one stage after the other. So this stage trains the members ahead of th
 DVC comes to `train@MEMBER`, it finds the result in its run cache, or in a staging folder, which
 that stage publishes. Where and how many members train at a time changes no result.
 
-Reads   all that members read; params: members, recipes, ensemble, network, train; fan_out, which
+Reads   all that members read; params: members, recipes, ensemble, train; fan_out, which
         DVC does not track
 Writes  data/fan-out.json   a marker: where it is missing, as in a fresh clone, this stage runs
 """

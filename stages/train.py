@@ -2,8 +2,8 @@
 
     dvc repro --single-item train@member-00
 
-Reads   data/rad, data/split.json, data/bootstrap/MEMBER.json;
-        params: network, train, ensemble.MEMBER
+Reads   data/rad, data/split.json, data/bootstrap/MEMBER.json, the file of its network's weights;
+        params: train, ensemble.MEMBER
 Writes  models/members/MEMBER/   model.keras, history.csv, and class probabilities: out_of_bag.csv,
                                  test.csv
         metrics/members/MEMBER.json

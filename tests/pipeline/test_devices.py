@@ -131,7 +131,7 @@ TRAINING = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from brainmri.common.params import Params, read_params, validate
+from brainmri.common.params import Params, derive_ensemble, validate
 from brainmri.evaluation.log_loss import log_loss
 from brainmri.models.networks import build_network
 from brainmri.models.normalization import training_normalization
@@ -139,11 +139,13 @@ from brainmri.store.reader import RadReader
 from brainmri.training.devices import configure_devices
 from brainmri.training.fitting import fit
 from brainmri.training.member import predict
+from tests.support.project import scratch_params
 from tests.support.workspace import write_store
 
 options, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
-content = read_params()
+content = scratch_params()
 content["train"].update({"epochs": 3, "threads": 2, **options})
+content["ensemble"] = derive_ensemble(validate(content, Params))
 params = validate(content, Params)
 train, member = params.train, params.ensemble["member-00"].model_copy(update={"dropout": 0.0})
 rng = np.random.default_rng(0)

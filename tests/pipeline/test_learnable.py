@@ -26,6 +26,7 @@ from tests.support.project import Project
 FOLDS, FOLD, SEED, MEMBERS = 4, 1, 3, 6
 FRACTION = 0.35  # few draws, so that most images are out-of-bag to some member
 SETTINGS = {
+    "preset": "scratch",
     "data.source": "data/raw",
     "seed": SEED,
     "members": MEMBERS,

@@ -230,6 +230,15 @@ def test_fused_normalization_agrees_with_keras():
     assert training_normalization(2)().synchronized
 
 
+@pytest.mark.parametrize("name", [*NETWORKS, "mobilenet-v2", "efficientnet-lite0"])
+def test_pretrained_networks_start_without_an_opinion(name):
+    """With zeros in the last layer, so that its first gradients leave the base as it is."""
+    model = build_network(name, 48, 3, 0.0, 0.0, 0.0)
+    images = IMAGES.astype(np.float32)
+    is_uniform = np.allclose(model(images, training=False), 1 / 3, atol=1e-6)
+    assert is_uniform == (name in APPLICATIONS)
+
+
 @pytest.mark.parametrize("name", [*NETWORKS, *APPLICATIONS])
 def test_smallest_images_of_a_network(name):
     smallest = MIN_IMAGE_SIZE.get(name, 16)  # the smallest ingest.image_size

@@ -400,7 +400,8 @@ REFUSED = [
     ("membrs=9", "membrs is unknown; did you mean members?"),
     (
         "preset=orignal",
-        "preset is 'orignal'; expected one of notebook-1, notebook-2, notebook-3, original",
+        "preset is 'orignal'; expected one of notebook-1, notebook-2, notebook-3, original,"
+        " scratch",
     ),
     ("+preset=original", "+preset=original: expected preset=original, without +"),
     ("recipes.bsae.l2=0.1", "recipes.bsae is unknown; did you mean recipes.base?"),
@@ -408,7 +409,7 @@ REFUSED = [
     ("~recipes.lihgt", "recipes.lihgt is unknown; did you mean recipes.light?"),
     (
         "ensemble.member-00.l2=0.1",
-        "`ensemble` is derived; set recipes, seed, members or network.weights instead",
+        "`ensemble` is derived; set recipes, seed, members or network instead",
     ),
     ("recipes.base.dropout=1.5", "recipes.base.dropout is 1.5; expected a number less than 1"),
     ("split.fold=5", "fold is 5; expected 0 to 4"),

@@ -1,10 +1,13 @@
 """Pretrained weights: loaded as they are, frozen or not; those of other networks are refused."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
 from brainmri.common.errors import UserError
+from brainmri.common.params import Network
 from brainmri.models import pretrained
 from brainmri.models.applications import APPLICATIONS, application_base
 from brainmri.models.networks import build_network
@@ -25,12 +28,16 @@ def test_imagenet_weights_are_of_the_base(monkeypatch):
         return downloaded
 
     monkeypatch.setattr(pretrained, "application_base", download)
-    load_pretrained(model, "vgg16", "imagenet", freeze=True)
+    load_pretrained(model, network_of("vgg16", "imagenet"))
     assert calls == [("vgg16", 32, "imagenet")]
     base = model.get_layer("base")
     assert not base.trainable
     for weights, expected in zip(base.get_weights(), downloaded.get_weights(), strict=True):
         np.testing.assert_array_equal(weights, expected)
+
+
+def network_of(name: str, weights: str | Path, freeze: bool = True) -> Network:
+    return Network(name=name, weights=str(weights), freeze=freeze)
 
 
 def write_weights(name: str, size: int, path: str) -> keras.Model:
@@ -51,11 +58,14 @@ def test_weights_of_a_file(tmp_path, name):
     """The network gives gray images to its base as the weights expect them."""
     base = write_weights(name, 64, tmp_path / "base.weights.h5")
     model = build_network(name, 64, 3, 0.0, 1e-4, 0.3)
-    load_pretrained(model, name, str(tmp_path / "base.weights.h5"), freeze=True)
+    load_pretrained(model, network_of(name, tmp_path / "base.weights.h5"))
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1)).astype(np.float32)
     module, _ = APPLICATIONS[name]
     features = compute(base, module.preprocess_input(np.repeat(images, 3, axis=3)))
-    expected = features.reshape(2, -1) if name == "notebook-3" else features.mean(axis=(1, 2))
+    average, maximum = features.mean(axis=(1, 2)), features.max(axis=(1, 2))
+    expected = np.concatenate([average, maximum], axis=1)
+    if name == "notebook-3":
+        expected = features.reshape(2, -1)
     pooled = keras.Model(model.inputs, model.layers[-2].input)
     np.testing.assert_allclose(compute(pooled, images), expected, rtol=1e-3, atol=1e-4)
     save_model(model, tmp_path / "model.keras")
@@ -63,18 +73,47 @@ def test_weights_of_a_file(tmp_path, name):
     np.testing.assert_allclose(compute(loaded, images), compute(model, images), atol=1e-5)
 
 
+def train_two_steps(model: keras.Model) -> None:
+    """Train on two batches: in the first, a head of zeros passes no gradient to the base."""
+    model.compile("adam", "categorical_crossentropy", run_eagerly=True)
+    labels = np.eye(2)[[0, 1, 0, 1]]
+    model.fit(IMAGES.astype(np.float32), labels, batch_size=2, verbose=0)
+
+
 @pytest.mark.parametrize("freeze", [True, False])
 def test_frozen_base_keeps_its_weights(tmp_path, freeze):
     write_weights("mobilenet-v2", 32, tmp_path / "base.weights.h5")
     model = build_network("mobilenet-v2", 32, 2, 0.0, 0.0, 0.0)
-    load_pretrained(model, "mobilenet-v2", str(tmp_path / "base.weights.h5"), freeze)
+    load_pretrained(model, network_of("mobilenet-v2", tmp_path / "base.weights.h5", freeze))
     base, head = model.get_layer("base"), model.layers[-1]
     of_base, of_head = base.get_weights(), head.get_weights()
-    model.compile("adam", "categorical_crossentropy", run_eagerly=True)
-    model.fit(IMAGES.astype(np.float32), np.eye(2)[[0, 1, 0, 1]], verbose=0)
+    train_two_steps(model)
     pairs = zip(of_base, base.get_weights(), strict=True)
     assert all(np.array_equal(before, after) for before, after in pairs) == freeze
     assert not np.array_equal(of_head[0], head.get_weights()[0])
+
+
+@pytest.mark.parametrize("name", ["mobilenet-v2", "efficientnet-lite0"])
+def test_fine_tuning_keeps_depthwise_kernels_and_statistics(tmp_path, name):
+    """And trains every other weight of the base."""
+    write_weights(name, 32, tmp_path / "base.weights.h5")
+    model = build_network(name, 32, 2, 0.0, 0.0, 0.0)
+    load_pretrained(model, network_of(name, tmp_path / "base.weights.h5", freeze=False))
+    base = model.get_layer("base")
+    before = {layer.name: layer.get_weights() for layer in base.layers if layer.weights}
+    images = IMAGES.astype(np.float32)
+    outputs = compute(model, images)
+    np.testing.assert_allclose(model(images, training=True), outputs, atol=1e-5)
+    train_two_steps(model)
+    kinds = set()
+    for name_of_layer, weights in before.items():
+        layer = base.get_layer(name_of_layer)
+        kept = isinstance(layer, keras.layers.BatchNormalization | keras.layers.DepthwiseConv2D)
+        for old, new in zip(weights, layer.get_weights(), strict=True):
+            assert np.array_equal(old, new) == kept, name_of_layer
+        kinds.add((type(layer).__name__, kept))
+    assert {("Conv2D", False), ("DepthwiseConv2D", True)} <= kinds
+    assert not np.allclose(compute(model, images), outputs, atol=1e-4)
 
 
 def test_missing_weights_are_reported_in_one_line(tmp_path, monkeypatch):
@@ -86,16 +125,30 @@ def test_missing_weights_are_reported_in_one_line(tmp_path, monkeypatch):
     vgg16 = build_network("vgg16", 32, 2, 0.0, 0.0, 0.0)
     for name in ("mobilenet.weights.h5", "text.h5", "missing.h5"):
         with pytest.raises(UserError, match=name):
-            load_pretrained(vgg16, "vgg16", str(tmp_path / name), freeze=True)
+            load_pretrained(vgg16, network_of("vgg16", tmp_path / name))
     mobilenet = build_network("mobilenet-v2", 32, 2, 0.0, 0.0, 0.0)
     expected = r"top.weights.h5 holds no weights of mobilenet-v2 without its top"
     with pytest.raises(UserError, match=expected):
-        path = str(tmp_path / "top.weights.h5")
-        load_pretrained(mobilenet, "mobilenet-v2", path, freeze=True)
+        load_pretrained(mobilenet, network_of("mobilenet-v2", tmp_path / "top.weights.h5"))
     with pytest.raises(UserError, match=r"ingest\.image_size 16"):
         build_network("vgg16", 16, 2, 0.0, 0.0, 0.0)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
     with pytest.raises(UserError, match="imagenet can't be downloaded") as raised:
-        load_pretrained(vgg16, "vgg16", "imagenet", freeze=True)
+        load_pretrained(vgg16, network_of("vgg16", "imagenet"))
     assert "\n" not in str(raised.value)
+
+
+def test_installed_weights_are_never_downloaded(tmp_path, monkeypatch):
+    """They come from the file that the stage `pretrained` writes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrained, "download_weights", lambda *_: pytest.fail("a download"))
+    model = build_network("efficientnet-lite0", 32, 2, 0.0, 0.0, 0.0)
+    network = network_of("efficientnet-lite0", "imagenet", freeze=False)
+    with pytest.raises(UserError, match=r"data/weights/efficientnet-lite0\.weights\.h5 is missing"):
+        load_pretrained(model, network)
+    Path("data/weights").mkdir(parents=True)
+    base = write_weights("efficientnet-lite0", 32, network.weights_file)
+    load_pretrained(model, network)
+    pairs = zip(model.get_layer("base").get_weights(), base.get_weights(), strict=True)
+    assert all(np.array_equal(loaded, written) for loaded, written in pairs)

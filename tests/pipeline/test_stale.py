@@ -110,7 +110,7 @@ def test_no_parameter_has_an_unhashed_name():
 @pytest.mark.parametrize("name", sorted(unhashed_keys()))
 def test_unhashed_names_of_recipes_are_refused(name):
     params = editable_params()
-    params["recipes"] = {name: params["recipes"]["base"]}
+    params["recipes"] = {name: next(iter(params["recipes"].values()))}
     with pytest.raises(UserError, match=f"recipes.{name}: expected another name"):
         validate(params, EditableParams)
 
@@ -211,7 +211,6 @@ def test_dependencies_of_a_member(monkeypatch):
     assert {*paths} == {*map(Path, expected)}
     assert values == {
         "ensemble.member-01": params["ensemble"]["member-01"],
-        "network": params["network"],
         "train": params["train"],
     }
 

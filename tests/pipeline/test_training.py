@@ -16,7 +16,7 @@ from brainmri.common.progress import parse_record
 from brainmri.models.networks import build_network
 from brainmri.parallel import staging
 from brainmri.store.reader import RadReader
-from brainmri.training import member
+from brainmri.training import budget, member
 from brainmri.training.augmentation import augment
 from brainmri.training.fitting import fit, learning_rate_schedule
 from brainmri.training.history import evaluation_sample
@@ -311,25 +311,21 @@ def test_first_step_is_adams(made, clip_norm):
     assert (largest < 0.0095) == (clip_norm == 1e-6)
 
 
-def test_cosine_schedule(made):
+def test_cosine_schedule():
     """It warms up for three epochs, fewer of few, and falls to zero."""
 
-    def rates(steps, every, **options):
-        train, _ = settings(made, **options)
-        schedule = learning_rate_schedule(0.02, steps, train)
+    def rates(steps, every, epochs):
+        schedule = learning_rate_schedule(0.02, steps, epochs, "cosine")
         return [float(schedule(step)) for step in every]
 
     expected = [0.02 * step / 15 for step in range(15)]
     expected += [0.01 * (1 + np.cos(np.pi * step / 25)) for step in range(26)]
-    np.testing.assert_allclose(
-        rates(5, range(41), epochs=8, schedule="cosine"), expected, atol=1e-7
-    )
-    short = rates(5, (0, 4, 5, 10), epochs=2, schedule="cosine")
+    np.testing.assert_allclose(rates(5, range(41), epochs=8), expected, atol=1e-7)
+    short = rates(5, (0, 4, 5, 10), epochs=2)
     np.testing.assert_allclose(short, [0, 0.016, 0.02, 0], atol=1e-7)
-    single = rates(4, (0, 2, 4), epochs=1, schedule="cosine")
+    single = rates(4, (0, 2, 4), epochs=1)
     np.testing.assert_allclose(single, [0.02, 0.01, 0], atol=1e-7)
-    train, _ = settings(made, epochs=8, schedule="constant")
-    assert learning_rate_schedule(0.02, 5, train) == 0.02
+    assert learning_rate_schedule(0.02, 5, 8, "constant") == 0.02
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
@@ -353,6 +349,24 @@ def test_schedule_is_followed(made, schedule, capsys):
     assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5]
     assert {record["epochs"] for record in records} == {5}
     assert [record["metrics"] for record in records] == history
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [({"epochs": "auto"}, 2), ({"member_epochs": "auto"}, 2), ({"member_epochs": 3}, 3)],
+    ids=["auto", "recipe's auto", "recipe's number"],
+)
+def test_epochs_of_a_member(made, monkeypatch, capsys, options, epochs):
+    """By its in-bag images, with repetitions, or its recipe; the schedule ends with them."""
+    monkeypatch.setattr(budget, "SCRATCH_EPOCHS", 4)
+    monkeypatch.setattr(budget, "REFERENCE_IMAGES", 4)  # a quarter of the images drawn
+    in_bag = imbalanced(made)
+    model, history = fitted(made, in_bag, in_bag, schedule="cosine", **options)
+    assert len(history) == epochs
+    assert int(model.optimizer.iterations) == 2 * epochs
+    assert column(history, "learning_rate")[-1] == pytest.approx(0, abs=1e-8)
+    records = [parse_epoch(line) for line in capsys.readouterr().out.splitlines()]
+    assert {record["epochs"] for record in records} == {epochs}
 
 
 def contradictory(made):
@@ -525,19 +539,22 @@ def test_members_start_from_pretrained_weights(made, monkeypatch):
     """If the parameters ask for them."""
     calls = []
 
-    def load(model, name, weights, freeze):
-        calls.append((name, weights, freeze))
+    def load(model, network):
+        calls.append(network)
         model.get_layer("probabilities").set_weights([np.zeros((128, 2)), np.array([0.0, 3.0])])
 
     monkeypatch.setattr(member, "load_pretrained", load)
     stand_still(made)
     params = validate(made.params, Params)
-    network = params.network.model_copy(update={"weights": "data/weights/base.h5", "freeze": False})
+    trained = params.ensemble["member-01"]
+    network = trained.network.model_copy(update={"weights": "data/weights/base.h5"})
+    others = {"member-01": trained.model_copy(update={"network": network})}
     train(made)
     assert not calls
     folder = made.folder / "pretrained"
-    train_member("member-01", params.model_copy(update={"network": network}), folder)
-    assert calls == [("notebook-1", "data/weights/base.h5", False)]
+    ensemble = {**params.ensemble, **others}
+    train_member("member-01", params.model_copy(update={"ensemble": ensemble}), folder)
+    assert calls == [network]
     lines = (folder / "test.csv").read_text().splitlines()[1:]
     positive = np.array([float(line.split(",")[2]) for line in lines])
     np.testing.assert_allclose(positive, 1 / (1 + np.exp(-3)), rtol=1e-5)
@@ -559,6 +576,14 @@ def test_members_train_by_their_recipe(made):
     assert penalty == {"l1": pytest.approx(0.01), "l2": pytest.approx(0.02)}
     last_line = (folder / "history.csv").read_text().split()[-1]
     assert float(last_line.split(",")[-1]) == pytest.approx(0.003)
+
+
+def test_members_have_the_network_of_their_recipe(made):
+    """Not that of the block `network`."""
+    made.set(recipes__strong__network={"name": "residual", "weights": "none", "freeze": False})
+    model = keras.saving.load_model(train(made) / "model.keras", safe_mode=True)
+    assert model.name == "residual"
+    assert made.params["network"]["name"] == "notebook-1"
 
 
 def test_divergence_is_reported(made):
@@ -634,13 +659,20 @@ def test_changed_inputs_leave_no_staging_folder(staged, monkeypatch):
 
 
 def test_weights_are_checked_for_the_image_size(made, monkeypatch):
+    """Each once, whatever the number of members that start from them."""
     calls = []
     monkeypatch.setattr(
-        member, "load_pretrained", lambda model, **network: calls.append((model, network))
+        member, "load_pretrained", lambda model, network: calls.append((model, network))
     )
-    made.set(network__name="notebook-1")
     check_weights()
-    [(model, network)] = calls
-    assert model.inputs[0].shape == (None, SIDE, SIDE, 1)
-    assert model.name == "notebook_1"
-    assert network == made.params["network"]
+    assert not calls
+    lite = {"name": "efficientnet-lite0", "weights": "imagenet", "freeze": False}
+    frozen = {**lite, "weights": "w/own.h5", "freeze": True}
+    made.set(ingest__image_size=32, recipes__base__network=lite, recipes__light__network=frozen)
+    assert [name["recipe"] for name in made.params["ensemble"].values()].count("base") == 2
+    check_weights()
+    for model, _ in calls:
+        assert model.inputs[0].shape == (None, SIDE, SIDE, 1)  # of the store
+        assert model.name == "efficientnet_lite0"
+    networks = [network.model_dump() for _, network in calls]
+    assert sorted(networks, key=str) == sorted([lite, frozen], key=str)
