@@ -37,7 +37,6 @@ SETTINGS = {
     "data.patient": r"'(p\d+)_'",
     "members": 1,
     "ingest.image_size": 32,
-    "preset": "scratch",
     "network.name": "notebook-1",
     "train.epochs": 1,
     "train.views": "plain",
