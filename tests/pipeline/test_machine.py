@@ -63,6 +63,7 @@ def test_members_that_need_more_memory_are_fewer():
         ("residual", OWN_NETWORK_MEMORY),
         ("seed-cnn", OWN_NETWORK_MEMORY),
         ("notebook-2", OWN_NETWORK_MEMORY),
+        ("efficientnet-lite0", OWN_NETWORK_MEMORY),
         ("notebook-3", APPLICATION_MEMORY),
         ("mobilenet-v2", APPLICATION_MEMORY),
     ],
