@@ -16,7 +16,7 @@ from brainmri.common.progress import parse_record
 from brainmri.models.networks import build_network
 from brainmri.parallel import staging
 from brainmri.store.reader import RadReader
-from brainmri.training import budget, member
+from brainmri.training import budget, fitting, member
 from brainmri.training.augmentation import augment
 from brainmri.training.fitting import fit, learning_rate_schedule
 from brainmri.training.history import evaluation_sample
@@ -367,6 +367,20 @@ def test_epochs_of_a_member(made, monkeypatch, capsys, options, epochs):
     assert column(history, "learning_rate")[-1] == pytest.approx(0, abs=1e-8)
     records = [parse_record(line) for line in capsys.readouterr().out.splitlines()]
     assert {record["epochs"] for record in records if "epochs" in record} == {epochs}
+
+
+def test_long_epochs_are_run_some_steps_at_a_time(made, monkeypatch, capsys):
+    """Rounded up to a multiple of these; how many images are done is reported within an epoch."""
+    monkeypatch.setattr(fitting, "MAX_STEPS_AT_ONCE", 3)
+    monkeypatch.setattr(fitting, "STEPS_AT_ONCE", 2)
+    monkeypatch.setattr("brainmri.training.history.PRINT_EVERY_S", 0.0)
+    rows = [*range(20)]
+    model, _ = fitted(made, rows, rows, batch_size=4, epochs=2)
+    assert int(model.optimizer.iterations) == 2 * 6
+    records = [parse_record(line) for line in capsys.readouterr().out.splitlines()]
+    done = [record["images"] for record in records if "images" in record]
+    assert done == [6, 13, 20, 26, 33, 40]
+    assert {record["all_images"] for record in records if "images" in record} == {40}
 
 
 def contradictory(made):
