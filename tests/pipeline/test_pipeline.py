@@ -34,6 +34,8 @@ ALL_STAGES = [
     "ingest",
     "split",
     "bootstrap-sample",
+    "pretrained",
+    "features",
     "fan-out",
     "train@member-00",
     "train@member-01",
@@ -400,8 +402,8 @@ REFUSED = [
     ("membrs=9", "membrs is unknown; did you mean members?"),
     (
         "preset=orignal",
-        "preset is 'orignal'; expected one of notebook-1, notebook-2, notebook-3, original,"
-        " scratch",
+        "preset is 'orignal'; expected one of fine-tuned, frozen, notebook-1, notebook-2,"
+        " notebook-3, original, scratch",
     ),
     ("+preset=original", "+preset=original: expected preset=original, without +"),
     ("recipes.bsae.l2=0.1", "recipes.bsae is unknown; did you mean recipes.base?"),

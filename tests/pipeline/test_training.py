@@ -561,7 +561,9 @@ def test_members_start_from_pretrained_weights(made, monkeypatch):
     stand_still(made)
     params = validate(made.params, Params)
     trained = params.ensemble["member-01"]
-    network = trained.network.model_copy(update={"weights": "data/weights/base.h5"})
+    network = trained.network.model_copy(
+        update={"weights": "data/weights/base.h5", "freeze": False}
+    )
     others = {"member-01": trained.model_copy(update={"network": network})}
     train(made)
     assert not calls

@@ -161,7 +161,14 @@ def test_labeled_images_give_the_metrics_of_evaluate(done):
     overlap = 48 - len(test)
     warning = f"warning: {overlap} of these 48 images are near duplicates of training images"
     assert warning in output.stderr
-    assert metrics_in(output.stdout)["without_near_duplicates"] == metrics
+    # The last bits of a prediction depend on the batch in which it is computed.
+    again = metrics_in(output.stdout)["without_near_duplicates"]
+    assert rounded(again) == rounded(metrics)
+
+
+def rounded(metrics: dict) -> dict:
+    """Return metrics, nested as they are, with numbers of five decimals."""
+    return json.loads(json.dumps(metrics), parse_float=lambda text: round(float(text), 5))
 
 
 def test_labeled_images_of_one_class(done):

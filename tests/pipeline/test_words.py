@@ -39,7 +39,7 @@ NOT_RUN = {
         "needs the real images; tests/pipeline/test_pipeline.py trains and queues presets,"
         " tests/unit/test_params.py composes them as this does"
     ),
-    "python -m brainmri.crossval --seeds 1,2,3 -S data.source=…/brain_mri": (
+    "python -m brainmri.crossval --seeds 1,2,3 -S preset=scratch -S data.source=…/brain_mri": (
         "needs the real images; tests/pipeline/test_crossval.py has repeats"
     ),
 }
