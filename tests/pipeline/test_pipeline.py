@@ -553,6 +553,28 @@ def test_members_on_gpus_have_the_bytes_of_the_others(done):
     assert done.locked_stages == entries
 
 
+def test_members_of_a_recipe_start_from_installed_weights(done):
+    """The others are not trained again, and depend on no weights."""
+    weights = "data/weights/efficientnet-lite0.weights.h5"
+    network = "{name: efficientnet-lite0, weights: imagenet, freeze: false}"
+    output = done.experiment("weigh", **{"+recipes.strong.network": network})
+    assert "1 of 3 members to train" in output
+    trained = {"train@member-00", "train@member-01", "train@member-02"} - {*skipped(output)}
+    assert trained == {"train@member-01"}
+    stages = done.locked_stages
+    assert [output["path"] for output in stages["pretrained"]["outs"]] == [weights]
+    depending = {
+        name
+        for name, stage in stages.items()
+        if weights in [dependency["path"] for dependency in stage.get("deps", [])]
+    }
+    assert depending == {"train@member-01"}
+    member = load_model(done.path / "models/members/member-01/model.keras")
+    (inner,) = (layer for layer in member.layers if isinstance(layer, keras.Model))
+    assert inner.name == "efficientnet_lite0"
+    assert not ran(done.run("dvc", "repro", "weigh"))
+
+
 def test_members_start_from_a_weights_file_and_depend_on_it(done):
     base = application_base("vgg16", 32, None)
     file = done.path / "data/weights/base.weights.h5"
