@@ -174,7 +174,7 @@ def code_with_params(stage: str) -> str:
     return "\n".join((ROOT / file).read_text() for file in sorted(files))
 
 
-@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"phantom", "pretrained"}))
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "phantom"])
 def test_stage_declares_the_parameters_that_it_reads(stage):
     """What it does not declare in dvc.yaml could change without the stage running again."""
     declared = STAGES[stage].get("do", STAGES[stage]).get("params", [])
