@@ -20,7 +20,8 @@ Change one for a run with `dvc exp run -S NAME=VALUE`, or edit the file and run 
 Plain `dvc repro` also takes edits, except of `members`, `recipes`, `seed`, `network`,
 `data.labels` and `data.test`: `ensemble` and `further_input` are derived from these, which
 `dvc exp run` does.
-`-S preset=NAME` sets those of a preset at once (docs/evaluation.md): `scratch`, or a seed project.
+`-S preset=NAME` sets those of a preset at once (docs/evaluation.md): `fine-tuned`, `frozen`,
+`scratch`, or a seed project.
 A new recipe: `-S '+recipes.mine={l1: 0.0, l2: 0.001, dropout: 0.4, learning_rate: 0.002, \
 augment: 1.0, fraction: 1.0}'`.
 

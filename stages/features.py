@@ -15,10 +15,12 @@ from brainmri.models.runtime import start_tensorflow
 
 def main() -> None:
     params = load_params()
-    networks = {network for network in params.networks.values() if network.is_frozen}
+    networks = {
+        network.features: network for network in params.networks.values() if network.is_frozen
+    }
     FEATURES.mkdir(parents=True, exist_ok=True)
     for folder in FEATURES.iterdir():
-        if str(folder) not in {network.features for network in networks}:
+        if str(folder) not in networks:
             shutil.rmtree(folder)
     if not networks:
         print("no member has a frozen network")
@@ -31,6 +33,6 @@ def main() -> None:
 
     configure_devices(threads=1, seed=0, precision="float32", replicas=1)
     with RadReader() as rad:
-        for network in networks:
+        for folder, network in networks.items():
             computed = update_features(network, params, rad)
-            print(f"{network.features}: {computed} images computed, {len(rad) - computed} known")
+            print(f"{folder}: {computed} images computed, {len(rad) - computed} known")

@@ -8,12 +8,13 @@ last line printed is JSON: members a minute.
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from brainmri.models.runtime import start_tensorflow
+
+start_tensorflow()
 
 from benchmarks.commands import wall_time
 from brainmri.common.params import Member, Network, Params, load_params
@@ -24,7 +25,6 @@ from brainmri.sampling.files import read_sample, read_split
 from brainmri.store.reader import RadReader
 from brainmri.training.budget import number_of_epochs
 from brainmri.training.devices import configure_devices
-from brainmri.training.feature_reader import FeatureReader
 from brainmri.training.features import update_features
 from brainmri.training.fitting import fit
 from brainmri.training.member import train_on_features
@@ -48,7 +48,7 @@ def main() -> None:
         params = params.model_copy(update={"train": train})
         sample = read_sample(name, read_split(len(rad))["training"])
         once = wall_time(lambda: update_features(network, params, rad))
-        each = wall_time(lambda: train_once(rad, sample, params, member))
+        each = wall_time(lambda: train_on_features(rad, *sample, CLASSES, params, member))
         every_epoch = measure_without_features(rad, sample, params, member)
         epochs = number_of_epochs(len(sample[0]), train, member)
         shutil.rmtree(network.features)
@@ -61,17 +61,8 @@ def main() -> None:
     print(json.dumps(rates))
 
 
-Sample = tuple[list[int], list[int]]
-
-
-def train_once(rad: RadReader, sample: Sample, params: Params, member: Member) -> None:
-    """Train a member on features, as `train_member` does."""
-    features = FeatureReader(member.network.features, len(rad), params.train.views)
-    train_on_features(features, rad, *sample, CLASSES, params, member)
-
-
 def measure_without_features(
-    rad: RadReader, sample: Sample, params: Params, member: Member
+    rad: RadReader, sample: tuple[list[int], list[int]], params: Params, member: Member
 ) -> float:
     """Measure the seconds of an epoch that computes the features again."""
     model = build_network(NAME, rad.shape[1], CLASSES, member.l1, member.l2, member.dropout)

@@ -6,9 +6,10 @@ The members are called one after the other. Both are warmed up. The last line pr
 """
 
 import json
-import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # which TensorFlow reads when it is imported
+from brainmri.models.runtime import start_tensorflow
+
+start_tensorflow()
 
 import numpy as np
 

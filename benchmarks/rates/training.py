@@ -11,9 +11,11 @@ takes time and counts nothing. The last line printed is JSON.
 import json
 import os
 
-# Before TensorFlow is imported, which counts the cores and reads its log level
+from brainmri.models.runtime import start_tensorflow
+
+# Before TensorFlow is imported, which counts the cores
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+start_tensorflow()
 
 import keras
 import numpy as np

@@ -61,11 +61,7 @@ def load_weights(base: keras.Model, name: str, path: str) -> None:
     UserError
         If the file is missing, refers to other files, or has other weights.
     """
-    if not Path(path).is_file():
-        raise UserError(
-            f"network.weights: {path} is missing;"
-            f" expected a file of {name}'s weights without its top"
-        )
+    check_weights_exist(name, path)
     try:
         check_weights_file(base, path)
         base.load_weights(path)
@@ -74,6 +70,20 @@ def load_weights(base: keras.Model, name: str, path: str) -> None:
         raise UserError(
             f"network.weights: {path} holds no weights of {name} without its top ({reason})"
         ) from None
+
+
+def check_weights_exist(name: str, path: str) -> None:
+    """Check that there is a weights file.
+
+    Raises
+    ------
+    UserError
+    """
+    if not Path(path).is_file():
+        raise UserError(
+            f"network.weights: {path} is missing;"
+            f" expected a file of {name}'s weights without its top"
+        )
 
 
 def check_weights_file(base: keras.Model, path: str) -> None:

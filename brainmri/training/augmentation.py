@@ -16,7 +16,6 @@ def augment(
     contrast: float,
     brightness: float,
     erase: float,
-    alike: bool = False,
 ) -> tf.Tensor:
     """Flip, rotate, shift and zoom each image, change its contrast and brightness, erase a part.
 
@@ -40,8 +39,6 @@ def augment(
     erase : float
         Largest side of the rectangle that every other image, at random, has erased to its mean
         level, as a fraction of the size.
-    alike : bool
-        Change all images in the same way; else each in another.
 
     Returns
     -------
@@ -54,9 +51,7 @@ def augment(
     height, width = images.shape[1], images.shape[2]
     # The rows of `random`: rotation, zoom, flip, shift in x and y, contrast, brightness, and of the
     # erased rectangle position and extent in y, position and extent in x, and whether there is one
-    number = tf.shape(images)[0]
-    random = tf.random.stateless_uniform((12, 1 if alike else number), seed, -1, 1)
-    random = tf.broadcast_to(random, (12, number))
+    random = tf.random.stateless_uniform((12, tf.shape(images)[0]), seed, -1, 1)
     images = transform(images, random[:5], flip, rotation, shift, zoom)
     mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
     factor = tf.exp(random[5] * math.log1p(contrast))[:, None, None, None]

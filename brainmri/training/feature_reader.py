@@ -45,10 +45,14 @@ class FeatureReader:
         """The number of features."""
         return self._features.shape[2]
 
-    def rows(self, rows: list[int]) -> np.ndarray:
-        """Return the features of all views: float32, shape (len(rows), views, k)."""
+    def of_images(self, rows: list[int]) -> np.ndarray:
+        """Return the features of images as they are: float32, shape (len(rows), k)."""
+        return self._features[rows, 0]
+
+    def of_views(self, rows: list[int]) -> np.ndarray:
+        """Return those of all their views: float32, shape (len(rows), views, k)."""
         return self._features[rows]
 
     def of_prediction(self, rows: list[int]) -> np.ndarray:
-        """Return those of the views with which predictions are made; the first is the image."""
+        """Return those of the views with which predictions are made."""
         return self._features[rows, : self._of_prediction]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,11 +13,11 @@ import tensorflow as tf
 
 from brainmri.common.dependencies import stage_dependencies
 from brainmri.common.files import write_json
-from brainmri.common.params import Augment, Network, Params, read_params
+from brainmri.common.params import Network, Params, read_params
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
 from brainmri.models.networks import build_network
-from brainmri.models.pretrained import load_pretrained
+from brainmri.models.pretrained import check_weights_exist, load_pretrained
 from brainmri.models.tta import views_of
 from brainmri.store.reader import RadReader
 from brainmri.training.augmentation import augment
@@ -45,14 +46,15 @@ def update_features(network: Network, params: Params, rad: RadReader) -> int:
     """
     folder = Path(network.features)
     about = describe(network, params, rad.shape[1])
-    row_of = read_rows(folder, about)
-    hashes = np.array([pixel_hash(rad.images([row])[0]) for row in range(len(rad))])
-    first_row = {digest.tobytes(): row for row, digest in reversed([*enumerate(hashes)])}
-    missing = [row for digest, row in first_row.items() if digest not in row_of]
-    former = np.load(folder / FEATURES, mmap_mode="r") if row_of else None
+    former, former_rows = read_former(folder, about)
+    hashes = [hashlib.sha256(rad.images([row]).tobytes()).digest() for row in range(len(rad))]
+    first_rows: dict[bytes, int] = {}
+    for row, digest in enumerate(hashes):
+        first_rows.setdefault(digest, row)
+    missing = [row for digest, row in first_rows.items() if digest not in former_rows]
     if missing:
         compute = compile_features(network, params, rad.shape[1])
-    shape = former.shape[1:] if row_of else compute(rad.images([0])[0]).shape
+    shape = former.shape[1:] if former_rows else compute(rad.images([0])[0]).shape
 
     unfinished = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -69,12 +71,12 @@ def update_features(network: Network, params: Params, rad: RadReader) -> int:
         for _ in progress(pool.map(fill, missing), len(missing), label):
             pass
     for row, digest in enumerate(hashes):
-        if digest.tobytes() in row_of:
-            features[row] = former[row_of[digest.tobytes()]]
-        elif first_row[digest.tobytes()] != row:
-            features[row] = features[first_row[digest.tobytes()]]
+        if digest in former_rows:
+            features[row] = former[former_rows[digest]]
+        else:
+            features[row] = features[first_rows[digest]]
     features.flush()
-    np.save(unfinished / HASHES, hashes)
+    np.save(unfinished / HASHES, np.array([[*digest] for digest in hashes], np.uint8))
     write_json(unfinished / ABOUT, about)
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
@@ -83,11 +85,12 @@ def update_features(network: Network, params: Params, rad: RadReader) -> int:
 
 def describe(network: Network, params: Params, size: int) -> dict:
     """Return what the features depend on besides the pixels."""
-    path = Path(network.weights_file)
-    weights = hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".h5" else ""
+    check_weights_exist(network.name, network.weights_file)
+    content = Path(network.weights_file).read_bytes()
     return {
         "network": network.name,
-        "weights": weights or network.weights,
+        "weights": network.weights,
+        "weights_file": hashlib.sha256(content).hexdigest(),
         "size": size,
         "augmented_views": params.features.views,
         "augment": params.train.augment.model_dump(),
@@ -103,26 +106,26 @@ def code_hash() -> str:
     return hashlib.sha256(b"\0".join(code)).hexdigest()
 
 
-def read_rows(folder: Path, about: dict) -> dict[bytes, int]:
-    """Return the row of each image in former features, by the hash of its pixels."""
+def read_former(folder: Path, about: dict) -> tuple[np.ndarray | None, dict[bytes, int]]:
+    """Read former features: mapped into memory, and the row of each image by its pixels' hash.
+
+    There are none if they are missing, damaged, or of something else than `about`.
+    """
     try:
         if json.loads((folder / ABOUT).read_bytes()) != about:
-            return {}
+            return None, {}
         hashes = np.load(folder / HASHES, allow_pickle=False)
         features = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
-        return {}
+        return None, {}
     if len(hashes) != len(features):
-        return {}
-    return {digest.tobytes(): row for row, digest in enumerate(hashes)}
+        return None, {}
+    return features, {digest.tobytes(): row for row, digest in enumerate(hashes)}
 
 
-def pixel_hash(image: np.ndarray) -> np.ndarray:
-    """Compute the SHA-256 of an image's pixels: uint8, shape (32,)."""
-    return np.frombuffer(hashlib.sha256(image.tobytes()).digest(), np.uint8)
-
-
-def compile_features(network: Network, params: Params, size: int):
+def compile_features(
+    network: Network, params: Params, size: int
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from an image to the features of its views.
 
     Each image is a batch of its own, so that its features do not depend, in the last bits, on which
@@ -137,14 +140,14 @@ def compile_features(network: Network, params: Params, size: int):
     model = build_network(network.name, size, 2, 0.0, 0.0, 0.0)
     load_pretrained(model, network)
     extract = keras.Model(model.inputs, model.layers[-2].input)  # before dropout and the last layer
-    augmentation: Augment = params.train.augment
+    augmentation = params.train.augment.model_dump()
 
     @tf.function(input_signature=[tf.TensorSpec((size, size, 1), tf.uint8)])
     def compute(image: tf.Tensor) -> tf.Tensor:
         images = tf.cast(image[None], tf.float32)
         views = views_of(images, params.train.views)
         for number in range(params.features.views):
-            views.append(augment(images, (number, SEED), **augmentation.model_dump()))
+            views.append(augment(images, (number, SEED), **augmentation))
         return extract(tf.concat(views, 0), training=False)
 
     return lambda image: compute(image).numpy()

@@ -4,6 +4,7 @@ What is shuffled are positions; pixels are looked up when their batch is due.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -41,39 +42,15 @@ def training_batches(
         weights (float32, n).
     """
     look_up = pixel_lookup(rad, in_bag, train.cache)
-    labels = rad.labels[in_bag]
-    one_hot = tf.one_hot(labels, classes)
-    weight_of = class_weights(train.class_weights, labels, classes)
-    image_weights = tf.constant(weight_of[labels], tf.float32)
     strength = {
         key: value * member.augment
         for key, value in train.augment.model_dump(exclude={"flip"}).items()
     }
 
-    @no_autograph
-    def make_batch(step: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        seed = tf.stack([step, tf.constant(member.seed, tf.int64)])
-        augmented = augment(look_up(positions), seed, train.augment.flip, **strength)
-        targets = tf.gather(one_hot, positions)
-        images, targets = mixup(augmented, targets, seed, train.mixup)
-        return images, targets, tf.gather(image_weights, positions)
+    def draw(positions: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return augment(look_up(positions), seed, train.augment.flip, **strength)
 
-    positions = shuffled_positions(len(in_bag), member.seed)
-    positions = positions.batch(train.batch_size * train.replicas, drop_remainder=True)
-    return with_options(positions.enumerate().map(make_batch))
-
-
-def shuffled_positions(number: int, seed: int) -> tf.data.Dataset:
-    """Return endless positions from 0 to number − 1, each pass in another random order."""
-
-    @no_autograph
-    def shuffled_position(index: tf.Tensor) -> tf.Tensor:
-        # Dataset.shuffle has a state that every new iterator changes, and with replicas Keras makes
-        # more iterators.
-        pass_seed = tf.stack([tf.constant(seed, tf.int64), index // number])
-        return tf.random.experimental.index_shuffle(index % number, pass_seed, number - 1)
-
-    return tf.data.Dataset.range(np.iinfo(np.int64).max).map(shuffled_position)
+    return endless_batches(draw, rad.labels[in_bag], classes, train, member)
 
 
 def feature_batches(
@@ -95,45 +72,81 @@ def feature_batches(
     tf.data.Dataset
         Of features (float32, batch×k), and labels and weights as in `training_batches`.
     """
-    pixels, one_hot = tf.constant(features), tf.one_hot(labels, classes)
+    of_views, views = tf.constant(features), features.shape[1]
+
+    def draw(positions: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        view = tf.random.stateless_uniform(tf.shape(positions), seed, 0, views, tf.int64)
+        return tf.gather_nd(of_views, tf.stack([positions, view], 1))
+
+    return endless_batches(draw, labels, classes, train, member)
+
+
+def endless_batches(
+    draw: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    labels: np.ndarray,
+    classes: int,
+    train: Train,
+    member: Member,
+) -> tf.data.Dataset:
+    """Return endless batches of examples, mixed, with their labels and weights.
+
+    Parameters
+    ----------
+    draw : callable
+        From positions in `labels`, and a seed of two integers, to the examples of a batch.
+    labels : ndarray of int, shape (n,)
+    classes : int
+    train : Train
+    member : Member
+    """
+    one_hot = tf.one_hot(labels, classes)
     weight_of = class_weights(train.class_weights, labels, classes)
-    image_weights = tf.constant(weight_of[labels], tf.float32)
-    views = features.shape[1]
+    example_weights = tf.constant(weight_of[labels], tf.float32)
 
     @no_autograph
     def make_batch(step: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         seed = tf.stack([step, tf.constant(member.seed, tf.int64)])
-        view = tf.random.stateless_uniform(tf.shape(positions), seed, 0, views, tf.int64)
-        chosen = tf.gather_nd(pixels, tf.stack([positions, view], 1))
-        chosen, targets = mixup(chosen, tf.gather(one_hot, positions), seed, train.mixup)
-        return chosen, targets, tf.gather(image_weights, positions)
+        examples, targets = draw(positions, seed), tf.gather(one_hot, positions)
+        examples, targets = mixup(examples, targets, seed, train.mixup)
+        return examples, targets, tf.gather(example_weights, positions)
 
-    positions = shuffled_positions(len(labels), member.seed)
+    @no_autograph
+    def shuffled_position(index: tf.Tensor) -> tf.Tensor:
+        # Dataset.shuffle has a state that every new iterator changes, and with replicas Keras makes
+        # more iterators.
+        seed = tf.stack([tf.constant(member.seed, tf.int64), index // len(labels)])
+        return tf.random.experimental.index_shuffle(index % len(labels), seed, len(labels) - 1)
+
+    positions = tf.data.Dataset.range(np.iinfo(np.int64).max).map(shuffled_position)
     positions = positions.batch(train.batch_size * train.replicas, drop_remainder=True)
     return with_options(positions.enumerate().map(make_batch))
-
-
-def feature_validation_batches(
-    features: np.ndarray, labels: np.ndarray, classes: int
-) -> tf.data.Dataset:
-    """Return batches of features, n×k, in order, and labels; see `feature_batches`."""
-    examples = features, tf.one_hot(labels, classes)
-    batches = tf.data.Dataset.from_tensor_slices(examples).batch(EVALUATION_BATCH_SIZE)
-    return with_options(batches)
 
 
 def validation_batches(
     rad: RadReader, rows: list[int], classes: int, cache: str
 ) -> tf.data.Dataset:
     """Return batches of images as they are, in order, and labels; see `training_batches`."""
-    look_up = pixel_lookup(rad, rows, cache)
-    one_hot = tf.one_hot(rad.labels[rows], classes)
+    return ordered_batches(pixel_lookup(rad, rows, cache), rad.labels[rows], classes)
+
+
+def feature_validation_batches(
+    features: np.ndarray, labels: np.ndarray, classes: int
+) -> tf.data.Dataset:
+    """Return batches of features, n×k, in order, and labels; see `feature_batches`."""
+    return ordered_batches(partial(tf.gather, tf.constant(features)), labels, classes)
+
+
+def ordered_batches(
+    look_up: Callable[[tf.Tensor], tf.Tensor], labels: np.ndarray, classes: int
+) -> tf.data.Dataset:
+    """Return batches of examples in order, and labels; `look_up` is from positions to examples."""
+    one_hot = tf.one_hot(labels, classes)
 
     @no_autograph
     def make_batch(positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.cast(look_up(positions), tf.float32), tf.gather(one_hot, positions)
 
-    positions = tf.data.Dataset.range(len(rows)).batch(EVALUATION_BATCH_SIZE)
+    positions = tf.data.Dataset.range(len(labels)).batch(EVALUATION_BATCH_SIZE)
     return with_options(positions.map(make_batch))
 
 

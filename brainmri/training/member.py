@@ -55,15 +55,9 @@ def train_member(name: str, params: Params, folder: Path) -> None:
         split = read_split(len(rad))
         in_bag, out_of_bag = read_sample(name, split["training"])
         rows_of = {"out_of_bag": out_of_bag, "test": split["test"]}
-        if member.network.is_frozen:
-            features = FeatureReader(member.features, len(rad), train.views)
-            model, history, predict = train_on_features(
-                features, rad, in_bag, out_of_bag, len(classes), params, member
-            )
-        else:
-            model, history, predict = train_network(
-                rad, in_bag, out_of_bag, len(classes), params, member, devices
-            )
+        is_frozen = member.network.is_frozen
+        train_model = train_on_features if is_frozen else partial(train_network, devices)
+        model, history, predict = train_model(rad, in_bag, out_of_bag, len(classes), params, member)
         predictions = {part: predict(rows) for part, rows in rows_of.items()}
         labels = rad.labels[out_of_bag]
     if not all(np.isfinite(probabilities).all() for probabilities in predictions.values()):
@@ -110,13 +104,13 @@ class Trained(NamedTuple):
 
 
 def train_network(
+    devices: Devices,
     rad: RadReader,
     in_bag: list[int],
     out_of_bag: list[int],
     classes: int,
     params: Params,
     member: Member,
-    devices: Devices,
 ) -> Trained:
     """Build and train a member's network."""
     network = member.network
@@ -133,7 +127,6 @@ def train_network(
 
 
 def train_on_features(
-    features: FeatureReader,
     rad: RadReader,
     in_bag: list[int],
     out_of_bag: list[int],
@@ -143,14 +136,16 @@ def train_on_features(
 ) -> Trained:
     """Train the last layer of a frozen network on the features of its images."""
     train = params.train
+    features = FeatureReader(member.network.features, len(rad), train.views)
     head = build_head(features.width, classes, member.l1, member.l2, member.dropout)
-    sample = evaluation_sample(in_bag)
+
+    def validation(rows: list[int]) -> tf.data.Dataset:
+        return feature_validation_batches(features.of_images(rows), rad.labels[rows], classes)
+
     batches = Batches(
-        feature_batches(features.rows(in_bag), rad.labels[in_bag], classes, train, member),
-        *(
-            feature_validation_batches(features.rows(rows)[:, 0], rad.labels[rows], classes)
-            for rows in (sample, out_of_bag)
-        ),
+        feature_batches(features.of_views(in_bag), rad.labels[in_bag], classes, train, member),
+        validation(evaluation_sample(in_bag)),
+        validation(out_of_bag),
     )
     history = fit_to_batches(head, batches, len(in_bag), train, member)
     network = network_builder(rad.shape[1], classes, member)()

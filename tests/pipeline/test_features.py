@@ -52,7 +52,7 @@ def compute() -> tuple[int, np.ndarray]:
     params = load_params()
     with RadReader() as rad:
         computed = update_features(params.network, params, rad)
-        return computed, FeatureReader(params.network.features, len(rad), "mirrored").rows(
+        return computed, FeatureReader(params.network.features, len(rad), "mirrored").of_views(
             range(len(rad))
         )
 
@@ -95,6 +95,18 @@ def test_other_features_are_computed_anew(made, values):
     compute()
     made.set(**values)
     assert compute()[0] == len(made.images)
+
+
+def test_features_of_other_weights_are_computed_anew(made):
+    """Of a file of the same name."""
+    file = load_params().network.weights_file
+    compute()
+    keras.utils.set_random_seed(2)
+    application_base(NETWORK, SIDE, None).save_weights(file)
+    assert compute()[0] == len(made.images)
+    Path(file).unlink()
+    with pytest.raises(UserError, match=r"base\.weights\.h5 is missing; expected a file of"):
+        compute()
 
 
 def test_members_and_recipes_share_features(made):

@@ -310,31 +310,18 @@ def test_smallest_image_size_of_a_network(network, least):
 
 
 @pytest.mark.parametrize(
-    ("weights", "file"),
+    ("name", "weights", "file"),
     [
-        ("none", "data/weights/README.md"),
-        ("imagenet", "data/weights/README.md"),
-        ("w/own.h5", "w/own.h5"),
+        ("vgg16", "none", "data/weights/README.md"),
+        ("vgg16", "imagenet", "data/weights/README.md"),
+        ("vgg16", "w/own.h5", "w/own.h5"),
+        ("efficientnet-lite0", "none", "data/weights/README.md"),
+        ("efficientnet-lite0", "imagenet", "data/weights/efficientnet-lite0.weights.h5"),
+        ("efficientnet-lite0", "./w//own.h5", "w/own.h5"),
     ],
 )
-def test_members_depend_on_the_weights_file(weights, file):
-    check_weights_file("vgg16", weights, file)
-
-
-@pytest.mark.parametrize(
-    ("weights", "file"),
-    [
-        ("none", "data/weights/README.md"),
-        ("imagenet", "data/weights/efficientnet-lite0.weights.h5"),
-        ("./w//own.h5", "w/own.h5"),
-    ],
-)
-def test_installed_weights_are_in_a_file(weights, file):
-    """Which the stage `pretrained` writes; others of ImageNet are downloaded by Keras."""
-    check_weights_file("efficientnet-lite0", weights, file)
-
-
-def check_weights_file(name: str, weights: str, file: str) -> None:
+def test_members_depend_on_the_weights_file(name, weights, file):
+    """The stage `pretrained` writes that of EfficientNet-Lite0; Keras downloads the others."""
     params = validate(changed(network__name=name, network__weights=weights), Params)
     assert params.network.weights_file == file
     assert {member["weights_file"] for member in derive_ensemble(params).values()} == {file}
