@@ -48,6 +48,7 @@ lint: $(ENV)/ready-dev
 docs: $(ENV)/ready-dev
 	python -m docs.make_parameters
 	python -m docs.make_dag
+	python -m docs.make_results
 
 bench: $(ENV)/ready-bench
 	python -m benchmarks.run

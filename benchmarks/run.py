@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.commands import compose, dvc, python, wall_time
 from benchmarks.store_rows import store_rows
 from benchmarks.table import Row, compare_times, format_results
-from brainmri.common.paths import PHANTOM, SPLIT, TIMINGS
+from brainmri.common.paths import PHANTOM, TIMINGS
 from brainmri.common.resources import usable_cores
 from brainmri.parallel.concurrency import Timing, read_timings
 from brainmri.parallel.resources import OWN_NETWORK_MEMORY
@@ -225,7 +225,7 @@ class Benchmarks:
 
     def run_contestant(self, module: str, jobs: int) -> None:
         """Train an ensemble with a module of `benchmarks.contestants`, on the pipeline's split."""
-        arguments = [jobs, MEMBERS, EPOCHS, BATCH_SIZE, self.images, self.project / SPLIT]
+        arguments = [jobs, MEMBERS, EPOCHS, BATCH_SIZE, self.images, self.project]
         python(ROOT, "-m", f"benchmarks.contestants.{module}", *map(str, arguments))
 
     def compare_rates(self) -> list[Row]:

@@ -1,7 +1,7 @@
 """The original's way, kept correct: k Keras models in one TensorFlow process, by a
 ThreadPoolExecutor or one after the other.
 
-python -m benchmarks.contestants.one_process JOBS MEMBERS EPOCHS BATCH_SIZE IMAGES SPLIT_JSON
+python -m benchmarks.contestants.one_process JOBS MEMBERS EPOCHS BATCH_SIZE IMAGES PROJECT
 """
 
 import os
@@ -14,13 +14,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from benchmarks.contestants.images import load
+from benchmarks.contestants.images import load, print_probabilities
 from brainmri.models.networks import build_network
 
 
 def main() -> None:
     jobs, members, epochs, batch_size = map(int, sys.argv[1:5])
-    images, labels, test_images, test_labels = load(Path(sys.argv[5]), 128, Path(sys.argv[6]))
+    images, labels, test_images, _ = load(Path(sys.argv[5]), 128, Path(sys.argv[6]))
     images, test_images = (
         part[..., np.newaxis].astype(np.float32) for part in (images, test_images)
     )
@@ -49,7 +49,7 @@ def main() -> None:
     else:
         with ThreadPoolExecutor(jobs) as pool:
             votes = list(pool.map(train, range(members)))
-    print(f"accuracy {np.mean(np.mean(votes, axis=0).argmax(axis=1) == test_labels):.3f}")
+    print_probabilities(np.mean(votes, axis=0))
 
 
 if __name__ == "__main__":

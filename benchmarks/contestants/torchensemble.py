@@ -1,6 +1,6 @@
 """TorchEnsemble's BaggingClassifier with the same layers.
 
-python -m benchmarks.contestants.torchensemble JOBS MEMBERS EPOCHS BATCH_SIZE IMAGES SPLIT_JSON
+python -m benchmarks.contestants.torchensemble JOBS MEMBERS EPOCHS BATCH_SIZE IMAGES PROJECT
 """
 
 import logging
@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 from torchensemble import BaggingClassifier
 
-from benchmarks.contestants.images import load
+from benchmarks.contestants.images import load, print_probabilities
 
 
 class Block(nn.Module):
@@ -51,7 +51,7 @@ def main() -> None:
     jobs, members, epochs, batch_size = map(int, sys.argv[1:5])
     logging.disable()
     torch.manual_seed(0)
-    images, labels, test_images, test_labels = load(Path(sys.argv[5]), 128, Path(sys.argv[6]))
+    images, labels, test_images, _ = load(Path(sys.argv[5]), 128, Path(sys.argv[6]))
     images, test_images = (
         torch.tensor(part[:, None], dtype=torch.float32) for part in (images, test_images)
     )
@@ -61,8 +61,7 @@ def main() -> None:
     ensemble.set_scheduler("CosineAnnealingLR", T_max=epochs)
     loader = DataLoader(TensorDataset(images, torch.tensor(labels)), batch_size, shuffle=True)
     ensemble.fit(loader, epochs, log_interval=10**9, save_model=False)
-    probabilities = ensemble.predict(test_images).detach().numpy()
-    print(f"accuracy {(probabilities.argmax(1) == test_labels).mean():.3f}")
+    print_probabilities(ensemble.predict(test_images).detach().numpy())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,154 @@
+"""Cross-validate the default, the presets, and what could be used instead, on the same folds.
+
+    python -m benchmarks.accuracy --source FOLDER                 (all: hours)
+    python -m benchmarks.accuracy --source FOLDER default frozen hog-svm
+
+FOLDER has a folder of images for each class; it may not be in the repository. Folds of the pipeline
+are DVC experiments, so those that are complete are not run again. `make docs` writes the tables and
+the picture of what is in docs/results.
+
+Writes  docs/results/NAME.json: what metrics/crossval.json holds, `members`, and `cpu_minutes`, of
+        a fold, null if not all folds ran now; docs/results/default.png
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from benchmarks.commands import compose, dvc, python
+from brainmri.common.files import write_json
+from brainmri.common.paths import CROSSVAL_METRICS, METADATA, PLOTS, SPLIT
+from brainmri.crossval.experiments import completed_folds, compose_params
+from brainmri.crossval.summary import summarize
+from brainmri.crossval.votes import Votes
+from brainmri.evaluation.voting import ENSEMBLE
+from tests.support.checkout import ROOT, checkout
+
+RESULTS = ROOT / "docs/results"
+PRESETS = ("scratch", "frozen", "fine-tuned", "original", "notebook-1", "notebook-2")
+BASELINES = {  # modules of `benchmarks.contestants`, and their arguments
+    "torchensemble": ("torchensemble", "2", "5", "48", "16"),
+    "hog-svm": ("hog_svm",),
+}
+MEMBERS = {"torchensemble": 5, "hog-svm": 1}
+INTERVAL_S = 0.3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = ["default", *PRESETS, *BASELINES]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
+    parser.add_argument("--source", required=True, help="folder of class folders")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    unknown = set(options.names) - {*names}
+    if unknown:
+        parser.error(f"{', '.join(unknown)}: expected some of {', '.join(names)}")
+    RESULTS.mkdir(exist_ok=True)
+    for name in options.names or names:
+        if name in BASELINES:
+            summary = cross_validate_baseline(name, options.source, options.seed)
+        else:
+            summary = cross_validate(name, options.source, options.seed)
+        write_json(RESULTS / f"{name}.json", summary)
+        print(f"{name}: accuracy {summary[ENSEMBLE]['accuracy']:.3f}", flush=True)
+
+
+def cross_validate(name: str, source: str, seed: int) -> dict:
+    """Cross-validate the pipeline with a preset, or with its defaults, here."""
+    overrides = [f"data.source={source}", *([] if name == "default" else [f"preset={name}"])]
+    params = compose_params(overrides)
+    folds = range(params["split"]["folds"])
+    is_new = not any((seed, fold) in completed_folds(params) for fold in folds)
+    settings = [word for override in overrides for word in ("-S", override)]
+    with CpuTime() as cpu_time:
+        python(ROOT, "-m", "brainmri.crossval", "--seeds", str(seed), *settings)
+    summary = json.loads(CROSSVAL_METRICS.read_bytes())
+    CROSSVAL_METRICS.unlink()
+    figure = PLOTS / "crossval.png"
+    if name == "default":
+        shutil.copyfile(figure, RESULTS / "default.png")
+    figure.unlink()
+    return {
+        "members": params["members"],
+        "cpu_minutes": cpu_time.seconds / 60 / len(folds) if is_new else None,
+        **summary,
+    }
+
+
+def cross_validate_baseline(name: str, source: str, seed: int) -> dict:
+    """Cross-validate a contestant, on the pipeline's folds, in a checkout."""
+    module, *arguments = BASELINES[name]
+    params = compose_params([])
+    votes = {}
+    seconds = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        project = checkout(Path(folder) / "project")
+        for fold in range(params["split"]["folds"]):
+            images = Path(source).resolve()
+            compose(project, {"data.source": images, "seed": seed, "split.fold": fold})
+            dvc(project, "repro", "split")
+            command = ["-m", f"benchmarks.contestants.{module}", *arguments, str(images)]
+            with CpuTime() as cpu_time:
+                output = python(ROOT, *command, str(project))
+            seconds += cpu_time.seconds
+            votes[seed, fold] = make_votes(project, json.loads(output.splitlines()[-1]))
+    summary = summarize(votes, params["evaluate"]["resamples"], params["evaluate"]["bins"])
+    return {"members": MEMBERS[name], "cpu_minutes": seconds / 60 / len(votes), **summary}
+
+
+def make_votes(project: Path, probabilities: list[list[float]]) -> Votes:
+    """Add the labels and groups of a project's test images to their probabilities."""
+    metadata = json.loads((project / METADATA).read_bytes())
+    split = json.loads((project / SPLIT).read_bytes())
+    classes = metadata["classes"]
+    return Votes(
+        groups=np.array([split["groups"][row] for row in split["test"]]),
+        labels=np.array([classes.index(metadata["images"][row]["class"]) for row in split["test"]]),
+        classes=classes,
+        probabilities={ENSEMBLE: np.array(probabilities)},
+    )
+
+
+class CpuTime:
+    """The CPU time of all processes that this one starts meanwhile, in seconds.
+
+    It is read from the system while they run: what an operating system sums up for a parent leaves
+    out processes that nobody waits for.
+    """
+
+    def __enter__(self) -> "CpuTime":
+        self._seconds: dict[tuple[int, float], float] = {}
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    @property
+    def seconds(self) -> float:
+        return sum(self._seconds.values())
+
+    def _watch(self) -> None:
+        this = psutil.Process()
+        while not self._is_over.wait(INTERVAL_S):
+            for process in this.children(recursive=True):
+                try:
+                    times = process.cpu_times()
+                except psutil.NoSuchProcess:
+                    continue
+                key = process.pid, process.create_time()
+                self._seconds[key] = times.user + times.system
+
+
+if __name__ == "__main__":
+    main()
