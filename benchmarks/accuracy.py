@@ -7,8 +7,9 @@ FOLDER has a folder of images for each class; it may not be in the repository. F
 are DVC experiments, so those that are complete are not run again. `make docs` writes the tables and
 the picture of what is in docs/results.
 
-Writes  docs/results/NAME.json: what metrics/crossval.json holds, `members`, and `cpu_minutes`, of
-        a fold, null if not all folds ran now; docs/results/default.png
+Writes  docs/results/NAME.json: what metrics/crossval.json holds (of others than the pipeline, the
+        metrics and their intervals), `members`, and `cpu_minutes`, of a fold, null if not all folds
+        ran now; docs/results/default.png
 """
 
 import argparse
@@ -25,8 +26,9 @@ from benchmarks.commands import compose, dvc, python
 from brainmri.common.files import write_json
 from brainmri.common.paths import CROSSVAL_METRICS, METADATA, PLOTS, SPLIT
 from brainmri.crossval.experiments import completed_folds, compose_params
-from brainmri.crossval.summary import summarize
-from brainmri.crossval.votes import Votes
+from brainmri.crossval.summary import metric_intervals, voter_metrics
+from brainmri.crossval.votes import Votes, pool_votes
+from brainmri.evaluation.intervals import group_counts
 from brainmri.evaluation.voting import ENSEMBLE
 from tests.support.checkout import ROOT, checkout
 
@@ -86,7 +88,7 @@ def cross_validate_baseline(name: str, source: str, seed: int) -> dict:
     """Cross-validate a contestant, on the pipeline's folds, in a checkout."""
     module, *arguments = BASELINES[name]
     params = compose_params([])
-    votes = {}
+    votes = []
     seconds = 0.0
     with tempfile.TemporaryDirectory() as folder:
         project = checkout(Path(folder) / "project")
@@ -98,9 +100,16 @@ def cross_validate_baseline(name: str, source: str, seed: int) -> dict:
             with CpuTime() as cpu_time:
                 output = python(ROOT, *command, str(project))
             seconds += cpu_time.seconds
-            votes[seed, fold] = make_votes(project, json.loads(output.splitlines()[-1]))
-    summary = summarize(votes, params["evaluate"]["resamples"], params["evaluate"]["bins"])
-    return {"members": MEMBERS[name], "cpu_minutes": seconds / 60 / len(votes), **summary}
+            votes.append(make_votes(project, json.loads(output.splitlines()[-1])))
+    pooled = pool_votes(votes)
+    counts = group_counts(pooled.labels, pooled.groups, len(pooled.classes))
+    bins, resamples = params["evaluate"]["bins"], params["evaluate"]["resamples"]
+    return {
+        "members": MEMBERS[name],
+        "cpu_minutes": seconds / 60 / len(votes),
+        ENSEMBLE: voter_metrics(pooled, ENSEMBLE, bins),
+        "interval": metric_intervals(pooled, counts, resamples, bins),
+    }
 
 
 def make_votes(project: Path, probabilities: list[list[float]]) -> Votes:
