@@ -46,23 +46,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = ["default", *PRESETS, *BASELINES]
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
-    parser.add_argument("--source", required=True, help="folder of class folders")
+    parser.add_argument("--source", required=True, type=Path, help="folder of class folders")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    source = options.source.resolve()
     unknown = set(options.names) - {*names}
     if unknown:
         parser.error(f"{', '.join(unknown)}: expected some of {', '.join(names)}")
     RESULTS.mkdir(exist_ok=True)
     for name in options.names or names:
         if name in BASELINES:
-            summary = cross_validate_baseline(name, options.source, options.seed)
+            summary = cross_validate_baseline(name, source, options.seed)
         else:
-            summary = cross_validate(name, options.source, options.seed)
+            summary = cross_validate(name, source, options.seed)
         write_json(RESULTS / f"{name}.json", summary)
         print(f"{name}: accuracy {summary[ENSEMBLE]['accuracy']:.3f}", flush=True)
 
 
-def cross_validate(name: str, source: str, seed: int) -> dict:
+def cross_validate(name: str, source: Path, seed: int) -> dict:
     """Cross-validate the pipeline with a preset, or with its defaults, here."""
     overrides = [f"data.source={source}", *([] if name == "default" else [f"preset={name}"])]
     params = compose_params(overrides)
@@ -84,7 +85,7 @@ def cross_validate(name: str, source: str, seed: int) -> dict:
     }
 
 
-def cross_validate_baseline(name: str, source: str, seed: int) -> dict:
+def cross_validate_baseline(name: str, source: Path, seed: int) -> dict:
     """Cross-validate a contestant, on the pipeline's folds, in a checkout."""
     module, *arguments = BASELINES[name]
     params = compose_params([])
@@ -93,10 +94,9 @@ def cross_validate_baseline(name: str, source: str, seed: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         project = checkout(Path(folder) / "project")
         for fold in range(params["split"]["folds"]):
-            images = Path(source).resolve()
-            compose(project, {"data.source": images, "seed": seed, "split.fold": fold})
+            compose(project, {"data.source": source, "seed": seed, "split.fold": fold})
             dvc(project, "repro", "split")
-            command = ["-m", f"benchmarks.contestants.{module}", *arguments, str(images)]
+            command = ["-m", f"benchmarks.contestants.{module}", *arguments, str(source)]
             with CpuTime() as cpu_time:
                 output = python(ROOT, *command, str(project))
             seconds += cpu_time.seconds
