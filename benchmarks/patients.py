@@ -8,6 +8,7 @@ holds for another patient: an honest accuracy is about 0.5. Runs the pipeline wi
 `data.patient`.
 """
 
+import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -29,7 +30,6 @@ SETTINGS = {
     "members": 3,
     "ingest.image_size": 64,
     "ingest.crop": False,
-    "train.epochs": 60,
     "train.mixup": 0,
     "train.augment.erase": 0,
 }
@@ -62,11 +62,14 @@ def write_images(folder: Path) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=60)
+    settings = SETTINGS | {"train.epochs": parser.parse_args().epochs}
     with tempfile.TemporaryDirectory() as folder:
         project = checkout(Path(folder) / "project")
         write_images(project / "data/raw")
         for name, pattern in (("without", "null"), ("with", PATTERN)):
-            compose(project, SETTINGS | {"data.patient": pattern})
+            compose(project, settings | {"data.patient": pattern})
             dvc(project, "repro", "evaluate")
             metrics = json.loads((project / "metrics/ensemble.json").read_text())
             split = json.loads((project / "data/split.json").read_text())

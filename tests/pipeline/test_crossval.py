@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.support.project import SMALL, Project
 
-PARAMS = {"members": 2, "train.epochs": 1, "split.folds": 2, "data.source": "data/raw"}
+PARAMS = {"members": 1, "train.epochs": 1, "split.folds": 2, "data.source": "data/raw"}
 OVERRIDES = [part for key, value in PARAMS.items() for part in ("-S", f"{key}={value}")]
 CROSSVAL = ("python", "-m", "brainmri.crossval")
 
@@ -37,7 +37,7 @@ def test_crossval_tests_every_image_once(done):
     assert sum(sum(row.values()) for row in summary["confusion"].values()) == summary["images"]
     for name, (low, high) in summary["interval"].items():
         assert low <= summary["ensemble"][name] <= high or name == "expected_calibration_error"
-    for other in ("uniform_vote", "best_member", "mean_member", "member-00", "member-01"):
+    for other in ("uniform_vote", "best_member", "mean_member", "member-00"):
         assert 0 <= summary[other]["accuracy"] <= 1
     with Image.open(done.path / "plots/crossval.png") as figure:
         assert min(figure.size) > 300
