@@ -50,12 +50,16 @@ METRICS = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 def main() -> None:
     results = read_results()
     write_bytes(FIGURE, draw(results))
-    for path in (ENGLISH, SPANISH, PAGE):
-        table = format_table(results, with_intervals=path == PAGE)
-        if path == SPANISH:
-            table = translate(table)
+    for path, table in format_tables(results).items():
         text = path.read_text("utf-8")
         path.write_text(TABLE.sub(lambda match, new=table: match[1] + new, text), "utf-8")
+
+
+def format_tables(results: dict[str, dict]) -> dict[Path, str]:
+    """Return the table of each page."""
+    table = format_table(results, with_intervals=False)
+    with_intervals = format_table(results, with_intervals=True)
+    return {ENGLISH: table, SPANISH: translate(table), PAGE: with_intervals}
 
 
 def translate(table: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from docs.make_dag import READMES, mermaid
+from docs.make_results import format_tables, read_results
 from tests.support.project import Project
 from tests.support.waiting import LIMIT_S, wait_for
 
@@ -116,6 +117,14 @@ def test_graph_of_the_stages_is_that_of_dvc(monkeypatch):
     block = f"```mermaid\n{mermaid()}```\n"
     for path in READMES:
         assert block in path.read_text("utf-8")
+
+
+def test_tables_of_results_are_of_the_committed_files(monkeypatch):
+    """And the pages show the picture."""
+    monkeypatch.chdir(ROOT)
+    for path, table in format_tables(read_results()).items():
+        assert table in path.read_text("utf-8"), "run `make docs`"
+        assert "results/accuracy.png" in path.read_text("utf-8")
 
 
 def test_spanish_readme_matches_the_english():
