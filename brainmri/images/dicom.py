@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from brainmri.images.files import ImageError, check_size
 from brainmri.images.intensity import as_number, rescale_intensity
+from brainmri.images.limits import ImageError, check_scans, check_size
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -330,6 +330,8 @@ def _check_frame(frame: bytes, syntax: str, columns: int, rows: int) -> None:
             f"{columns}×{rows} pixels by the header, {width}×{height} of {samples} sample(s) as"
             " compressed; the DICOM file is broken"
         )
+    if not frame.startswith(START_OF_JPEG_2000):
+        check_scans(frame)
 
 
 def _frame_shape(frame: bytes) -> tuple[int, int, int]:
