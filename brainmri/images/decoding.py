@@ -5,6 +5,7 @@ are rescaled; see `intensity.rescale_intensity`. For DICOM files, see `dicom.rea
 """
 
 import hashlib
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -100,8 +101,8 @@ def decode(path: str | Path, size: int, crop: bool = False) -> DecodedImage:
         `files.MAX_SIDE`, `cropping.MIN_SIDE` and `MIN_LEVELS`. For DICOM, see also
         `dicom.read_dicom`.
     """
-    content = read_file(Path(path))
     try:
+        content = read_file(Path(path))
         with warnings.catch_warnings():
             # What Pillow warns of is either harmless or checked later
             warnings.simplefilter("ignore")
@@ -137,8 +138,12 @@ def decode_all(
     path, DecodedImage or ImageError
     """
 
+    stopped = threading.Event()
+
     def decode_chunk(chunk: list[Path]) -> list[tuple[Path, DecodedImage | ImageError]]:
-        return [(path, _decode_or_error(path, size, crop)) for path in chunk]
+        return [
+            (path, _decode_or_error(path, size, crop)) for path in chunk if not stopped.is_set()
+        ]
 
     paths = iter(paths)
     chunks = iter(lambda: list(islice(paths, CHUNK_SIZE)), [])
@@ -150,7 +155,8 @@ def decode_all(
                 decoded = pending.popleft().result()
                 pending.extend(islice(futures, 1))
                 yield from decoded
-        finally:
+        finally:  # Ctrl-C waits for the files that are being decoded, and for no others
+            stopped.set()
             for future in pending:
                 future.cancel()
 

@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 from brainmri.images import limits
 from brainmri.images.decoding import decode
+from brainmri.images.intensity import rescale_intensity
 from brainmri.images.limits import ImageError, check_scans
 from tests.support.checkout import ROOT
 from tests.support.image_files import GRAY_RAMP
@@ -24,6 +26,7 @@ SCRIPT = """
 import json, sys, time
 from pathlib import Path
 from brainmri.images.decoding import decode
+from brainmri.images.intensity import rescale_intensity
 from brainmri.images.limits import ImageError
 def peak():
     status = Path("/proc/self/status").read_text()
@@ -236,6 +239,15 @@ def test_page_after_the_first_is_checked_too(tmp_path):
     (tmp_path / "pages.tiff").write_bytes(content)
     with pytest.raises(ImageError, match="tiles of 30000×30000"):
         decode(tmp_path / "pages.tiff", 64)
+
+
+def test_deep_images_are_not_copied_as_64_bits():
+    levels = np.resize(np.arange(3000, dtype=np.uint16), (3000, 3000))
+    tracemalloc.start()
+    rescale_intensity(levels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * levels.size
 
 
 def test_common_size_of_webp_is_known():
