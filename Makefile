@@ -26,6 +26,7 @@ mutants: $(ENV)/ready-dev
 	mutmut results
 
 faults: $(ENV)/ready-dev
+	MUTATIONS=20000 python -m pytest --numprocesses 0 tests/unit/test_mutated_images.py
 	python -m tests.faults
 
 cluster-test: $(ENV)/ready-dev

@@ -23,14 +23,14 @@ import PIL
 from brainmri.common.files import write_bytes
 from brainmri.common.params import Ingest
 from brainmri.common.paths import DECODE_CACHE
-from brainmri.images import cropping, decoding, dicom, files, hashing, intensity, levels
+from brainmri.images import cropping, decoding, dicom, files, hashing, intensity, levels, limits
 from brainmri.images.decoding import DecodedImage
 from brainmri.store import writer
 from brainmri.store.format import SHARD_NAME, shard_name
 from brainmri.store.reader import OpenShards
 from brainmri.store.writer import encode_shard
 
-DECODING_MODULES = (files, levels, dicom, decoding, intensity, cropping, hashing, writer)
+DECODING_MODULES = (limits, files, levels, dicom, decoding, intensity, cropping, hashing, writer)
 # A file modified so recently may change again within the resolution of the clock
 RECENT_NS = 100_000_000
 

@@ -5,6 +5,7 @@ are rescaled; see `intensity.rescale_intensity`. For DICOM files, see `dicom.rea
 """
 
 import hashlib
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,10 +20,11 @@ from PIL import ExifTags, Image
 
 from brainmri.images.cropping import MIN_SIDE, crop_and_pad, head_box
 from brainmri.images.dicom import is_dicom, read_dicom
-from brainmri.images.files import MAX_PIXELS, ImageError, explain_format, open_image, read_file
+from brainmri.images.files import explain_format, open_image, read_file
 from brainmri.images.hashing import perceptual_hashes
 from brainmri.images.intensity import rescale_intensity
 from brainmri.images.levels import read_levels
+from brainmri.images.limits import MAX_PIXELS, ImageError, check_exif
 
 MIN_LEVELS = 8  # a mask or a blank has fewer, a slice more than a hundred
 MIN_LEVELS_OF_1_BIT = 2  # a slice may be a halftone
@@ -99,8 +101,8 @@ def decode(path: str | Path, size: int, crop: bool = False) -> DecodedImage:
         `files.MAX_SIDE`, `cropping.MIN_SIDE` and `MIN_LEVELS`. For DICOM, see also
         `dicom.read_dicom`.
     """
-    content = read_file(Path(path))
     try:
+        content = read_file(Path(path))
         with warnings.catch_warnings():
             # What Pillow warns of is either harmless or checked later
             warnings.simplefilter("ignore")
@@ -136,8 +138,12 @@ def decode_all(
     path, DecodedImage or ImageError
     """
 
+    stopped = threading.Event()
+
     def decode_chunk(chunk: list[Path]) -> list[tuple[Path, DecodedImage | ImageError]]:
-        return [(path, _decode_or_error(path, size, crop)) for path in chunk]
+        return [
+            (path, _decode_or_error(path, size, crop)) for path in chunk if not stopped.is_set()
+        ]
 
     paths = iter(paths)
     chunks = iter(lambda: list(islice(paths, CHUNK_SIZE)), [])
@@ -149,7 +155,8 @@ def decode_all(
                 decoded = pending.popleft().result()
                 pending.extend(islice(futures, 1))
                 yield from decoded
-        finally:
+        finally:  # Ctrl-C waits for the files that are being decoded, and for no others
+            stopped.set()
             for future in pending:
                 future.cancel()
 
@@ -210,7 +217,7 @@ def _read_upright(content: bytes, size: int) -> _UprightImage:
         deep = read_levels(image, content)  # before `getexif`, which decodes a PNG
         orientation = 1
         if image.format != "TIFF":  # Pillow turns a TIFF upright itself
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            orientation = _read_orientation(image)
         if deep:
             gray, levels = rescale_intensity(*deep)
         else:
@@ -223,6 +230,17 @@ def _read_upright(content: bytes, size: int) -> _UprightImage:
         if orientation >= FIRST_SIDEWAYS:
             width, height = height, width
     return _UprightImage(gray, mode, width, height, levels)
+
+
+def _read_orientation(image: Image.Image) -> int:
+    if image.format == "PNG":
+        image.load()  # EXIF data may come after the pixels
+    if "exif" in image.info:
+        check_exif(image.info["exif"])
+    elif "Raw profile type exif" in image.info:  # in hexadecimal, as some programs write it
+        digits = "".join(image.info["Raw profile type exif"].split("\n")[3:])
+        check_exif(bytes.fromhex(digits))
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def _check_usable(image: _UprightImage, size: int) -> None:

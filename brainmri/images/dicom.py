@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from brainmri.images.files import ImageError, check_size
-from brainmri.images.intensity import as_number, rescale_intensity
+from brainmri.images.intensity import as_number, map_blocks, rescale_intensity
+from brainmri.images.limits import ImageError, check_scans, check_size
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -330,6 +330,8 @@ def _check_frame(frame: bytes, syntax: str, columns: int, rows: int) -> None:
             f"{columns}×{rows} pixels by the header, {width}×{height} of {samples} sample(s) as"
             " compressed; the DICOM file is broken"
         )
+    if not frame.startswith(START_OF_JPEG_2000):
+        check_scans(frame)
 
 
 def _frame_shape(frame: bytes) -> tuple[int, int, int]:
@@ -356,7 +358,9 @@ def _rescale(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
     slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
     if slope is None or intercept is None:
         return stored
-    return stored * slope + intercept
+    levels = stored * slope
+    levels += intercept
+    return levels
 
 
 def _apply_window(
@@ -366,20 +370,32 @@ def _apply_window(
     center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
     function = _text(dataset, "VOILUTFunction") or "LINEAR"
     if lut := _read_lut(dataset, "VOILUTSequence", levels):
-        brightness = lut.apply(levels) / lut.maximum
+
+        def brightness(levels: np.ndarray) -> np.ndarray:
+            return lut.apply(levels) / lut.maximum
+
         low, high = lut.first, lut.first + len(lut.values) - 1
     elif center is None or width is None or width <= (function == "LINEAR"):
         return rescale_intensity(levels, zero_is_white)
     elif function == "SIGMOID":
-        brightness = 1 / (1 + np.exp(-4 * (levels - center) / width))
+
+        def brightness(levels: np.ndarray) -> np.ndarray:
+            return 1 / (1 + np.exp(-4 * (levels - center) / width))
+
         reach = width / 4 * np.log(2 * 255 - 1).item()  # where it rounds to 0 and 255
         low, high = center - reach, center + reach
     else:
         if function == "LINEAR":  # of whole levels: DICOM, part 3, C.11.2.1.2.1
             center, width = center - 0.5, width - 1
         low, high = center - width / 2, center + width / 2
-        brightness = (levels - low) / width
-    pixels = np.round(255 * np.clip(brightness, 0, 1)).astype(np.uint8)
+
+        def brightness(levels: np.ndarray) -> np.ndarray:
+            return (levels - low) / width
+
+    def to_gray(levels: np.ndarray) -> np.ndarray:
+        return np.round(255 * np.clip(brightness(levels), 0, 1)).astype(np.uint8)
+
+    pixels = map_blocks(to_gray, levels)
     window = as_number(float(low)), as_number(float(high))
     if zero_is_white:
         return Image.fromarray(255 - pixels), window[::-1]

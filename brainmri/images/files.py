@@ -9,17 +9,18 @@ from pathlib import Path
 
 from PIL import Image, TiffImagePlugin
 
+from brainmri.images.limits import (
+    MAX_PIXELS,
+    ImageError,
+    check_content,
+    check_opened,
+)
+
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
-MAX_PIXELS = 100_000_000
 MAX_BYTES = 4 * MAX_PIXELS
-MAX_SIDE = 20_000
 NIFTI_BYTES = 352  # of its header, with padding
 GZIP = b"\x1f\x8b"
 SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # a tag of TIFF, and bits of its value
-
-
-class ImageError(Exception):
-    """The file holds no usable image; the message says why."""
 
 
 def read_file(path: Path) -> bytes:
@@ -43,14 +44,6 @@ def read_file(path: Path) -> bytes:
     if not content:
         raise ImageError("empty file")
     return content
-
-
-def check_size(width: int, height: int) -> None:
-    """Raise `ImageError` if a side is longer than `MAX_SIDE`, or pixels are above `MAX_PIXELS`."""
-    if max(width, height) > MAX_SIDE:
-        raise ImageError(f"{width}×{height} pixels; a side may have {MAX_SIDE:,}")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width}×{height} pixels; at most {MAX_PIXELS:,} in all are read")
 
 
 def explain_format(content: bytes) -> str:
@@ -88,20 +81,24 @@ def open_image(content: bytes) -> Image.Image:
     Raises
     ------
     ImageError
-        If the image is too large, animated, or one of several.
+        If the image is too large, animated, or one of several, or the file is beyond one of
+        `limits`.
     PIL.UnidentifiedImageError
         If the file is of another format. Pillow may raise anything else for damaged files.
     """
     _support_white_is_zero()
+    check_content(content)
     image = Image.open(io.BytesIO(content), formats=FORMATS)
-    check_size(*image.size)
+    check_opened(image, content)
     if image.format == "MPO":  # of cameras and phones; every JPEG viewer shows the first frame
         return image
+    if image.format == "GIF" and image.is_animated:  # counting frames may take hours
+        raise ImageError("2 frames or more; a single image is expected")
     frames: Sequence[int] = range(getattr(image, "n_frames", 1))  # of any length, so no list
     if image.format == "TIFF":
         frames = _full_pages(image, frames)
         image.seek(frames[0])
-        check_size(*image.size)
+        check_opened(image, content)
     if len(frames) > 1:
         raise ImageError(f"{len(frames)} frames; a single image is expected")
     return image

@@ -1,14 +1,17 @@
 """Map levels of any range to the 256 of the gray scale."""
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 from PIL import Image
 
 from brainmri.images.cropping import CONTRAST, head_box, rim_level
-from brainmri.images.files import ImageError
+from brainmri.images.limits import ImageError
 
 WINDOW = 0.1, 99.9  # percentiles
 FIRST_WINDOW = 1, 99  # percentiles of the whole image, in which the head is searched
 SAMPLE_SIDE = 1024  # the window is found in so many pixels of a side, at most
+BLOCK_PIXELS = 2**20  # so many levels at a time are converted to 64 bits
 
 
 def rescale_intensity(
@@ -40,25 +43,65 @@ def rescale_intensity(
         If no level is a finite number.
     """
     sign = -1.0 if zero_is_white else 1.0
-    levels = _replace_infinite(sign * levels.astype(np.float64))
+    lowest, highest = _finite_range(levels)
+    if sign < 0:
+        lowest, highest = -highest, -lowest
+
+    def signed(levels: np.ndarray) -> np.ndarray:
+        finite = sign * levels.astype(np.float64)
+        return np.nan_to_num(finite, copy=False, nan=lowest, posinf=highest, neginf=lowest)
+
     step = -(-max(levels.shape) // SAMPLE_SIDE)
-    low, high = _find_window(levels[::step, ::step])
-    gray = _apply_window(levels, low, high)
-    return gray, (as_number(sign * low), as_number(sign * high))
+    low, high = _find_window(signed(levels[::step, ::step]))
+    gray = map_blocks(lambda block: _scale(signed(block), low, high), levels)
+    return Image.fromarray(gray), (as_number(sign * low), as_number(sign * high))
 
 
-def _replace_infinite(levels: np.ndarray) -> np.ndarray:
-    finite = levels[np.isfinite(levels)]
-    if not len(finite):
+def map_blocks(function: Callable[[np.ndarray], np.ndarray], levels: np.ndarray) -> np.ndarray:
+    """Apply a function of each level to some rows at a time.
+
+    Parameters
+    ----------
+    function : callable
+        Takes levels of shape (rows, width), and returns uint8 of that shape.
+    levels : ndarray of numbers, shape (height, width)
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width)
+    """
+    pixels = np.empty(levels.shape, np.uint8)
+    for rows in row_blocks(levels):
+        pixels[rows] = function(levels[rows])
+    return pixels
+
+
+def row_blocks(levels: np.ndarray) -> Iterator[slice]:
+    """Yield slices of rows that have no more than `BLOCK_PIXELS`, but a row at least."""
+    height, width = levels.shape[:2]
+    step = max(1, BLOCK_PIXELS // max(1, width))
+    for start in range(0, height, step):
+        yield slice(start, start + step)
+
+
+def _finite_range(levels: np.ndarray) -> tuple[float, float]:
+    """Return the lowest and the highest finite level."""
+    lowest, highest = np.inf, -np.inf
+    for rows in row_blocks(levels):
+        block = levels[rows].astype(np.float64)
+        finite = block[np.isfinite(block)]
+        if len(finite):
+            lowest = min(lowest, finite.min().item())
+            highest = max(highest, finite.max().item())
+    if lowest > highest:
         raise ImageError("none of its levels is a number")
-    lowest, highest = finite.min(), finite.max()
-    return np.nan_to_num(levels, copy=False, nan=lowest, posinf=highest, neginf=lowest)
+    return lowest, highest
 
 
 def _find_window(levels: np.ndarray) -> tuple[float, float]:
     """Return the levels that become 0 and 255."""
     low, high = _percentiles(levels, FIRST_WINDOW[0], levels, FIRST_WINDOW[1])
-    left, upper, right, lower = head_box(_apply_window(levels, low, high))
+    left, upper, right, lower = head_box(Image.fromarray(_scale(levels, low, high)))
     head = levels[upper:lower, left:right]
     min_contrast = CONTRAST / 255 * (high - low)
     tissue = head[np.abs(head - rim_level(levels)) > min_contrast]
@@ -79,9 +122,9 @@ def _percentiles(
     return values.min().item(), values.max().item()
 
 
-def _apply_window(levels: np.ndarray, low: float, high: float) -> Image.Image:
+def _scale(levels: np.ndarray, low: float, high: float) -> np.ndarray:
     scaled = (levels - low) * (255 / ((high - low) or 1))
-    return Image.fromarray(np.round(np.clip(scaled, 0, 255)).astype(np.uint8))
+    return np.round(np.clip(scaled, 0, 255)).astype(np.uint8)
 
 
 def as_number(level: float) -> float | int:

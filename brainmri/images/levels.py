@@ -6,7 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from brainmri.images.files import ImageError, open_image
+from brainmri.images.files import open_image
+from brainmri.images.intensity import row_blocks
+from brainmri.images.limits import ImageError
 
 LUMA = 0.299, 0.587, 0.114  # ITU-R 601-2
 MAX_LEVEL = 65535  # of 16 bits
@@ -76,8 +78,21 @@ def _read_luma(
             " save them pixel by pixel, or uncompressed"
         )
     samples = _read_16_bit_samples(content, raw_modes, _is_big_endian(image, tags))
+    is_premultiplied = raw_modes[0].startswith("RGBa")
+    transparent = image.info.get("transparency")
+    luma = np.empty(samples.shape[:2], np.uint16)
+    for rows in row_blocks(samples):
+        block = _luma_of(samples[rows], image.mode == "CMYK", is_premultiplied)
+        if isinstance(transparent, tuple):
+            block = np.where((samples[rows] == transparent).all(axis=-1), 0, block)
+        luma[rows] = np.round(block)
+    return luma
+
+
+def _luma_of(samples: np.ndarray, is_cmyk: bool, is_premultiplied: bool) -> np.ndarray:
+    """Compute the luma of 16-bit samples of shape (height, width, bands)."""
     bands = [samples[..., band].astype(np.float64) for band in range(samples.shape[-1])]
-    if image.mode == "CMYK":
+    if is_cmyk:
         *inks, black = bands
         bands = [(MAX_LEVEL - ink) * (MAX_LEVEL - black) / MAX_LEVEL for ink in inks]
     is_gray = len(bands) == 2
@@ -85,13 +100,9 @@ def _read_luma(
     if not is_gray:
         luma = sum(weight * band for weight, band in zip(LUMA, bands, strict=False))
     has_alpha = len(bands) in (2, 4)
-    is_premultiplied = raw_modes[0].startswith("RGBa")
     if has_alpha and not is_premultiplied:
         luma = luma * bands[-1] / MAX_LEVEL
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, tuple):
-        luma = np.where((samples == transparent).all(axis=-1), 0, luma)
-    return np.round(luma)
+    return luma
 
 
 def _read_16_bit_samples(content: bytes, raw_modes: list[str], big_endian: bool) -> np.ndarray:
@@ -105,17 +116,24 @@ def _read_16_bit_samples(content: bytes, raw_modes: list[str], big_endian: bool)
         with open_image(content) as image:
             _set_raw_modes(image, raw_modes)
             image.load()
-            return np.asarray(image).astype(np.uint16)
+            return np.asarray(image)
 
     if raw_modes == ["LA;16B"]:
         # Pillow expands it to RGBA, which has as many bytes as 16-bit gray and alpha
         samples = read(["RGBA"])
-        return samples[..., ::2] << 8 | samples[..., 1::2]
+        return _join_bytes(samples[..., ::2], samples[..., 1::2])
     names = [raw_mode.partition(";")[0].replace("RGBa", "RGBA") for raw_mode in raw_modes]
     own_order, other_order = "BL" if big_endian else "LB"
     high = read([f"{name};16{own_order}" for name in names])
     low = read([f"{name};16{other_order}" for name in names])
-    return high << 8 | low
+    return _join_bytes(high, low)
+
+
+def _join_bytes(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    samples = high.astype(np.uint16)
+    samples <<= 8
+    samples |= low
+    return samples
 
 
 def _is_big_endian(image: Image.Image, tags: Mapping) -> bool:
