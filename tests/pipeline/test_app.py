@@ -42,8 +42,12 @@ class App(NamedTuple):
         try:
             connection.putrequest("POST" if body is not None else "GET", path, skip_host=True)
             if body is not None:
-                type_ = f"multipart/form-data; boundary={BOUNDARY}"
-                headers = {"Content-Type": type_, "Content-Length": str(len(body)), **headers}
+                content_type = f"multipart/form-data; boundary={BOUNDARY}"
+                headers = {
+                    "Content-Type": content_type,
+                    "Content-Length": str(len(body)),
+                    **headers,
+                }
             for name, value in {"Host": here, **headers}.items():
                 connection.putheader(name, value.format(here=here))
             connection.endheaders(body)
@@ -55,8 +59,9 @@ class App(NamedTuple):
     @property
     def uploads(self) -> list[Path]:
         """The uploaded files on the disk, in whole or in part."""
-        found = [file for file in self.temporary.rglob("uploads/**/*") if file.is_file()]
-        return [file for file in found if " " not in file.name]  # no example, as "glioma 1.png" is
+        uploads = [file for file in self.temporary.rglob("uploads/**/*") if file.is_file()]
+        # Examples, which are there too, have names such as "glioma 1.png"
+        return [file for file in uploads if " " not in file.name]
 
     def end(self, how: signal.Signals) -> int:
         """Send a signal; return the exit status."""
@@ -109,7 +114,7 @@ def running_app(project: Project, temporary: Path) -> Iterator[App]:
 
 def test_app_answers_its_own_page_alone_and_bounds_uploads(small, tmp_path):
     with running_app(small, tmp_path / "temporary") as app:
-        one = files(b"content")
+        upload = files(b"content")
         for headers in (
             {"Host": "evil.example"},
             {"Host": f"127.0.0.1.evil.example:{app.port}"},
@@ -119,7 +124,7 @@ def test_app_answers_its_own_page_alone_and_bounds_uploads(small, tmp_path):
             {"Origin": "http://127.0.0.1:1"},
             {"Host": "evil.example", "Origin": "http://evil.example"},
         ):
-            assert app.ask(UPLOAD, one, **headers)[0] == 403, headers
+            assert app.ask(UPLOAD, upload, **headers)[0] == 403, headers
             assert app.ask("/config", **headers)[0] == 403, headers
         assert app.uploads == []
 
@@ -129,7 +134,7 @@ def test_app_answers_its_own_page_alone_and_bounds_uploads(small, tmp_path):
             {"Host": "localhost:1234", "Origin": "http://localhost:1234"},  # a forwarded port
             {"Host": f"[::1]:{app.port}"},
         ):
-            assert app.ask(UPLOAD, one, **headers)[0] == 200, headers
+            assert app.ask(UPLOAD, upload, **headers)[0] == 200, headers
         assert [file.name for file in app.uploads] == ["Doe-0.png"]  # named by their content
 
         status, answer = app.ask(UPLOAD, files(*[b"%d" % index for index in range(65)]))
