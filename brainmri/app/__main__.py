@@ -2,29 +2,25 @@
 
     make app              (or: python -m brainmri.app --port 7860)
 
-The page is on the loopback interface only, and loads nothing from other machines. Uploaded images
-are deleted when the app ends.
+The page is on the loopback interface only, answers no other web site, and loads nothing from other
+machines. Uploaded images are deleted when the app ends, or after a day; if it is killed, when the
+next one starts.
 """
 
 import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 
+from brainmri.app.folder import temporary_folder
+from brainmri.common.command import run_command
 from brainmri.common.errors import UserError
 from brainmri.common.paths import ENSEMBLE
 from brainmri.models.runtime import start_tensorflow
 
 
 def main() -> None:
-    options = parse_arguments()
-    try:
-        run(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:  # such as Gradio's if the port is taken
-        sys.exit(f"error: {error}")
+    run(parse_arguments())
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -45,8 +41,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> None:
     """Load the ensemble, and serve the page until the app is interrupted."""
-    with tempfile.TemporaryDirectory() as folder:
-        set_environment(uploads=Path(folder) / "uploads")
+    with temporary_folder() as folder:
+        uploads = folder / "uploads"
+        set_environment(folder, uploads)
         start_tensorflow()  # before Gradio, after which its import takes longer
         from brainmri.app.examples import write_examples
         from brainmri.app.page import build_page, serve
@@ -58,17 +55,26 @@ def run(options: argparse.Namespace) -> None:
         def predict(files: list[str] | None) -> tuple[str, Gallery]:
             return predict_files(files, model, about)
 
-        examples = Path(folder) / "examples"
+        examples = folder / "examples"
         page = build_page(predict, write_examples(examples))
-        serve(page, options.port, examples)
+        try:
+            serve(page, options.port, examples, uploads)
+        except OSError as error:
+            if error.errno is None:  # Gradio's, if the port is taken
+                raise UserError(str(error)) from None
+            raise
 
 
-def set_environment(uploads: Path) -> None:
-    """Set the variables that Gradio and Keras's optional imports read when they are imported."""
+def set_environment(folder: Path, uploads: Path) -> None:
+    """Set the variables that Gradio and Keras's optional imports read when they are imported, and
+    put all temporary files into the folder.
+    """
+    os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = None  # to be read from the variable
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, needs_tensorflow=True)

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from brainmri.app.predictions import Gallery
+from brainmri.app.requests import CheckedRequests
 
 SUFFIXES = [".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm"]
 MAX_FILE_SIZE = "20mb"
+MAX_WAITING = 16  # predictions that wait for others
+HOUR, DAY = 3600, 86_400  # seconds
 INTRODUCTION = """
 # Brain MRI ensemble
 **Not for clinical use.** Drop slices here, or click an example. Beside each image, the evidence for
@@ -29,7 +33,10 @@ def build_page(
     examples : list of str
         Paths of image files that can be clicked.
     """
-    with gr.Blocks(title="Brain MRI ensemble", analytics_enabled=False) as page:
+    deletion = (HOUR, DAY)  # each hour, of files that are a day old
+    with gr.Blocks(
+        title="Brain MRI ensemble", analytics_enabled=False, delete_cache=deletion
+    ) as page:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             with gr.Column(scale=1):
@@ -59,12 +66,14 @@ def build_page(
             return predict([examples[event.index]])
 
         outputs = [table, overlays]
-        files.change(predict, files, outputs, api_visibility="private")
-        example_gallery.select(predict_example, None, outputs, api_visibility="private")
-    return page
+        # One prediction at a time
+        settings = {"api_visibility": "private", "concurrency_id": "predictions"}
+        files.change(predict, files, outputs, **settings)
+        example_gallery.select(predict_example, None, outputs, **settings)
+    return page.queue(max_size=MAX_WAITING, api_open=False)
 
 
-def serve(page: gr.Blocks, port: int | None, examples: Path) -> None:
+def serve(page: gr.Blocks, port: int | None, examples: Path, uploads: Path) -> None:
     """Serve the page on the loopback interface until the app is interrupted.
 
     Parameters
@@ -74,6 +83,8 @@ def serve(page: gr.Blocks, port: int | None, examples: Path) -> None:
         None: the first free one from 7860.
     examples : Path
         Folder of the examples, which the page may read.
+    uploads : Path
+        Folder of the uploads; see `CheckedRequests`.
     """
     page.launch(
         server_name="127.0.0.1",
@@ -83,5 +94,6 @@ def serve(page: gr.Blocks, port: int | None, examples: Path) -> None:
         max_file_size=MAX_FILE_SIZE,
         allowed_paths=[str(examples)],
         footer_links=[],
+        app_kwargs={"middleware": [Middleware(CheckedRequests, uploads=uploads)]},
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
     )

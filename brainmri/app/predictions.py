@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from brainmri.app.requests import MAX_FILES
 from brainmri.common.resources import usable_cores
 from brainmri.images.decoding import ImageError, decode_all
 from brainmri.models.about import About
@@ -13,7 +14,6 @@ from brainmri.predict.overlays import draw_overlays
 from brainmri.predict.prediction import Prediction
 from brainmri.report.rendering import environment_of
 
-MAX_FILES = 64
 TEMPLATES = Path(__file__).parent / "templates"
 Gallery = list[tuple[np.ndarray, str]]  # images with captions
 

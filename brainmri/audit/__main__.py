@@ -13,7 +13,6 @@ Writes  plots/data_audit.html, plots/data_audit/*.csv, metrics/data_audit.json
 """
 
 import argparse
-import sys
 
 from brainmri.audit.collection import Collection, build_collection
 from brainmri.audit.listing import choose_data, list_collection, list_folder, resolve_layout
@@ -23,6 +22,7 @@ from brainmri.audit.mislabeled import label_issues, read_votes
 from brainmri.audit.page import render_page
 from brainmri.audit.summary import describe, summarize
 from brainmri.audit.tables import write_tables
+from brainmri.common.command import run_command
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_bytes, write_json
 from brainmri.common.params import Data, Params, load_params
@@ -109,9 +109,4 @@ def read_collections(
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_command(main)

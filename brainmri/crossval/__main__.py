@@ -12,8 +12,8 @@ Writes  metrics/crossval.json, plots/crossval.png
 """
 
 import argparse
-import sys
 
+from brainmri.common.command import run_command
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_json
 from brainmri.common.params import load_params
@@ -81,7 +81,4 @@ def parse_numbers(text: str | None, option: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_command(main)

@@ -16,12 +16,12 @@ file; else a patient is as the table has it, or DICOM's PatientID.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from brainmri.common.command import run_command
 from brainmri.common.errors import UserError
 from brainmri.common.files import format_json
 from brainmri.common.params import check_pattern
@@ -54,16 +54,7 @@ from brainmri.predict.table import read_table
 
 
 def main() -> None:
-    options = parse_arguments()
-    try:
-        run(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    run(parse_arguments())
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -209,4 +200,4 @@ def collect(predictions: Iterable[Prediction], collected: list[Prediction]) -> I
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, needs_tensorflow=True)

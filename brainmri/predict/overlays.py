@@ -18,7 +18,7 @@ from brainmri.predict.output import printable
 from brainmri.predict.prediction import Prediction
 
 BATCH_SIZE = 32
-MAX_STEM = 80  # characters of a file name
+MAX_STEM = 120  # bytes of a file name: most systems take 255 at most, some 143
 
 
 def draw_overlays(
@@ -69,7 +69,7 @@ def write_overlays(
         overlays = draw_overlays(batch, model, about)
         for prediction, overlay in zip(batch, overlays, strict=True):
             number += 1
-            stem = printable(prediction.path.stem)[:MAX_STEM]
+            stem = printable(prediction.path.stem).encode()[:MAX_STEM].decode(errors="ignore")
             file = io.BytesIO()
             Image.fromarray(overlay).save(file, "PNG")
             write_bytes(folder / f"{number:04d}-{stem}.png", file.getvalue())

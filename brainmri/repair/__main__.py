@@ -6,8 +6,7 @@ It changes nothing where nothing is broken, prints a line for each repair, and i
 command works. Then `dvc repro` makes again what is missing.
 """
 
-import sys
-
+from brainmri.common.command import run_command
 from brainmri.common.errors import UserError
 from brainmri.common.params import read_params
 from brainmri.repair.cache import remove_damaged_objects, remove_half_copies
@@ -39,7 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_command(main)
