@@ -5,7 +5,7 @@
 
 FOLDER has a folder of images for each class; it may not be in the repository. Folds of the pipeline
 are DVC experiments, so those that are complete are not run again. `make docs` writes the tables and
-the picture of what is in docs/results.
+the figure of what is in docs/results.
 
 Writes  docs/results/NAME.json: what metrics/crossval.json holds (of others than the pipeline, the
         metrics and their intervals), `members`, and `cpu_minutes`, of a fold, null if not all folds

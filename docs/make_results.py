@@ -1,4 +1,4 @@
-"""Write tables and a picture of the accuracies in docs/results, which benchmarks.accuracy measured.
+"""Write tables and a figure of the accuracies in docs/results, which benchmarks.accuracy measured.
 
     python -m docs.make_results
 
