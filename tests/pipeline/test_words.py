@@ -120,7 +120,7 @@ def test_graph_of_the_stages_is_that_of_dvc(monkeypatch):
 
 
 def test_tables_of_results_are_of_the_committed_files(monkeypatch):
-    """And the pages show the picture."""
+    """And the pages show the figure."""
     monkeypatch.chdir(ROOT)
     for path, table in format_tables(read_results()).items():
         assert table in path.read_text("utf-8"), "run `make docs`"
