@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from brainmri.common.errors import UserError
+from brainmri.common.errors import UserError, error_line
 from brainmri.common.paths import ENSEMBLE
 from brainmri.models.runtime import start_tensorflow
 
@@ -22,9 +22,9 @@ def main() -> None:
     try:
         run(options)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))
     except OSError as error:  # such as Gradio's if the port is taken
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -14,7 +14,7 @@ Writes  metrics/crossval.json, plots/crossval.png
 import argparse
 import sys
 
-from brainmri.common.errors import UserError
+from brainmri.common.errors import UserError, error_line
 from brainmri.common.files import write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import CROSSVAL_METRICS
@@ -84,4 +84,4 @@ if __name__ == "__main__":
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))

@@ -3,8 +3,6 @@
 PNG files in plots/evaluation/ are for people, CSV files in plots/data/ for DVC.
 """
 
-import csv
-import io
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,6 +10,7 @@ from sklearn import metrics as sk
 
 from brainmri.common.files import write_bytes
 from brainmri.common.paths import EVALUATION_PLOTS, MEMBERS, PLOT_DATA
+from brainmri.common.tables import format_csv
 from brainmri.evaluation.figures import accuracies, confusion, curves, grids, reliability
 from brainmri.evaluation.figures.layout import short_names
 from brainmri.evaluation.intervals import MIN_GROUPS, group_counts
@@ -181,13 +180,10 @@ def write_points(name: str, columns: list[str], points_of: dict[str, np.ndarray]
 
 def write_table(name: str, header: Iterable[str], rows: Iterable[Iterable]) -> None:
     """Write a CSV file in plots/data/; floats with six significant digits."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(header)
-    table.writerows(
+    formatted = (
         [f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows
     )
-    write_bytes(PLOT_DATA / name, text.getvalue().encode("utf-8", "backslashreplace"))
+    write_bytes(PLOT_DATA / name, format_csv([header, *formatted]))
 
 
 def shorten_path(path: str) -> str:

@@ -21,8 +21,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
-from brainmri.common.errors import UserError
+from brainmri.common.errors import UserError, error_line, printable
 from brainmri.common.files import format_json
 from brainmri.common.params import check_pattern
 from brainmri.common.paths import ENSEMBLE
@@ -39,7 +40,6 @@ from brainmri.predict.output import (
     print_json_lines,
     print_patient_table,
     print_table,
-    printable,
     record_of,
 )
 from brainmri.predict.patients import (
@@ -58,7 +58,7 @@ def main() -> None:
     try:
         run(options)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # the reader of the output, such as `head`, has ended
@@ -66,8 +66,15 @@ def main() -> None:
         sys.exit(1)
 
 
+class Parser(argparse.ArgumentParser):
+    """Escapes what it repeats of its arguments, which may be names of files."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m brainmri.predict",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -170,7 +177,6 @@ def print_predictions(
     predictions: Iterable[Prediction], classes: list[str], options: argparse.Namespace
 ) -> None:
     """Print the predictions for images, each as soon as it is there, or those for patients."""
-    classes = [printable(name) for name in classes]
     if options.by_patient:
         predictions = predict_patients(list(predictions))
     if options.csv or options.json:
@@ -195,7 +201,7 @@ def read_images(
         decoded = progress(decoded, len(files), "reading images")
     for path, image in decoded:
         if isinstance(image, ImageError):
-            print(f"error: {printable(path)}: {image}", file=sys.stderr, flush=True)
+            print(f"error: {printable(path)}: {printable(image)}", file=sys.stderr, flush=True)
         else:
             yield path, image
 

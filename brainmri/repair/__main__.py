@@ -8,7 +8,7 @@ command works. Then `dvc repro` makes again what is missing.
 
 import sys
 
-from brainmri.common.errors import UserError
+from brainmri.common.errors import UserError, error_line
 from brainmri.common.params import read_params
 from brainmri.repair.cache import remove_damaged_objects, remove_half_copies
 from brainmri.repair.lock_files import remove_stale_locks, restore_dvc_locks
@@ -42,4 +42,4 @@ if __name__ == "__main__":
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))
