@@ -1,4 +1,4 @@
-"""No locked version is below one that is known to have a weakness mended."""
+"""No locked version is below one that is known to have a weakness fixed."""
 
 import re
 

@@ -67,7 +67,7 @@ def test_tables_of_an_evaluation(tmp_path, monkeypatch):
         best="member-00",
         patients=None,
     )
-    plots.write_tables(evaluation, [{"path": "@a.png"}, {"path": "-b.png"}])
+    plots.write_tables(evaluation, ["@a.png", "-b.png"])
     plots.write_points("roc.csv", ["x", "y"], {"=no": np.array([[-0.5, 1]])})
     table = (tmp_path / "predictions.csv").read_bytes().decode()
     assert {"'@a.png", "'-b.png", "'=no", "'\ryes", "0.25"} <= cells_of(table)
