@@ -22,7 +22,7 @@ from brainmri.evaluation.predictions import read_predictions
 from brainmri.evaluation.results import read_out_of_bag, read_voting_weights
 from brainmri.evaluation.summary import Evaluation, calibrated_votes
 from brainmri.sampling.files import read_split
-from brainmri.store.metadata import image_labels, image_patients, read_metadata
+from brainmri.store.metadata import image_labels, image_names, image_patients, read_metadata
 
 
 def main() -> None:
@@ -50,8 +50,9 @@ def main() -> None:
         vote.get("threshold"), settings.bins, settings.resamples, params.seed
     )
     write_json(ENSEMBLE_METRICS, summary)
-    plots.write_tables(evaluation, metadata["images"])
-    plots.write_figures(evaluation, summary, metadata["images"], settings.bins, settings.gallery)
+    called = image_names(metadata["images"], settings.names)
+    plots.write_tables(evaluation, called)
+    plots.write_figures(evaluation, summary, called, settings.bins, settings.gallery)
     for name in HEADLINES:
         value = format_metric(summary[name], summary["interval"][name])
         mean_member = format_metric(summary["mean_member"][name])

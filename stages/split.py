@@ -10,6 +10,7 @@ Writes  data/split.json   test, training and left-out rows of the store, each ro
 
 import numpy as np
 
+from brainmri.common.errors import printable
 from brainmri.common.files import write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import SPLIT
@@ -58,4 +59,4 @@ def main() -> None:
     }
     write_json(SPLIT, split)
     kind = "near duplicates" if patients is None else "near duplicates and patients"
-    print(*describe(parts, labels, groups, classes, kind), sep="\n")
+    print(*map(printable, describe(parts, labels, groups, classes, kind)), sep="\n")

@@ -23,7 +23,7 @@ from brainmri.audit.page import render_page
 from brainmri.audit.summary import describe, summarize
 from brainmri.audit.tables import write_tables
 from brainmri.common.command import run_command
-from brainmri.common.errors import UserError
+from brainmri.common.errors import UserError, printable
 from brainmri.common.files import write_bytes, write_json
 from brainmri.common.params import Data, Params, load_params
 from brainmri.common.paths import AUDIT, AUDIT_METRICS, AUDIT_TABLES
@@ -56,7 +56,7 @@ def main() -> None:
     write_tables(AUDIT_TABLES, collection, other, lists)
     write_json(AUDIT_METRICS, summarize(collection, lists, no_votes))
     write_bytes(AUDIT, render_page(sources, collection, other, lists, no_votes))
-    print(*describe(collection, lists, no_votes), AUDIT, sep="\n")
+    print(*map(printable, describe(collection, lists, no_votes)), AUDIT, sep="\n")
 
 
 def parse_arguments() -> argparse.Namespace:

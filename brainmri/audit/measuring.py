@@ -17,7 +17,7 @@ from PIL import Image
 
 from brainmri.audit import colors
 from brainmri.audit.colors import is_colored
-from brainmri.common.files import write_bytes
+from brainmri.common.files import to_json, write_bytes
 from brainmri.common.paths import AUDIT_CACHE
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
@@ -171,7 +171,7 @@ def save_cache(
     identities = sorted({file_identity(file.file) for file in files} & cache.keys())
     measurements = {identity: cache[identity] for identity in identities}
     content = {"fingerprint": _fingerprint(size), "files": measurements}
-    write_bytes(path, json.dumps(content).encode())
+    write_bytes(path, to_json(content).encode())
 
 
 def _fingerprint(size: int) -> str:

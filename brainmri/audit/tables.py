@@ -1,12 +1,11 @@
 """The CSV files of an audit: one for each list, and one of all images."""
 
-import csv
-import io
 from pathlib import Path
 
 from brainmri.audit.collection import Collection
 from brainmri.audit.findings import Findings
 from brainmri.common.files import write_bytes
+from brainmri.common.tables import format_csv
 
 SHARED_COLUMNS = ["group", "path", "class", "split", "patient"]
 
@@ -33,10 +32,8 @@ def write_tables(
 
 
 def write_table(path: Path, rows: list[list]) -> None:
-    """Write rows as CSV; what is not UTF-8 in a path is written as a backslash escape."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
+    """Write rows as CSV; see `format_csv`."""
+    write_bytes(path, format_csv(rows))
 
 
 def _values(entry: dict) -> list:

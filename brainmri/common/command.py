@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from brainmri.common.errors import UserError
+from brainmri.common.errors import UserError, error_line
 
 MIB = 2**20
 TENSORFLOW_MIB = 2048  # of addresses, which its libraries, threads and a small model take
@@ -37,7 +37,7 @@ def run_command(main: Callable[[], None], *, needs_tensorflow: bool = False) -> 
         finally:
             sys.stdout.flush()  # here, where an error still has its line
     except UserError as error:
-        _exit("error: " + " ".join(str(error).split()))
+        _exit(error_line(error))
     except KeyboardInterrupt:
         _exit(128 + signal.SIGINT)
     except BrokenPipeError:
@@ -48,7 +48,7 @@ def run_command(main: Callable[[], None], *, needs_tensorflow: bool = False) -> 
         if error.errno is None:  # not the system's: a programming error
             raise
         name = repr(str(error.filename)) if error.filename else "the output"
-        _exit(f"error: {name}: {error.strerror}")
+        _exit(error_line(f"{name}: {error.strerror}"))
 
 
 def check_standard_streams() -> None:

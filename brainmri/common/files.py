@@ -1,11 +1,11 @@
-"""Files between stages: written atomically, JSON in a fixed layout; read and checked, with one
-clear line on failure.
+"""Files between stages: written atomically, with the mode that the umask leaves, JSON in a fixed
+layout; read and checked, with one clear line on failure.
 """
 
 import io
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -23,14 +23,13 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file atomically; its folder is made if it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException as error:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             error.filename = str(path)
         raise
@@ -46,6 +45,17 @@ def format_json(content: Mapping) -> str:
     lists or objects, lists of numbers on one line, no NaN.
     """
     return _format(content, "")
+
+
+def to_json(content: object) -> str:
+    """Return JSON on one line, in ASCII.
+
+    Raises
+    ------
+    ValueError
+        If it holds NaN or an infinite number, for which JSON has no words.
+    """
+    return COMPACT.encode(content)
 
 
 def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
@@ -82,7 +92,7 @@ def parse_json(content: bytes, shape: type[Shape], path: str | Path) -> Shape:
     """Parse and check the content of a JSON file; see `read_json`."""
     repair = "run `dvc repro --force` to make it again"
     try:
-        return TypeAdapter(shape).validate_python(json.loads(content.decode()), strict=True)
+        return TypeAdapter(shape).validate_python(load_json(content.decode()), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "the whole file"
@@ -91,6 +101,15 @@ def parse_json(content: bytes, shape: type[Shape], path: str | Path) -> Shape:
         ) from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); {repair}") from None
+
+
+def load_json(text: str) -> object:
+    """Load JSON; NaN and infinite numbers, which it may not hold, are a `ValueError`."""
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _format(value, indent: str) -> str:

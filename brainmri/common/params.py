@@ -426,11 +426,19 @@ class Evaluate(Section):
     gallery: Annotated[int, Field(ge=1, le=64)] = Field(
         description="images in the gallery of the hardest test images"
     )
+    names: Literal["hashed", "plain"] = Field(
+        description="what tables and captions call an image: the start of its SHA-256, by which"
+        " data/rad/metadata.json has its path, or the path"
+    )
 
 
 class Export(Section):
     false_alarms: Annotated[float, Field(gt=0, le=0.5)] = Field(
         description="fraction of held-out training images that get a novelty warning"
+    )
+    training_hashes: bool = Field(
+        description="whether the model holds perceptual hashes of the training images, by which"
+        " predict --labels excludes their near duplicates"
     )
 
 

@@ -1,14 +1,19 @@
 """Progress: a bar in a terminal, or a line now and then in a log; a JSON line for each epoch."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from pydantic import TypeAdapter
+from rich.markup import escape
 from rich.progress import track
 from typing_extensions import TypedDict
+
+from brainmri.common.errors import printable
+from brainmri.common.files import load_json
 
 Item = TypeVar("Item")
 
@@ -34,10 +39,11 @@ def progress(items: Iterable[Item], total: int, label: str, every_s: float = 5.0
     every_s : float
         Seconds between two lines where standard error is no terminal.
     """
+    label = printable(label)
     if sys.stderr.isatty():
         from rich.console import Console
 
-        yield from track(items, label, total, console=Console(stderr=True), transient=True)
+        yield from track(items, escape(label), total, console=Console(stderr=True), transient=True)
         return
     printed = time.monotonic()
     for done, item in enumerate(items):
@@ -55,8 +61,16 @@ class StepRecord(TypedDict):
 
 
 def print_record(record: EpochRecord | StepRecord) -> None:
-    """Print a record as a line of compact JSON; metrics of a training that diverges may be NaN."""
-    print(json.dumps(record, separators=(",", ":")), flush=True)
+    """Print a record as a line of compact JSON.
+
+    Metrics of a training that diverges may not be finite: they are null there, and NaN again when
+    they are parsed.
+    """
+    if "metrics" in record:
+        metrics = record["metrics"].items()
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics}
+        record = {**record, "metrics": finite}
+    print(json.dumps(record, separators=(",", ":"), allow_nan=False), flush=True)
 
 
 def parse_record(line: str) -> EpochRecord | StepRecord | None:
@@ -64,6 +78,10 @@ def parse_record(line: str) -> EpochRecord | StepRecord | None:
     if not line.startswith("{"):
         return None
     try:
-        return TypeAdapter(EpochRecord | StepRecord).validate_python(json.loads(line), strict=True)
+        record = load_json(line)
+        if isinstance(metrics := record.get("metrics"), dict):
+            nan = float("nan")
+            metrics.update({key: nan for key, value in metrics.items() if value is None})
+        return TypeAdapter(EpochRecord | StepRecord).validate_python(record, strict=True)
     except (ValueError, RecursionError):  # pydantic's ValidationError is a ValueError
         return None

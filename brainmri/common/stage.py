@@ -2,7 +2,6 @@
 recorded.
 """
 
-import json
 import os
 import resource
 import signal
@@ -13,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from brainmri.common.dependencies import StageInputs
-from brainmri.common.errors import UserError
+from brainmri.common.errors import UserError, error_line
+from brainmri.common.files import to_json
 from brainmri.common.paths import TIMINGS
 from brainmri.common.processes import ProcessIds, exit_with, parent_processes, process_stat
 
@@ -74,7 +74,7 @@ def _run(main: Callable[[], None], name: str, watched: ProcessIds) -> None:
         main()
         _record_time(name)
     except UserError as error:
-        sys.exit("error: " + " ".join(str(error).split()))
+        sys.exit(error_line(error))
     except OSError as error:
         if error.errno is None:  # not the system's: a programming error
             raise
@@ -102,4 +102,4 @@ def _record_time(name: str) -> None:
     }
     TIMINGS.parent.mkdir(parents=True, exist_ok=True)
     with open(TIMINGS, "a", encoding="utf-8") as log:
-        log.write(json.dumps(timing) + "\n")
+        log.write(to_json(timing) + "\n")

@@ -176,9 +176,9 @@ def run_command(*words: str) -> str:
     UserError
         If it fails, with the last line that it prints.
     """
-    process = subprocess.run(words, capture_output=True, text=True)
+    process = subprocess.run(words, capture_output=True)
     if process.returncode == 0:
-        return process.stdout
-    lines = (process.stderr.strip() or process.stdout.strip()).splitlines()
+        return process.stdout.decode()  # with the line ends that names may hold
+    lines = (process.stderr.strip() or process.stdout.strip()).decode(errors="replace").splitlines()
     reason = lines[-1].removeprefix("error: ") if lines else f"exit status {process.returncode}"
     raise UserError(f"`{' '.join(words[:4])}` failed: {reason}")

@@ -1,10 +1,10 @@
 """The voters' predictions for the test images of a fold, as plots/data/votes.csv holds them."""
 
-import csv
 from dataclasses import dataclass
 
 import numpy as np
 
+from brainmri.common.tables import parse_csv
 from brainmri.evaluation.voting import ENSEMBLE
 
 
@@ -33,7 +33,7 @@ class Votes:
 
 def parse_votes(text: str) -> Votes:
     """Parse the content of votes.csv; see `evaluation.plots.write_tables`."""
-    header, *lines = csv.reader(text.splitlines())
+    header, *lines = parse_csv(text)
     first = header.index("class") + 1  # of the probabilities
     classes = [column.removeprefix("probability of ") for column in header[first:]]
     lines_of: dict[str, list[list[str]]] = {}

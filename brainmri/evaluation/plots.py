@@ -3,8 +3,6 @@
 PNG files in plots/evaluation/ are for people, CSV files in plots/data/ for DVC.
 """
 
-import csv
-import io
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,6 +10,7 @@ from sklearn import metrics as sk
 
 from brainmri.common.files import write_bytes
 from brainmri.common.paths import EVALUATION_PLOTS, MEMBERS, PLOT_DATA
+from brainmri.common.tables import format_csv
 from brainmri.evaluation.figures import accuracies, confusion, curves, grids, reliability
 from brainmri.evaluation.figures.layout import short_names
 from brainmri.evaluation.intervals import MIN_GROUPS, group_counts
@@ -19,7 +18,6 @@ from brainmri.evaluation.metrics import calibration_bins, reported_classes
 from brainmri.evaluation.results import EnsembleMetrics
 from brainmri.evaluation.summary import Evaluation
 from brainmri.evaluation.voting import ENSEMBLE, UNIFORM
-from brainmri.store.metadata import Image
 from brainmri.store.reader import RadReader
 
 BEST = "best member"  # a voter in votes.csv
@@ -33,26 +31,33 @@ HISTORY_COLUMNS = (
 MAX_PATH = 28  # characters of a caption
 
 
-def write_tables(evaluation: Evaluation, images: list[Image]) -> None:
-    """Write the ensemble's predictions, and every voter's for comparisons over several folds."""
+def write_tables(evaluation: Evaluation, names: list[str]) -> None:
+    """Write the ensemble's predictions, and every voter's for comparisons over several folds.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    names : list of str
+        What the images of all rows of the store are called.
+    """
     classes = evaluation.classes
     columns = [f"probability of {name}" for name in classes]
     predictions = [
-        [images[row]["path"], classes[label], classes[probabilities.argmax()], *probabilities]
+        [names[row], classes[label], classes[probabilities.argmax()], *probabilities]
         for row, label, probabilities in zip(
             evaluation.rows, evaluation.labels, evaluation.ensemble, strict=True
         )
     ]
-    write_table("predictions.csv", ["path", "class", "predicted", *columns], predictions)
+    write_table("predictions.csv", ["image", "class", "predicted", *columns], predictions)
     voters = evaluation.votes | {BEST: evaluation.votes[evaluation.best]}
     keys = {"row": evaluation.rows, "group": evaluation.groups}
     if evaluation.patients is not None:
         keys["patient"] = evaluation.patients
-    names = [classes[label] for label in evaluation.labels]
+    truth = [classes[label] for label in evaluation.labels]
     votes = [
-        [voter, *numbers, name, *values]
+        [voter, *numbers, class_name, *values]
         for voter, probabilities in voters.items()
-        for *numbers, name, values in zip(*keys.values(), names, probabilities, strict=True)
+        for *numbers, class_name, values in zip(*keys.values(), truth, probabilities, strict=True)
     ]
     write_table("votes.csv", ["voter", *keys, "class", *columns], votes)
 
@@ -60,7 +65,7 @@ def write_tables(evaluation: Evaluation, images: list[Image]) -> None:
 def write_figures(
     evaluation: Evaluation,
     summary: EnsembleMetrics,
-    images: list[Image],
+    names: list[str],
     bins: int,
     gallery_size: int,
 ) -> None:
@@ -71,8 +76,8 @@ def write_figures(
     evaluation : Evaluation
     summary : EnsembleMetrics
         The evaluation's.
-    images : list of Image
-        Of all rows of the store.
+    names : list of str
+        What the images of all rows of the store are called.
     bins : int
         Of the reliability diagram.
     gallery_size : int
@@ -91,7 +96,7 @@ def write_figures(
         **{name: evaluation.voter_metrics(name)["accuracy"] for name in evaluation.members},
     }
     write_accuracies(accuracy_of, summary["interval"]["accuracy"])
-    write_gallery(evaluation, images, gallery_size)
+    write_gallery(evaluation, names, gallery_size)
 
 
 def write_confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> None:
@@ -155,19 +160,19 @@ def write_accuracies(accuracy_of: dict[str, float], interval: list[float] | None
     write_table("members.csv", ["voter", "accuracy"], accuracy_of.items())
 
 
-def write_gallery(evaluation: Evaluation, images: list[Image], size: int) -> None:
+def write_gallery(evaluation: Evaluation, names: list[str], size: int) -> None:
     """Write gallery.png: the test images whose true class has the lowest probabilities."""
     labels, rows = evaluation.labels, evaluation.rows
     of_true_class = evaluation.ensemble[np.arange(len(labels)), labels]
     hardest = np.argsort(of_true_class, kind="stable")[:size]
     with RadReader() as rad:
         pixels = rad.images([rows[position] for position in hardest])[..., 0]
-    names = short_names(evaluation.classes)
+    classes = short_names(evaluation.classes)
     captions = []
     for position in hardest:
-        path = shorten_path(images[rows[position]]["path"])
+        name = shorten_path(names[rows[position]])
         probability = of_true_class[position]
-        captions.append(f"{path}\n{names[labels[position]]}: probability {probability:.2f}")
+        captions.append(f"{name}\n{classes[labels[position]]}: probability {probability:.2f}")
     is_wrong = (evaluation.predicted != labels)[hardest].tolist()
     figure = grids.draw_gallery(pixels, captions, is_wrong)
     write_bytes(EVALUATION_PLOTS / "gallery.png", figure)
@@ -181,13 +186,10 @@ def write_points(name: str, columns: list[str], points_of: dict[str, np.ndarray]
 
 def write_table(name: str, header: Iterable[str], rows: Iterable[Iterable]) -> None:
     """Write a CSV file in plots/data/; floats with six significant digits."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(header)
-    table.writerows(
+    formatted = (
         [f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows
     )
-    write_bytes(PLOT_DATA / name, text.getvalue().encode("utf-8", "backslashreplace"))
+    write_bytes(PLOT_DATA / name, format_csv([header, *formatted]))
 
 
 def shorten_path(path: str) -> str:

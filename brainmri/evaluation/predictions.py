@@ -1,13 +1,13 @@
 """The table of class probabilities that a member predicts."""
 
 import csv
-import io
 from pathlib import Path
 
 import numpy as np
 
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_bytes
+from brainmri.common.tables import format_csv, parse_csv
 
 
 def write_predictions(
@@ -26,12 +26,11 @@ def write_predictions(
         Each row sums to 1.
     classes : list of str
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["row", *classes])
-    for row, values in zip(rows, probabilities, strict=True):
-        table.writerow([row, *(f"{value:.9g}" for value in values)])
-    write_bytes(path, text.getvalue().encode())
+    lines = [
+        [row, *(f"{value:.9g}" for value in values)]
+        for row, values in zip(rows, probabilities, strict=True)
+    ]
+    write_bytes(path, format_csv([["row", *classes], *lines]))
 
 
 def read_predictions(path: str | Path, rows: list[int], classes: list[str]) -> np.ndarray:
@@ -49,7 +48,7 @@ def read_predictions(path: str | Path, rows: list[int], classes: list[str]) -> n
     repair = "run `dvc repro --force` to make it again"
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            header, *lines = csv.reader(file)
+            header, *lines = parse_csv(file.read())
         values = [[float(value) for value in line[1:]] for line in lines]
         probabilities = np.array(values).reshape(len(lines), -1)
         row_names = ["".join(line[:1]) for line in lines]

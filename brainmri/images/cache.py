@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import PIL
 
-from brainmri.common.files import write_bytes
+from brainmri.common.files import to_json, write_bytes
 from brainmri.common.params import Ingest
 from brainmri.common.paths import DECODE_CACHE
 from brainmri.images import cropping, decoding, dicom, files, hashing, intensity, levels, limits
@@ -156,7 +156,7 @@ class DecodeCache:
         }
         records = {key: record for key, record in self._records.items() if key in self._identities}
         index = {"fingerprint": self._fingerprint, "shards": shards, "files": records}
-        write_bytes(self.folder / "index.json", json.dumps(index).encode())
+        write_bytes(self.folder / "index.json", to_json(index).encode())
         self._open_shards.clear()
         for file in self.folder.glob("*.h5"):
             if file.stem not in pixels_of:

@@ -5,7 +5,7 @@ shards.
 from itertools import pairwise
 from pathlib import Path
 
-from brainmri.common.errors import UserError
+from brainmri.common.errors import UserError, printable
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
 from brainmri.images.cache import DecodeCache, ImageRecord, file_identity
@@ -86,7 +86,7 @@ def check_source(source: Path, counts: dict[str, int], rejected: list[dict], str
         If a class has no usable image, or `strict` forbids the skipped files.
     """
     for file in rejected:
-        print(f"skipped: {file['path']!r}: {file['reason']}")
+        print(f"skipped: {file['path']!r}: {printable(file['reason'])}")
     if empty := [name for name, count in counts.items() if not count]:
         names = ", ".join(map(repr, empty))
         raise UserError(

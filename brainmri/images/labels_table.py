@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from brainmri.common.errors import UserError
 from brainmri.common.file_names import to_nfc
+from brainmri.common.tables import unguard
 from brainmri.images.folder_words import split_part
 
 REQUIRED, OPTIONAL = ("path", "class"), ("patient", "split")
@@ -86,7 +87,8 @@ def read_labels_table(path: Path, parameter: str = "data.labels") -> LabelsTable
     """Read a table of labels.
 
     It is UTF-8, with or without a byte-order mark; commas, tabs or semicolons separate its columns,
-    as its header shows. Equal rows count once.
+    as its header shows. Equal rows count once. Names may have the apostrophe that this project puts
+    before what looks like a formula; see `brainmri.common.tables`.
 
     Parameters
     ----------
@@ -179,7 +181,7 @@ def _read_header(path: Path, cells: list[str]) -> list[str]:
 def _read_row(where: str, columns: list[str], line: int, cells: list[str]) -> Row:
     if len(cells) != len(columns):
         raise UserError(f"{where}: {len(cells)} cells; expected {len(columns)}, as in the header")
-    values = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+    values = {name: unguard(cell.strip()) for name, cell in zip(columns, cells, strict=True)}
     for name, value in values.items():
         if not value:
             raise UserError(f"{where}: no {name}; expected a value in every row")

@@ -23,13 +23,14 @@ class TrainingImages(TypedDict):
 
     `sha256` is the hash of all their SHA-256 hashes, sorted. `perceptual_hashes` are the
     `perceptual_hash` and the `whole_hash` of each image, sorted; see `DecodedImage`. A near
-    duplicate differs by one of them in at most `near_duplicate_bits`.
+    duplicate differs by one of them in at most `near_duplicate_bits`. They are None if the run has
+    `export.training_hashes: false`.
     """
 
     count: Annotated[int, Field(ge=1)]
     sha256: str
     near_duplicate_bits: Annotated[int, Field(ge=0, le=256)]
-    perceptual_hashes: Annotated[list[HashPair], Field(min_length=1)]
+    perceptual_hashes: Annotated[list[HashPair], Field(min_length=1)] | None
 
 
 class About(TypedDict):

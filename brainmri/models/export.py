@@ -78,7 +78,9 @@ def export_ensemble(
         "heat_scale": scale,
         "novelty": {"warn_above": 1.0, "of_test_images": warnings},
         "training_images": describe_training_images(
-            [metadata["images"][row] for row in split["training"]], params.split.near_duplicate_bits
+            [metadata["images"][row] for row in split["training"]],
+            params.split.near_duplicate_bits,
+            with_hashes=params.export.training_hashes,
         ),
         "metrics": read_ensemble_metrics(),
         "disclaimer": DISCLAIMER,
@@ -99,16 +101,17 @@ def _fit_novelty(rad: RadReader, training: list[int], false_alarms: float) -> ke
     return novelty_model(shape, *fitted)
 
 
-def describe_training_images(images: list[Image], bits: int | None) -> TrainingImages:
+def describe_training_images(
+    images: list[Image], bits: int | None, with_hashes: bool = True
+) -> TrainingImages:
     """Return what an image is compared with to recognize a near duplicate of a training image."""
+    hashes = sorted([image["perceptual_hash"], image["whole_hash"]] for image in images)
     contents = "\n".join(sorted(image["sha256"] for image in images))
     return {
         "count": len(images),
         "sha256": hashlib.sha256(contents.encode()).hexdigest(),
         "near_duplicate_bits": DEFAULT_BITS if bits is None else bits,
-        "perceptual_hashes": sorted(
-            [image["perceptual_hash"], image["whole_hash"]] for image in images
-        ),
+        "perceptual_hashes": hashes if with_hashes else None,
     }
 
 

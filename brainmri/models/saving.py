@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 
 from brainmri.common.errors import UserError
-from brainmri.common.files import write_bytes
+from brainmri.common.files import to_json, write_bytes
 
 ABOUT = "about.json"  # in the archive of a model
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
@@ -48,7 +48,7 @@ def read_entries(file: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(file) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     metadata = {**json.loads(entries["metadata.json"]), "date_saved": ""}
-    entries["metadata.json"] = json.dumps(metadata).encode()
+    entries["metadata.json"] = to_json(metadata).encode()
     entries["config.json"] = number_shared_objects(entries["config.json"])
     return entries
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -59,6 +60,10 @@ def describe(packages: list[str], dask_worker: Worker) -> dict:
     }
 
 
+def _read_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o444)
+
+
 class FileCache:
     """Files kept from run to run, by the SHA-256 of their content; workers of one user share it.
 
@@ -93,14 +98,13 @@ class FileCache:
                 raise ValueError(f"{digest}: its content was changed on the way")
             path = self.path(digest)
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent)
+            temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
             try:
-                with os.fdopen(handle, "wb") as file:
+                with open(temporary, "xb", opener=_read_only) as file:
                     file.write(content)
-                os.chmod(temporary, 0o444)
                 os.replace(temporary, path)
             except BaseException:
-                os.unlink(temporary)
+                temporary.unlink(missing_ok=True)
                 raise
 
     def shrink(self, needed: set[str]) -> None:

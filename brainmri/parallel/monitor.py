@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from brainmri.common.errors import printable
 from brainmri.common.paths import LOGS
 from brainmri.common.progress import parse_record
 
@@ -85,7 +86,7 @@ class MemberRun:
             return ""
         lines = self.log.read_text("utf-8", "replace").splitlines()
         lines = [line for line in lines if not parse_record(line)]
-        return "\n".join("  " + line for line in lines[-LAST_LINES:])
+        return "\n".join("  " + printable(line) for line in lines[-LAST_LINES:])
 
     def state(self) -> str:
         """Describe the state in a few words, such as "120 s left"."""

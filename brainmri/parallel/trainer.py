@@ -15,6 +15,7 @@ import sys
 from multiprocessing import connection
 from pathlib import Path
 
+from brainmri.common.files import to_json
 from brainmri.common.params import load_params
 from brainmri.common.processes import ProcessIds, processes_to_watch
 from brainmri.common.stage import run_child
@@ -72,7 +73,7 @@ def train(name: str, folder: str, log: Path, watched: ProcessIds) -> None:
 
 
 def report(**message: str | int) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.write(to_json(message) + "\n")
     sys.stdout.flush()
 
 

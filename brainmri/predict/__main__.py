@@ -20,9 +20,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from brainmri.common.command import run_command
-from brainmri.common.errors import UserError
+from brainmri.common.errors import UserError, printable
 from brainmri.common.files import format_json
 from brainmri.common.params import check_pattern
 from brainmri.common.paths import ENSEMBLE
@@ -39,7 +40,6 @@ from brainmri.predict.output import (
     print_json_lines,
     print_patient_table,
     print_table,
-    printable,
     record_of,
 )
 from brainmri.predict.patients import (
@@ -57,8 +57,15 @@ def main() -> None:
     run(parse_arguments())
 
 
+class Parser(argparse.ArgumentParser):
+    """Escapes what it repeats of its arguments, which may be names of files."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m brainmri.predict",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -161,7 +168,6 @@ def print_predictions(
     predictions: Iterable[Prediction], classes: list[str], options: argparse.Namespace
 ) -> None:
     """Print the predictions for images, each as soon as it is there, or those for patients."""
-    classes = [printable(name) for name in classes]
     if options.by_patient:
         predictions = predict_patients(list(predictions))
     if options.csv or options.json:
@@ -186,7 +192,7 @@ def read_images(
         decoded = progress(decoded, len(files), "reading images")
     for path, image in decoded:
         if isinstance(image, ImageError):
-            print(f"error: {printable(path)}: {image}", file=sys.stderr, flush=True)
+            print(f"error: {printable(path)}: {printable(image)}", file=sys.stderr, flush=True)
         else:
             yield path, image
 

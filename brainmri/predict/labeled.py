@@ -56,9 +56,11 @@ def evaluate_labeled(
         `images`, `near_duplicates_of_training_images` and `unlike_training_images` are counts;
         for each of `PARTS`, the number of its images and `brainmri.evaluation.summary.summarize`,
         with patients also `by_patient`, or None if it has no image; `near_duplicates` lists `file`
-        and `bits`, the distance to the nearest training image, nearest first.
+        and `bits`, the distance to the nearest training image, nearest first. If the ensemble has
+        no hashes of its training images, what needs their near duplicates is None.
     """
     groups, distances = _find_near_duplicates(predictions, about["training_images"])
+    is_known = about["training_images"]["perceptual_hashes"] is not None
     is_near = distances >= 0
     is_novel = np.array([prediction.is_novel for prediction in predictions])
     is_test = ~is_near
@@ -83,16 +85,18 @@ def evaluate_labeled(
     nearest_first = np.argsort(distances, kind="stable")
     metrics = {
         "images": len(predictions),
-        "near_duplicates_of_training_images": int(is_near.sum()),
+        "near_duplicates_of_training_images": int(is_near.sum()) if is_known else None,
         "unlike_training_images": int(is_novel.sum()),
-        "without_near_duplicates": summarize_part(is_test),
-        "without_near_duplicates_and_unlike": summarize_part(is_test & ~is_novel),
+        "without_near_duplicates": summarize_part(is_test & is_known),
+        "without_near_duplicates_and_unlike": summarize_part(is_test & ~is_novel & is_known),
         "all": summarize_part(np.ones(len(predictions), bool)),
         "near_duplicates": [
             {"file": encodable(predictions[row].path), "bits": int(distances[row])}
             for row in nearest_first
             if is_near[row]
-        ],
+        ]
+        if is_known
+        else None,
     }
     _print_warnings(metrics)
     return metrics
@@ -102,6 +106,9 @@ def describe_metrics(metrics: dict) -> Iterator[str]:
     """Describe what `evaluate_labeled` returns in a line for each of `PARTS`, or two."""
     for name, description in PARTS.items():
         part = metrics[name]
+        if part is None and metrics["near_duplicates"] is None:
+            yield f"{description}: unknown, since this ensemble has no hashes of training images"
+            continue
         if part is None:
             yield f"0 images {description}: no metrics"
             continue
@@ -129,13 +136,19 @@ def _find_near_duplicates(
     bits = training["near_duplicate_bits"]
     images = [prediction.image for prediction in predictions]
     hashes = decode_hashes((image.perceptual_hash, image.whole_hash) for image in images)
-    training_hashes = decode_hashes(training["perceptual_hashes"])
+    training_hashes = decode_hashes(training["perceptual_hashes"] or [])
     _, distances = nearest_duplicates(hashes, training_hashes, bits)
     return near_duplicate_groups(hashes, bits), distances
 
 
 def _print_warnings(metrics: dict) -> None:
     near = metrics["near_duplicates"]
+    if near is None:
+        print(
+            "warning: this ensemble has no hashes of its training images (export.training_hashes:"
+            " false): near duplicates of them are unknown, and make metrics too good",
+            file=sys.stderr,
+        )
     if near:
         shown = [f"{image['file']!r} ({image['bits']} of 256 bits)" for image in near[:MAX_SHOWN]]
         more = ", …" if len(near) > MAX_SHOWN else ""

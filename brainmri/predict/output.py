@@ -1,13 +1,14 @@
 """Print predictions as a table, as CSV, or as JSON."""
 
-import csv
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from brainmri.common.errors import printable
+from brainmri.common.files import to_json
+from brainmri.common.tables import format_csv
 from brainmri.evaluation.labels import columns, pad, shorten_all
 from brainmri.predict.prediction import PatientPrediction, Prediction
 
@@ -17,11 +18,6 @@ MIN_WIDTH = 8
 MAX_CLASSES = 8  # with a column each
 
 Record = dict[str, str | int | float | bool]
-
-
-def printable(text: object) -> str:
-    """Replace characters that a terminal may take for commands, which names can hold, by "?"."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
 
 
 def encodable(path: Path) -> str:
@@ -74,19 +70,27 @@ def _vote(probabilities: np.ndarray, classes: list[str]) -> Record:
 
 
 def print_csv(records: Iterable[Record]) -> None:
-    """Print records as CSV, with a header."""
-    writer = None
+    """Print records as CSV, with a header; on a terminal, what it may take for commands is
+    escaped.
+    """
+    header = None
     for record in records:
-        if writer is None:
-            writer = csv.DictWriter(sys.stdout, record, lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(record)
+        if header is None:
+            header = [*record]
+            _print_row(header)
+        _print_row([*record.values()])
+
+
+def _print_row(cells: list[str | float]) -> None:
+    if sys.stdout.isatty():
+        cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
+    print(format_csv([cells]).decode(), end="")
 
 
 def print_json_lines(records: Iterable[Record]) -> None:
     """Print each record as a JSON object on a line of its own."""
     for record in records:
-        print(json.dumps(record))
+        print(to_json(record))
 
 
 def print_table(predictions: Iterable[Prediction], classes: list[str]) -> None:

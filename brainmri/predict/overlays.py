@@ -9,12 +9,12 @@ import keras
 import numpy as np
 from PIL import Image
 
+from brainmri.common.errors import printable
 from brainmri.common.files import write_bytes
 from brainmri.evaluation.figures.overlays import evidence_label, panel
 from brainmri.models.about import About
 from brainmri.models.ensemble import member_models
 from brainmri.models.heat_maps import explained_classes, heat_maps
-from brainmri.predict.output import printable
 from brainmri.predict.prediction import Prediction
 
 BATCH_SIZE = 32

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from brainmri.common.errors import printable
 from brainmri.evaluation.patients import mean_by_patient
 from brainmri.images.decoding import DecodedImage
 from brainmri.images.patients import number_identifiers, search_patients
-from brainmri.predict.output import printable
 from brainmri.predict.prediction import PatientPrediction, Prediction
 
 

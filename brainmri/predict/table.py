@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from brainmri.common.errors import UserError
+from brainmri.common.errors import UserError, printable
 from brainmri.common.file_names import to_nfc
 from brainmri.images.labels_table import read_labels_table
 
@@ -46,7 +46,8 @@ def read_table(
         )
     if skipped := [str(file) for file in files if file not in row_of and file != path]:
         print(
-            f"skipped: {len(skipped)} files that {path} does not list, such as {skipped[0]!r}",
+            f"skipped: {len(skipped)} files that {printable(path)} does not list, such as"
+            f" {skipped[0]!r}",
             file=sys.stderr,
         )
     labels = {file: label_of[row.class_name] for file, row in row_of.items()}

@@ -7,7 +7,7 @@ command works. Then `dvc repro` makes again what is missing.
 """
 
 from brainmri.common.command import run_command
-from brainmri.common.errors import UserError
+from brainmri.common.errors import UserError, printable
 from brainmri.common.params import read_params
 from brainmri.repair.cache import remove_damaged_objects, remove_half_copies
 from brainmri.repair.lock_files import remove_stale_locks, restore_dvc_locks
@@ -22,13 +22,13 @@ def main() -> None:
         *remove_half_copies(),
     ]
     for line in repairs:
-        print(line)
+        print(printable(line))
     data = read_params().get("data", {})
     for key in ("source", "test"):
         folder = data.get(key) or ""
         problems = unreadable_files(folder)
         for line in problems:
-            print(line)
+            print(printable(line))
         if problems:
             raise UserError(
                 f"data.{key}: DVC can't read {len(problems)} file(s) of {folder!r}, named above;"

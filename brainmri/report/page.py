@@ -86,9 +86,18 @@ def render_page(run: Run) -> bytes:
         members=member_rows(run),
         plots=[read_plot(path, caption) for path, caption in CAPTIONS.items()],
         images=image_rows(run),
-        rejected=[(file["path"], file["reason"]) for file in run.metadata["rejected"]],
+        rejected=rejected_rows(run),
         parameters=parameter_rows(run.params.model_dump(exclude=NOT_SHOWN)),
     )
+
+
+def rejected_rows(run: Run) -> list[Row]:
+    """Return each skipped file and the reason; by its number if images' names are hashed."""
+    is_plain = run.params.evaluate.names == "plain"
+    return [
+        (file["path"] if is_plain else f"number {number}", file["reason"])
+        for number, file in enumerate(run.metadata["rejected"])
+    ]
 
 
 def headlines(ensemble: EnsembleMetrics) -> list[Headline]:

@@ -12,6 +12,7 @@ from brainmri.common.paths import METADATA
 from brainmri.store.format import REBUILD
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+SHORT_HASH = 12  # digits
 # Metadata of an image; see `brainmri.images.decoding.DecodedImage`. `split`: of given test sets;
 # `patient`: its number in this store, where patients are known. A call, since a key is `class`
 Image = TypedDict(
@@ -48,6 +49,13 @@ class Metadata(TypedDict):
     classes: Annotated[list[str], Field(min_length=2)]
     images: Annotated[list[Image], Field(min_length=2)]
     rejected: list[dict]
+
+
+def image_names(images: list[Image], names: Literal["hashed", "plain"]) -> list[str]:
+    """Return what results call images: the start of each SHA-256, or the paths."""
+    if names == "plain":
+        return [image["path"] for image in images]
+    return [image["sha256"][:SHORT_HASH] for image in images]
 
 
 def read_metadata() -> Metadata:

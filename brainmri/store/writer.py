@@ -123,7 +123,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
         try:
             os.link(source, temporary)
         except OSError:  # another file system, or one without links
-            shutil.copy2(source, temporary)
+            shutil.copyfile(source, temporary)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from brainmri.common.params import load_params
 from brainmri.evaluation.examples import choose_examples
 from brainmri.evaluation.figures import grids
 from brainmri.images.phantom_masks import tumor_mask
+from brainmri.models.about import TrainingImages
 from brainmri.models.ensemble import batch_predictor, load_ensemble
 from brainmri.models.export import describe_training_images
 from brainmri.models.heat_maps import heat_maps
@@ -108,6 +110,14 @@ def test_exported_near_duplicate_bits(run, bits, exported):
     images = run.read("data/rad/metadata.json")["images"]
     training = describe_training_images(images, bits)
     assert training["near_duplicate_bits"] == exported
+
+
+def test_hashes_of_training_images_can_stay_at_home(run):
+    images = run.read("data/rad/metadata.json")["images"]
+    training = describe_training_images(images, 20, with_hashes=False)
+    assert training["perceptual_hashes"] is None
+    assert TypeAdapter(TrainingImages).validate_python(training, strict=True) == training
+    assert not any(image["perceptual_hash"] in str(training) for image in images)
 
 
 def test_exported_description(run):

@@ -320,7 +320,8 @@ def test_voters_to_compare_with(run):
 def test_tables_have_classes_and_votes(run):
     test, votes = run.split["test"], run.test_votes()
     rows = list(csv.DictReader(run.project.read("plots/data/predictions.csv").splitlines()))
-    assert [row["path"] for row in rows] == [run.paths[row] for row in test]
+    images = json.loads(run.project.read("data/rad/metadata.json"))["images"]
+    assert [row["image"] for row in rows] == [images[row]["sha256"][:12] for row in test]
     assert [row["class"] for row in rows] == [CLASSES[label] for label in run.labels[test]]
     assert [row["predicted"] for row in rows] == [
         CLASSES[label] for label in votes["ensemble"].argmax(axis=1)

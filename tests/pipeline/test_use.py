@@ -39,6 +39,12 @@ def table(project: Project, path: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(project.read(path))))
 
 
+def paths_of_test_images(project: Project) -> list[str]:
+    """Return the paths of the test images, in the order of plots/data/predictions.csv."""
+    images = json.loads(project.read("data/rad/metadata.json"))["images"]
+    return [images[row]["path"] for row in json.loads(project.read("data/split.json"))["test"]]
+
+
 def test_exported_model_works_without_the_project(small, tmp_path):
     """With the outputs that `evaluate` used, from Keras and from TensorFlow Serving's format."""
     test = json.loads(small.read("data/split.json"))["test"]
@@ -87,8 +93,10 @@ def test_exported_model_describes_itself(small):
 def test_predictions_are_those_of_evaluate(done):
     """For files, folders, patterns and lists; noise is unlike the training images."""
     expected = {
-        row["path"]: float(row["probability of yes"])
-        for row in table(done, "plots/data/predictions.csv")
+        path: float(row["probability of yes"])
+        for path, row in zip(
+            paths_of_test_images(done), table(done, "plots/data/predictions.csv"), strict=True
+        )
     }
     paths = [f"data/phantom/{path}" for path in expected]
     by_file = done.run(*PREDICT, "--csv", *paths).stdout
@@ -138,11 +146,11 @@ def metrics_in(output: str) -> dict:
 
 
 def test_labeled_images_give_the_metrics_of_evaluate(done):
-    test = table(done, "plots/data/predictions.csv")
-    for row in test:
-        target = done.path / "hospital" / row["path"]
+    test = paths_of_test_images(done)
+    for path in test:
+        target = done.path / "hospital" / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((done.path / "data/phantom" / row["path"]).read_bytes())
+        target.write_bytes((done.path / "data/phantom" / path).read_bytes())
     printed = metrics_in(done.run(*PREDICT, "--labels", "hospital").stdout)
     metrics = printed["without_near_duplicates"]
     expected = json.loads(done.read("metrics/ensemble.json"))

@@ -88,7 +88,8 @@ class EvaluatedRun:
 
     def _write_params(self) -> None:
         params = scratch_params()
-        params |= {"members": 3, "export": {"false_alarms": 0.25}, "explain": {"images": 6}}
+        params |= {"members": 3, "explain": {"images": 6}}
+        params["export"]["false_alarms"] = 0.25
         params["ingest"]["image_size"] = SIDE
         params.pop("ensemble")
         further_input = params.pop("further_input")

@@ -202,6 +202,30 @@ def test_only_near_duplicates_of_training_images(hashes, positive):
     assert first == "0 images without near duplicates of training images: no metrics"
 
 
+def test_ensemble_without_hashes_of_training_images(hashes, positive, capsys):
+    """Near duplicates are unknown: only the metrics of all images are there, and lines say so."""
+    predictions, labels = labeled_images(hashes, positive)
+    training = {"near_duplicate_bits": 20, "perceptual_hashes": None}
+    metrics = evaluate_labeled(predictions, labels, {**ABOUT, "training_images": training})
+    assert "no hashes of its training images (export.training_hashes: false)" in (
+        capsys.readouterr().err
+    )
+    expected = evaluate_labeled(predictions, labels, trained_on(hashes[:0]))
+    assert metrics["all"] == expected["all"]
+    for key in (
+        "near_duplicates",
+        "near_duplicates_of_training_images",
+        "without_near_duplicates",
+        "without_near_duplicates_and_unlike",
+    ):
+        assert metrics[key] is None
+    first, second, in_all = describe_metrics(metrics)
+    unknown = "unknown, since this ensemble has no hashes of training images"
+    assert first == f"without near duplicates of training images: {unknown}"
+    assert second.endswith(f": {unknown}")
+    assert in_all.startswith("40 images in all: accuracy ")
+
+
 def test_metrics_of_labeled_patients(hashes, positive):
     """Slices of a patient are one group, and none is a test if one of them is a near duplicate."""
     patients = np.concatenate([np.arange(20) // 2, np.arange(20, 40) // 4 + 5])

@@ -604,7 +604,9 @@ FIGURES = {  # they are drawn in test_plots.py
 def evaluated(made, monkeypatch, capsys):
     """A workspace in which `evaluate` has run, with the votes that it should have counted."""
     predictions = with_predictions(made)
-    made.set(evaluate__resamples=100, evaluate__bins=7, evaluate__gallery=5)
+    made.set(
+        evaluate__resamples=100, evaluate__bins=7, evaluate__gallery=5, evaluate__names="plain"
+    )
     names = [*made.params["ensemble"]]
     voters = ["ensemble", "uniform vote", *names]
     calibrations = {}
@@ -842,7 +844,7 @@ def test_tables_of_predictions(evaluated):
     columns = [f"probability of {name}" for name in classes]
     table = evaluated.table("plots/data/predictions.csv")
     assert "\r" not in (evaluated.folder / "plots/data/predictions.csv").read_bytes().decode()
-    assert [row["path"] for row in table] == paths
+    assert [row["image"] for row in table] == paths
     assert [row["class"] for row in table] == [classes[label] for label in evaluated.truth]
     assert [row["predicted"] for row in table] == [classes[vote.argmax()] for vote in votes]
     values = [[float(row[key]) for key in columns] for row in table]

@@ -165,7 +165,7 @@ def in_one_line(text: str) -> str:
         ["member-02", "0.200", "0.913", "0.233", "43"],
         ["no", "12", "8", "4"],
         ["yes", "12", "7", "5"],
-        ["no/bad.png", "empty file"],
+        ["number 0", "empty file"],
         ["members", "3"],
         ["ingest.image_size", "16"],
         ["recipes.strong.augment", "1.3"],
@@ -193,7 +193,7 @@ def test_page_headers(page, header):
 
 def test_numbers_are_aligned(page):
     assert '<td class="number">0.811</td>' in page
-    assert "<td>no/bad.png</td>" in page
+    assert "<td>number 0</td>" in page
 
 
 def test_page_shows_parameters_that_the_stage_depends_on(run, page):
@@ -255,7 +255,14 @@ def test_names_are_escaped(run, tmp_path, monkeypatch):
     metrics = other.read("metrics/ensemble.json")
     metrics["recall"] = {"no": 0.621, "a|<i>": 0.622}
     other.write("metrics/ensemble.json", metrics)
+    params = yaml.safe_load((tmp_path / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
+    report.main()
+    page = (tmp_path / "plots/report.html").read_text("utf-8")
+    assert "<td>number 0</td><td>empty file</td>" in re.sub(r"\s*\n\s*", "", page)
+    assert "udcff" not in page
+    params["evaluate"]["names"] = "plain"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     report.main()
     page = (tmp_path / "plots/report.html").read_text("utf-8")
     assert "<td>&lt;b&gt;&amp;\\udcff.png</td>" in page
