@@ -18,6 +18,7 @@ from scipy import stats
 
 from brainmri.app import predictions as app
 from brainmri.app.examples import write_examples
+from brainmri.common.command import run_command
 from brainmri.common.errors import UserError
 from brainmri.evaluation.labels import columns, shorten_all
 from brainmri.images.phantoms import KINDS, draw
@@ -267,7 +268,7 @@ def folders(tmp_path, monkeypatch, batches):
 def run(monkeypatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["predict", *arguments])
     with pytest.raises(SystemExit, match="1 of 6 files could not be read"):
-        command.main()
+        run_command(command.main)
 
 
 def test_predictions_belong_to_their_files(folders, monkeypatch, capsys):
@@ -304,14 +305,14 @@ def test_no_file_is_an_error(folders, monkeypatch):
     (folders / "empty").mkdir()
     monkeypatch.setattr(sys, "argv", ["predict", "empty"])
     with pytest.raises(SystemExit, match=r"^error: no file in empty; expected images"):
-        command.main()
+        run_command(command.main)
 
 
 def test_labels_need_class_folders(folders, monkeypatch):
     Image.new("L", (16, 16)).save(folders / "other.png")
     monkeypatch.setattr(sys, "argv", ["predict", "--labels", "no/a.png", "other.png"])
     with pytest.raises(SystemExit, match=r"^error: other\.png is in no class folder"):
-        command.main()
+        run_command(command.main)
 
 
 def html_cells(row: str) -> list[str]:
@@ -389,7 +390,7 @@ def test_images_are_cropped_as_for_training(crops, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["predict", "canvas.png"])
     for about in crops:
         load_stand_in(monkeypatch, about)
-        command.main()
+        run_command(command.main)
 
 
 def test_app_images_are_cropped_as_for_training(crops, monkeypatch):

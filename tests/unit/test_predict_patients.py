@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from brainmri.common.command import run_command
 from brainmri.images.decoding import ImageError
 from brainmri.predict import __main__ as command
 from brainmri.predict import inference
@@ -122,7 +123,7 @@ def test_files_without_a_patient_are_errors(scans, monkeypatch, capsys):
         sys, "argv", ["predict", "--csv", "--by-patient", "--patient", "(P[17])_", "scans"]
     )
     with pytest.raises(SystemExit, match="2 of 7 files could not be read or have no patient"):
-        command.main()
+        run_command(command.main)
     output = capsys.readouterr()
     assert [row["slices"] for row in rows_of(output.out)] == ["2", "3"]
     errors = [line for line in output.err.splitlines() if line.startswith("error: ")]
@@ -149,7 +150,7 @@ def test_patients_of_dicom_files(scans, monkeypatch, capsys):
     patients_in_headers(monkeypatch, {**headers, "P7_2.png": "y", "P2_1.png": None})
     monkeypatch.setattr(sys, "argv", ["predict", "--csv", "--by-patient", "scans"])
     with pytest.raises(SystemExit, match="1 of 6 files could not be read or have no patient"):
-        command.main()
+        run_command(command.main)
     output = capsys.readouterr()
     assert [row["slices"] for row in rows_of(output.out)] == ["4", "1"]
     assert "error: scans/yes/P2_1.png: no PatientID; --patient can find" in output.err
@@ -211,7 +212,7 @@ def test_wrong_tables_are_refused(scans, monkeypatch, table, message):
     Path("labels.csv").write_text(table)
     monkeypatch.setattr(sys, "argv", ["predict", "--table", "labels.csv", "scans"])
     with pytest.raises(SystemExit, match=re.escape(message)):
-        command.main()
+        run_command(command.main)
 
 
 def test_metrics_know_patients_by_several_patient_ids(capsys):
@@ -249,5 +250,5 @@ def test_patients_are_numbered_in_order_of_appearance():
 def test_wrong_use_of_patient_is_explained(monkeypatch, capsys, arguments, message):
     monkeypatch.setattr(sys, "argv", ["predict", *arguments, "scans"])
     with pytest.raises(SystemExit, match="2"):
-        command.main()
+        run_command(command.main)
     assert message in capsys.readouterr().err.replace("\n", " ")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from brainmri.audit import tables as audit_tables
+from brainmri.common.command import run_command
 from brainmri.common.errors import UserError, error_line, printable
 from brainmri.common.tables import format_csv, guard, parse_csv, unguard
 from brainmri.crossval.votes import parse_votes
@@ -142,7 +143,7 @@ def test_errors_of_predict_are_printable(capsys, monkeypatch, tmp_path, argument
     monkeypatch.setattr(command, "start_tensorflow", lambda: None)
     monkeypatch.setattr(sys, "argv", ["predict", *arguments])
     with pytest.raises(SystemExit) as ended:
-        command.main()
+        run_command(command.main)
     output = capsys.readouterr()
     printed = f"{output.out}\n{output.err}\n{ended.value.code}"
     assert all(line.isprintable() for line in printed.splitlines())
