@@ -12,6 +12,7 @@ import tensorflow as tf
 from brainmri.common.errors import UserError
 from brainmri.common.files import parse_json
 from brainmri.models.about import About
+from brainmri.models.archive import read_entry
 from brainmri.models.saving import ABOUT, load_model
 from brainmri.models.tta import mean_of_views, single_view, views_of
 
@@ -91,8 +92,8 @@ def load_ensemble(path: str | Path) -> tuple[keras.Model, About]:
     Raises
     ------
     UserError
-        If the file is missing, is no Keras model, holds code, or is not an ensemble of this
-        pipeline.
+        If the file is missing, is no Keras model, holds code, is not an ensemble of this pipeline,
+        or has weights that are not finite.
     """
     model = load_model(path)
     mismatch = UserError(
@@ -101,11 +102,15 @@ def load_ensemble(path: str | Path) -> tuple[keras.Model, About]:
     )
     try:
         with zipfile.ZipFile(path) as archive:
-            about = parse_json(archive.read(ABOUT), About, path)
-    except (OSError, KeyError, zipfile.BadZipFile, UserError):
+            about = parse_json(read_entry(archive, ABOUT), About, path)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, UserError):
         raise mismatch from None
     if not _fits(model, about):
         raise mismatch
+    if not all(np.isfinite(array).all() for array in model.get_weights()):
+        raise UserError(
+            f"{path} has weights that are not finite; run `dvc repro --force` to make it again"
+        )
     return model, about
 
 
@@ -113,7 +118,9 @@ def _fits(model: keras.Model, about: About) -> bool:
     """Return whether a model has the inputs, outputs and members that its about.json describes."""
     classes, size, members = len(about["classes"]), about["size"], len(about["weights"])
     expected = {"probabilities": (classes,), "members": (members, classes), "novelty": ()}
-    if abs(sum(about["weights"].values()) - 1) > 1e-3:
+    if abs(sum(about["weights"].values()) - 1) > 1e-3 or len(set(about["classes"])) != classes:
+        return False
+    if len(about["calibration"]["biases"]) != classes:
         return False
     if [list(tensor.shape) for tensor in model.inputs] != [[None, size, size, 1]]:
         return False

@@ -12,8 +12,8 @@ import keras
 
 from brainmri.common.errors import UserError
 from brainmri.common.files import to_json, write_bytes
+from brainmri.models.archive import ABOUT, load_archive
 
-ABOUT = "about.json"  # in the archive of a model
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
 
 
@@ -73,12 +73,13 @@ def number_shared_objects(config: bytes) -> bytes:
 
 
 def load_model(path: str | Path) -> keras.Model:
-    """Load a model in safe mode.
+    """Load a model in safe mode, after what `archive` checks.
 
     Raises
     ------
     UserError
-        If the file is missing, is no Keras model, holds code, or lacks weights.
+        If the file is missing, is no Keras model, lacks weights, or has something that models of
+        this project don't have.
     """
     if not Path(path).is_file():
         raise UserError(f"{path} is missing; run `dvc repro` to make it")
@@ -90,7 +91,7 @@ def load_model(path: str | Path) -> keras.Model:
         with warnings.catch_warnings():
             # Keras only warns of missing weights.
             warnings.simplefilter("error", UserWarning)
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+            return load_archive(path)
     except Exception as error:  # noqa: BLE001, Keras, HDF5 and TensorFlow raise any kind
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(

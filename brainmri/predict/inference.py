@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from brainmri.common.errors import UserError
 from brainmri.images.decoding import DecodedImage
 from brainmri.models.about import About
 from brainmri.models.ensemble import batch_predictor
@@ -30,6 +31,11 @@ def predict_images(
     ------
     Prediction
         In the order of the images.
+
+    Raises
+    ------
+    UserError
+        If an output of the model is not finite.
     """
     predict = batch_predictor(model)
     weights = np.array(list(about["weights"].values()))
@@ -37,6 +43,11 @@ def predict_images(
     while batch := list(islice(images, BATCH_SIZE)):
         pixels = np.stack([image.pixels for _, image in batch])
         outputs = predict(pixels[..., np.newaxis])
+        if not all(np.isfinite(values).all() for values in outputs.values()):
+            raise UserError(
+                f"the model {model.name!r} predicts values that are not finite;"
+                " expected an ensemble that `dvc repro export` writes"
+            )
         mean_vote = np.tensordot(outputs["members"], weights, (1, 0))
         total = entropy(mean_vote)
         mutual_information = total - entropy(outputs["members"]) @ weights

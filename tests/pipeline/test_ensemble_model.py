@@ -83,7 +83,7 @@ def test_vote_of_the_members(tmp_path):
 def small_member(number: int) -> keras.Model:
     """Build a network of one layer for images of 16 pixels and three classes."""
     images = keras.Input((16, 16, 1), name="images")
-    kernel = keras.initializers.RandomNormal(stddev=0.002, seed=number)
+    kernel = keras.initializers.VarianceScaling(0.001, seed=number)
     layer = keras.layers.Dense(3, "softmax", kernel_initializer=kernel, name="probabilities")
     features = keras.layers.Dropout(0.5)(keras.layers.Flatten()(images))
     return keras.Model(images, layer(features), name=f"small_{number}")
@@ -153,6 +153,10 @@ def test_vote_of_certain_members_is_finite(calibrated):
         {"weights": {**WEIGHTS, "member-00": 0.6}},
         {"weights": {"member-00": 0.5, "member-01": 0.5}},
         {"weights": {**WEIGHTS, "member-02": 0.1, "member-03": 0.1}},
+        {"classes": ["a", "b", "b"]},
+        {"weights": {"member-00": 1.2, "member-01": -0.1, "member-02": -0.1}},
+        {"calibration": {"temperature": 0.0, "biases": [0.0, 0.0, 0.0]}},
+        {"calibration": {"temperature": 1.0, "biases": [0.0, 0.0]}},
         {"threshold": "half"},
         {"heat_scale": 0.0},
         {"training_images": {}},
@@ -167,4 +171,16 @@ def test_other_about_is_refused(calibrated, tmp_path, change):
     """An about.json that does not fit the model, or lacks something."""
     save_model(calibrated[1], tmp_path / "ensemble.keras", {**ABOUT, **change})
     with pytest.raises(UserError, match="no ensemble of this pipeline"):
+        load_ensemble(tmp_path / "ensemble.keras")
+
+
+def test_weights_that_are_not_finite_are_refused(calibrated, tmp_path):
+    members, _ = calibrated
+    broken = keras.models.clone_model(members["member-00"])
+    broken.get_layer("probabilities").set_weights([np.full((256, 3), np.nan), np.zeros(3)])
+    images = keras.Input((16, 16, 1))
+    novelty = keras.Model(images, keras.ops.mean(images, axis=(1, 2, 3)) / 100)
+    ensemble = build_ensemble_model({**members, "member-00": broken}, WEIGHTS, novelty=novelty)
+    save_model(ensemble, tmp_path / "ensemble.keras", ABOUT)
+    with pytest.raises(UserError, match="has weights that are not finite"):
         load_ensemble(tmp_path / "ensemble.keras")

@@ -1,7 +1,10 @@
 """Files from elsewhere run no code, and have no other file read."""
 
+import io
 import json
 import shutil
+import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -15,10 +18,13 @@ from dvc.repo import Repo
 from brainmri import configure
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_arrays
-from brainmri.models.applications import application_base
+from brainmri.models.applications import APPLICATIONS, application_base
+from brainmri.models.archive import LIMITS, check_config, read_entry
 from brainmri.models.ensemble import load_ensemble
+from brainmri.models.networks import NETWORKS, build_network
 from brainmri.models.pretrained import load_weights
 from brainmri.models.saving import load_model
+from brainmri.models.tta import with_tta
 from tests.support.checkout import ROOT
 
 NOT_LOADED = "not a model that loads in safe mode"
@@ -88,10 +94,15 @@ def save_with_function_by_name(folder: Path, marker: Path) -> Path:
 def save_with_layer(folder: Path, layer: dict) -> Path:
     """Save a model, and add a layer to its configuration only."""
     plain, changed = folder / "plain.keras", folder / "model.keras"
-    keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()]).save(plain)
+    images = keras.Input((8, 8, 1), name="images")
+    keras.Model(images, keras.layers.Flatten(name="flat")(images)).save(plain)
     entries = read_entries(plain)
     config = json.loads(entries["config.json"])
-    config["config"]["layers"].insert(1, {"registered_name": None, **layer})
+    flat = config["config"]["layers"][1]
+    added = {"registered_name": None, "name": "added", "inbound_nodes": flat["inbound_nodes"]}
+    config["config"]["layers"].append(added := {**added, **layer})
+    if added["inbound_nodes"]:
+        config["config"]["output_layers"] = [["flat", 0, 0], ["added", 0, 0]]
     entries["config.json"] = json.dumps(config).encode()
     write_entries(changed, entries)
     return changed
@@ -144,16 +155,115 @@ def test_models_with_code_are_refused(tmp_path, save, load):
 def test_added_layer_without_code_is_loaded(tmp_path):
     relu = {"module": "keras.layers", "class_name": "Activation", "config": {"activation": "relu"}}
     model = load_model(save_with_layer(tmp_path, relu))
-    layers = [type(layer) for layer in model.layers]
-    assert layers == [keras.layers.Activation, keras.layers.Flatten]
+    assert [type(layer) for layer in model.layers] == [
+        keras.layers.InputLayer,
+        keras.layers.Flatten,
+        keras.layers.Activation,
+    ]
+
+
+def object_of(module: str, name: str, **config) -> dict:
+    return {"module": module, "class_name": name, "registered_name": None, "config": config}
+
+
+def save_with_argument(folder: Path, argument) -> Path:
+    """Save a model with a layer of which a call has an argument that Keras makes an object of."""
+    path = save_with_layer(folder, object_of("keras.layers", "Activation", activation="relu"))
+    entries = read_entries(path)
+    config = json.loads(entries["config.json"])
+    config["config"]["layers"][-1]["inbound_nodes"][0]["kwargs"] = {"training": argument}
+    write_entries(path, {**entries, "config.json": json.dumps(config).encode()})
+    return path
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        object_of("keras.layers", "TFSMLayer", filepath="saved", call_endpoint="serve"),
+        object_of("keras.src.ops.core", "Switch"),
+        object_of("keras.layers", "StringLookup", vocabulary="/etc/passwd"),
+        object_of("keras.config", "set_floatx", value="float64"),
+        {**object_of("builtins", "function"), "config": "tanh", "registered_name": "tanh"},
+        {**object_of("keras.utils", "function"), "config": "get_file"},
+        {"class_name": "__lambda__", "config": {"value": ["4wA="]}},
+        {**object_of("tensorflow", "__typespec__"), "spec_name": "TensorSpec"},
+        {**object_of("keras.layers", "ReLU"), "compile_config": {"loss": "mse"}},
+        {**object_of("keras.layers", "ReLU"), "module": ["keras.layers"]},
+        object_of("keras.layers", "ReLU", dtype="string"),
+        object_of("keras.layers", "Dense", units=1, kernel_initializer="orthogonal"),
+    ],
+    ids=str,
+)
+def test_what_no_model_here_is_made_of_is_refused(tmp_path, monkeypatch, argument):
+    """In the arguments of a call too, and before Keras makes an object of anything."""
+    path, made = save_with_argument(tmp_path, argument), []
+    monkeypatch.setattr(keras.saving, "deserialize_keras_object", lambda *_, **__: made.append(1))
+    with pytest.raises(UserError, match="not allowed"):
+        load_model(path)
+    assert not made
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"build_config": {"input_shape": [None, 10**6]}, "inbound_nodes": []}],
+    ids=["called", "not called"],
+)
+def test_parameters_that_the_weights_lack_are_not_allocated(tmp_path, changes):
+    dense = object_of("keras.layers", "Dense", units=10**12)
+    path = save_with_layer(tmp_path, {**dense, **changes})
+    with pytest.raises(UserError, match="more parameters"):
+        load_model(path)
+
+
+def test_calls_without_tensors_are_refused(tmp_path):
+    """Keras would compute them while it loads the model."""
+    add = {**object_of("keras.src.ops.numpy", "Add", name="add"), "registered_name": "Add"}
+    node = {"args": [[[1], [1]], [1, 1]], "kwargs": {}}
+    with pytest.raises(UserError, match="without tensors"):
+        load_model(save_with_layer(tmp_path, {**add, "inbound_nodes": [node]}))
+
+
+@pytest.mark.parametrize("name", ["assets/a", "other", "config.json"])
+def test_archives_of_other_entries_leave_nothing_behind(tmp_path, monkeypatch, name):
+    path, temporary = tmp_path / "model.keras", tmp_path / "temporary"
+    temporary.mkdir()
+    images = keras.Input((8, 8, 1))
+    keras.Model(images, keras.layers.Flatten()(images)).save(path)
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
+        warnings.simplefilter("ignore")  # of a doubled name
+        archive.writestr(name, b"0" * 10**6)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with pytest.raises(UserError, match="once each"):
+        load_model(path)
+    assert not [*temporary.iterdir()]
+
+
+def test_entries_are_not_unpacked_beyond_their_limit(tmp_path):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("metadata.json", b" " * (LIMITS["metadata.json"] + 1))
+    with zipfile.ZipFile(content) as archive, pytest.raises(ValueError, match="more than"):
+        read_entry(archive, "metadata.json")
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *APPLICATIONS])
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_configurations_of_all_networks_are_allowed(name, precision):
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = with_tta(build_network(name, 64, 3, 1e-4, 1e-4, 0.3), "zoomed")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    check_config(json.loads(json.dumps(keras.saving.serialize_keras_object(model))))
 
 
 def test_model_weights_in_another_file_are_refused(tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(b"\x2a" * 4 * 64)
     path = tmp_path / "model.keras"
-    layers = [keras.layers.Flatten(), keras.layers.Dense(1, use_bias=False)]
-    keras.Sequential([keras.Input((8, 8, 1)), *layers]).save(path)
+    images = keras.Input((8, 8, 1))
+    dense = keras.layers.Dense(1, use_bias=False)
+    keras.Model(images, dense(keras.layers.Flatten()(images))).save(path)
     load_model(path)
     entries = read_entries(path)
     weights = tmp_path / "weights.h5"

@@ -10,6 +10,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,6 +95,17 @@ def test_mutual_information_of_members_that_agree_or_disagree(monkeypatch):
     (prediction,) = predict_images([(Path("a.png"), image_of(9))], None, ABOUT)
     assert prediction.mutual_information == pytest.approx(np.log(2))
     assert prediction.entropy == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize("key", ["members", "probabilities", "novelty"])
+def test_outputs_that_are_not_finite_are_an_error(monkeypatch, key):
+    outputs = outputs_of(np.array([9.0]))
+    outputs[key] = np.full_like(outputs[key], np.nan)
+    monkeypatch.setattr(inference, "batch_predictor", lambda model: lambda images: outputs)
+    with pytest.raises(UserError, match="'ensemble' predicts values that are not finite"):
+        list(
+            predict_images([(Path("a.png"), image_of(9))], SimpleNamespace(name="ensemble"), ABOUT)
+        )
 
 
 @pytest.mark.parametrize(
