@@ -103,7 +103,8 @@ def draw(results: dict[str, dict]) -> bytes:
             color = ENSEMBLE_COLOR if name == "default" else MEMBER_COLOR
             point = result["cpu_minutes"], accuracy
             axes.errorbar(*point, [[accuracy - low], [high - accuracy]], fmt="o", color=color)
-            axes.annotate(name, point, (5, 3), textcoords="offset points", fontsize="small")
+            offset = (5, 7) if name == "default" else (5, -3)  # points
+            axes.annotate(name, point, offset, textcoords="offset points", fontsize="small")
         axes.set_xscale("log")
         axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
         axes.minorticks_off()
