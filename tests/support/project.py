@@ -79,8 +79,8 @@ class Project:
             text=True,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            # Or it would ignore Ctrl-C where the tests themselves do.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            # Or it would ignore them where the tests themselves do, as under `nohup`.
+            preexec_fn=heed_signals,  # noqa: PLW1509
         )
 
     @property
@@ -140,6 +140,11 @@ class Project:
             text = config.read_text()
             config.write_text(text.replace(str(self.path.resolve()), str(target.resolve())))
         return Project(target)
+
+
+def heed_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _files_of_site_cache(folder: str, names: list[str]) -> list[str]:
