@@ -162,7 +162,7 @@ def test_added_layer_without_code_is_loaded(tmp_path):
     ]
 
 
-def object_of(module: str, name: str, **config) -> dict:
+def object_of(module: str, name: str, /, **config) -> dict:
     return {"module": module, "class_name": name, "registered_name": None, "config": config}
 
 
