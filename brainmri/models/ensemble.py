@@ -68,7 +68,7 @@ def build_ensemble_model(
         if shared not in features:
             extract = keras.Model(network.inputs, network.layers[-1].input, name=shared)
             of_gray = views_of(gray, views)
-            features[shared] = extract(keras.ops.concatenate(of_gray)), len(of_gray)
+            features[shared] = extract(keras.ops.concatenate(of_gray), training=False), len(of_gray)
         of_views, number = features[shared]
         # `member_models` finds the network by this name.
         pooled = keras.Input(of_views.shape[1:], name=shared)

@@ -21,8 +21,9 @@ def with_tta(model: keras.Model, views: str) -> keras.Model:
         return model
     images = keras.Input(model.inputs[0].shape[1:], name="images")
     inputs = views_of(images, views)
-    # As one batch: a network that is called once is traced and saved once.
-    predictions = model(keras.ops.concatenate(inputs))
+    # As one batch: a network that is called once is traced and saved once. Not in training, which
+    # `Resizing` is by default, and after it Keras takes all else for training too.
+    predictions = model(keras.ops.concatenate(inputs), training=False)
     mean = mean_of_views(predictions, len(inputs))
     return keras.Model(images, mean, name=f"{views}_{model.name}")
 

@@ -1,8 +1,11 @@
 """Test-time augmentation."""
 
+import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
+from brainmri.models.ensemble import build_ensemble_model
 from brainmri.models.networks import build_network
 from brainmri.models.saving import load_model, save_model
 from brainmri.models.tta import with_tta
@@ -28,6 +31,23 @@ def test_predictions_of_views_are_averaged(tmp_path):
     of_views = [predict(mirrored, view) for view in (IMAGES, large, small)]
     np.testing.assert_allclose(predict(zoomed, IMAGES), np.mean(of_views, axis=0), atol=1e-5)
     np.testing.assert_allclose(predict(loaded, mirror), predict(zoomed, IMAGES), atol=1e-5)
+
+
+@pytest.mark.parametrize("views", ["plain", "mirrored", "zoomed"])
+@pytest.mark.parametrize("is_member", [True, False], ids=["member", "ensemble"])
+def test_a_call_of_a_saved_model_is_no_training(tmp_path, views, is_member):
+    """Whoever loads it with Keras alone may leave out `training=False`."""
+    model = with_tta(build_network("residual", 32, 2, 0.0, 0.0, 0.5), views)
+    if not is_member:
+        frozen = with_tta(build_network("mobilenet-v2", 32, 2, 0.0, 0.0, 0.5), views)
+        members, weights = {"a": model, "b": frozen}, {"a": 0.5, "b": 0.5}
+        model = build_ensemble_model(members, weights, frozen={"b": "shared"}, views=views)
+    save_model(model, tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    images = IMAGES.astype(np.float32) if is_member else IMAGES
+    expected = loaded(images, training=False)
+    for outputs in (loaded(images), loaded(images), loaded(images, training=False)):
+        keras.tree.map_structure(np.testing.assert_array_equal, outputs, expected)
 
 
 def resize(images: list[np.ndarray]) -> np.ndarray:
