@@ -36,7 +36,7 @@ def test_predictions_of_views_are_averaged(tmp_path):
 @pytest.mark.parametrize("views", ["plain", "mirrored", "zoomed"])
 @pytest.mark.parametrize("is_member", [True, False], ids=["member", "ensemble"])
 def test_a_call_of_a_saved_model_is_no_training(tmp_path, views, is_member):
-    """Whoever loads it with Keras alone may leave out `training=False`."""
+    """Whoever loads it with Keras alone may not pass `training=False`."""
     model = with_tta(build_network("residual", 32, 2, 0.0, 0.0, 0.5), views)
     if not is_member:
         frozen = with_tta(build_network("mobilenet-v2", 32, 2, 0.0, 0.0, 0.5), views)
