@@ -68,7 +68,7 @@ def cross_validate(name: str, source: Path, seed: int) -> dict:
     overrides = [f"data.source={source}", *([] if name == "default" else [f"preset={name}"])]
     params = compose_params(overrides)
     folds = range(params["split"]["folds"])
-    is_new = not any((seed, fold) in completed_folds(params) for fold in folds)
+    is_new = completed_folds(params).keys().isdisjoint((seed, fold) for fold in folds)
     settings = [word for override in overrides for word in ("-S", override)]
     with CpuTime() as cpu_time:
         python(ROOT, "-m", "brainmri.crossval", "--seeds", str(seed), *settings)
