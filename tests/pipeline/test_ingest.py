@@ -65,7 +65,7 @@ UNUSABLE = {
     "dot.png": (encode(Image.new("L", (1, 1))), "1×1 pixels are too few"),
     "bomb.png": (encode(Image.new("1", (19_000, 19_000))), "more than 100,000,000 pixels"),
     "wide.png": (encode(Image.new("1", (20_001, 40))), "a side may have 20,000"),
-    "moving.gif": (encode_animation(), "3 frames"),
+    "moving.gif": (encode_animation(), "2 frames or more"),
 }
 IMAGES = {f"{name}/{index}.png" for name in ("no", "yes") for index in range(4)}
 
