@@ -60,7 +60,7 @@ def _rows(section: type[Section], defaults: dict, prefix: str) -> list[str]:
             rows.append(_row(name, names, field.description))
             first = next(iter(default))
             rows += _rows(Recipe, default[first], f"{name}.{first}.")
-        elif isinstance(default, dict):
+        elif default and isinstance(default, dict):
             kind = next(iter(get_args(field.annotation)), field.annotation)
             rows += _rows(kind, default, f"{prefix}{name}.")
         else:

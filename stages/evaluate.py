@@ -15,6 +15,7 @@ from brainmri.common.files import write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import ENSEMBLE_METRICS, MEMBERS
 from brainmri.evaluation import plots
+from brainmri.evaluation.decision_metrics import describe_decisions
 from brainmri.evaluation.intervals import missing_metrics
 from brainmri.evaluation.metrics import HEADLINES, format_metric
 from brainmri.evaluation.patients import describe_patients
@@ -43,12 +44,12 @@ def main() -> None:
         labels=image_labels(metadata)[rows],
         groups=np.array(split["groups"])[rows],
         votes=calibrated_votes(predictions, vote),
+        predictions=np.stack(list(predictions.values())),
+        voting=vote,
         best=min(names, key=out_of_bag_loss.get),
         patients=None if patients is None else patients[rows],
     )
-    summary = evaluation.summarize(
-        vote.get("threshold"), settings.bins, settings.resamples, params.seed
-    )
+    summary = evaluation.summarize(settings.bins, settings.resamples, params.seed)
     write_json(ENSEMBLE_METRICS, summary)
     called = image_names(metadata["images"], settings.names)
     plots.write_tables(evaluation, called)
@@ -57,6 +58,8 @@ def main() -> None:
         value = format_metric(summary[name], summary["interval"][name])
         mean_member = format_metric(summary["mean_member"][name])
         print(f"{name.replace('_', ' ')}: {value}; mean member {mean_member}")
+    for line in describe_decisions(summary):
+        print(line)
     if "by_patient" in summary:
         print(describe_patients(summary["by_patient"]))
     if reason := missing_metrics(summary["independent_groups"]):

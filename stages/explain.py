@@ -15,6 +15,7 @@ import numpy as np
 from brainmri.common.files import write_arrays, write_bytes, write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import ENSEMBLE, EXPLAIN_METRICS, EXPLANATION_PLOT, EXPLANATIONS
+from brainmri.evaluation.decisions import positive_of
 from brainmri.evaluation.examples import choose_examples
 from brainmri.evaluation.explanations import draw_explanations
 from brainmri.evaluation.pointing_game import pointing_game
@@ -42,7 +43,7 @@ def main() -> None:
     configure_devices(threads=1, seed=params.seed, precision="float32", replicas=1)
     model, about = load_ensemble(ENSEMBLE)
     probabilities = batch_predictor(model)(images)["probabilities"]
-    targets = explained_classes(probabilities)
+    targets = explained_classes(probabilities, positive_of(about["decision"]))
     examples = choose_examples(labels, probabilities, params.explain.images)
     mapped = sorted({*examples, *masks})
     members = member_models(model, about)
@@ -53,8 +54,9 @@ def main() -> None:
     arrays = {"heat": heat, "scale": np.array(scale), "rows": rows[examples]}
     write_arrays(EXPLANATIONS, **arrays, classes=targets[examples])
     outlines = [masks.get(position) for position in examples]
+    positive = about["decision"]["positive"]
     shown = images[examples, ..., 0], labels[examples], probabilities[examples]
-    figure = draw_explanations(*shown, heat, scale, outlines, metadata["classes"])
+    figure = draw_explanations(*shown, heat, scale, outlines, metadata["classes"], positive)
     write_bytes(EXPLANATION_PLOT, figure)
 
     summary: ExplainMetrics = {"images_drawn": len(examples)}

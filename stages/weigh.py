@@ -1,4 +1,4 @@
-"""Weight the members' votes, calibrate the vote and choose its threshold.
+"""Weight the members' votes, calibrate the vote and fit how it is decided.
 
 All of it comes from out-of-bag predictions alone.
 
@@ -6,7 +6,7 @@ All of it comes from out-of-bag predictions alone.
 
 Reads   the members' out-of-bag predictions, data/bootstrap, data/split.json,
         data/rad/metadata.json;
-        params: ensemble, weigh, evaluate.threshold, evaluate.min_sensitivity
+        params: ensemble, weigh, decide, evaluate.positive
 Writes  models/weights.json
 """
 
@@ -15,12 +15,15 @@ import numpy as np
 from brainmri.common.files import write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import MEMBERS, VOTING_WEIGHTS
+from brainmri.evaluation.classes import positive_class
+from brainmri.evaluation.decisions import fit_decision
+from brainmri.evaluation.prediction_sets import missing_sets
 from brainmri.evaluation.predictions import read_predictions
-from brainmri.evaluation.results import VoteLogLoss
+from brainmri.evaluation.results import Decision, VoteLogLoss
 from brainmri.evaluation.voting import ENSEMBLE
 from brainmri.evaluation.weighting import fit_voting_weights
 from brainmri.sampling.files import read_sample, read_split
-from brainmri.store.metadata import image_labels, read_metadata
+from brainmri.store.metadata import image_labels, image_patients, read_metadata
 
 MAX_PRINTED = 10  # classes
 
@@ -30,6 +33,7 @@ def main() -> None:
     metadata = read_metadata()
     classes, labels = metadata["classes"], image_labels(metadata)
     groups = np.array(read_split(len(labels))["groups"])
+    positive = positive_class(classes, params.evaluate.positive)
     out_of_bag = {}
     for name in params.ensemble:
         _, rows = read_sample(name, range(len(labels)))
@@ -42,8 +46,18 @@ def main() -> None:
         out_of_bag,
         params.weigh.scheme,
         params.weigh.calibrate,
-        params.evaluate.threshold,
-        params.evaluate.min_sensitivity,
+        positive,
+    )
+    vote["decision"], reason = fit_decision(
+        labels,
+        groups,
+        image_patients(metadata),
+        out_of_bag,
+        np.array([member["weight"] for member in vote["members"].values()]),
+        vote["calibrations"][ENSEMBLE],
+        classes,
+        positive,
+        params.decide,
     )
     write_json(VOTING_WEIGHTS, vote)
     for name, member in vote["members"].items():
@@ -57,6 +71,21 @@ def main() -> None:
         span = f"{min(biases):+.2f} to {max(biases):+.2f}"
         described = [f"biases of {len(classes)} classes {span}"]
     print(f"calibration: temperature {calibration['temperature']:.2f}", *described)
+    print(describe_rule(vote["decision"]))
+    for line in (reason, missing_sets(vote["decision"]["images"], params.decide.error)):
+        if line:
+            print(line)
+
+
+def describe_rule(decision: Decision) -> str:
+    """Describe the rule by which votes are decided, and the positive class."""
+    positive, rule = decision["positive"], decision["rule"]
+    described = f"decision rule: {rule['name']}"
+    if rule["threshold"] is not None:
+        described += f", {positive!r} from a probability of {rule['threshold']:.3f} on"
+    elif positive is not None:
+        described += f"; positive class {positive!r}"
+    return described
 
 
 def describe_optimism(log_loss: VoteLogLoss) -> str:

@@ -10,6 +10,7 @@ from brainmri.common.resources import usable_cores
 from brainmri.images.decoding import ImageError, decode_all
 from brainmri.models.about import About
 from brainmri.predict.inference import predict_images
+from brainmri.predict.output import describe_decision
 from brainmri.predict.overlays import draw_overlays
 from brainmri.predict.prediction import Prediction
 from brainmri.report.rendering import environment_of
@@ -55,9 +56,8 @@ def predict_files(files: list[str] | None, model: keras.Model, about: About) -> 
 
 def caption_of(prediction: Prediction, classes: list[str]) -> str:
     """Return the caption of an overlay: the file's name, the predicted class, its probability."""
-    predicted = prediction.probabilities.argmax()
-    probability = prediction.probabilities[predicted]
-    return f"{prediction.path.name}: {classes[predicted]} {probability:.2f}"
+    probability = prediction.probabilities[prediction.label]
+    return f"{prediction.path.name}: {classes[prediction.label]} {probability:.2f}"
 
 
 def render_table(
@@ -73,4 +73,7 @@ def render_table(
     classes : list of str
     """
     template = environment_of(TEMPLATES).get_template("predictions.html.j2")
-    return template.render(predictions=predictions, errors=errors, classes=classes)
+    decisions = [describe_decision(prediction, classes) for prediction in predictions]
+    return template.render(
+        predictions=predictions, decisions=decisions, errors=errors, classes=classes
+    )

@@ -11,9 +11,9 @@ from brainmri.common.errors import UserError
 from brainmri.common.params import Params
 from brainmri.common.paths import LOCK_FILES, MEMBERS, METADATA
 from brainmri.evaluation.calibration import calibrate, fit_calibration
+from brainmri.evaluation.classes import positive_class
 from brainmri.evaluation.predictions import read_predictions
-from brainmri.evaluation.voting import out_of_bag_vote
-from brainmri.evaluation.weighting import weight_members
+from brainmri.evaluation.weighting import vote_out_of_bag, weight_members
 from brainmri.sampling.files import read_sample
 from brainmri.store.metadata import Metadata, image_labels, read_metadata
 
@@ -144,11 +144,9 @@ def read_votes(params: Params, collection: Collection) -> Votes:
         _, rows = read_sample(name, range(len(labels)))
         path = MEMBERS / name / "out_of_bag.csv"
         out_of_bag[name] = np.array(rows), read_predictions(path, rows, classes)
-    _, weights = weight_members(labels, out_of_bag, params.weigh.scheme)
-    rows, probabilities = zip(*out_of_bag.values(), strict=True)
-    vote = out_of_bag_vote(list(probabilities), list(rows), weights, len(labels))
-    voted = np.flatnonzero(~np.isnan(vote[:, 0]))
-    vote = vote[voted]
+    positive = positive_class(classes, params.evaluate.positive)
+    _, weights = weight_members(labels, out_of_bag, params.weigh.scheme, positive)
+    voted, vote = vote_out_of_bag(out_of_bag, weights, len(labels))
     if params.weigh.calibrate:  # or a bias of all members toward a class hides its wrong labels
         vote = calibrate(vote, *fit_calibration(labels[voted], vote))
     row_of = {path: row for row, path in enumerate(collection.paths)}

@@ -408,6 +408,32 @@ class Weigh(Section):
     )
 
 
+class Decide(Section):
+    rule: Literal["argmax", "youden", "sensitivity", "specificity", "costs"] = Field(
+        description="the predicted class: the most probable one; by a threshold on the probability"
+        " of the positive class, chosen on out-of-bag votes (best Youden's J, or by min_sensitivity"
+        " or min_specificity); or the one with the lowest expected cost"
+    )
+    min_sensitivity: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="with rule: sensitivity, the highest threshold with at least this sensitivity"
+    )
+    min_specificity: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="with rule: specificity, the lowest threshold with at least this specificity"
+    )
+    costs: dict[str, dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]] = Field(
+        description="with rule: costs, what predictions cost: of each true class, by predicted"
+        " class; wrong ones that are not listed cost 1, right ones 0"
+    )
+    error: Annotated[float, Field(ge=0.001, le=0.5)] = Field(
+        description="rate of errors of prediction sets: the fraction of the images of each class"
+        " whose set may lack it"
+    )
+    prevalence: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        description="fraction of positives where the ensemble is to be applied, for which"
+        " predictive values are computed too"
+    )
+
+
 class Evaluate(Section):
     resamples: Annotated[int, Field(ge=100, le=100_000)] = Field(
         description="bootstrap resamples behind the 95 % intervals"
@@ -415,13 +441,10 @@ class Evaluate(Section):
     bins: Annotated[int, Field(ge=2, le=100)] = Field(
         description="bins of the reliability diagram and the calibration error"
     )
-    threshold: Literal["half", "youden", "sensitivity"] = Field(
-        description="on the probability of the second of two classes, chosen on out-of-bag"
-        " predictions: 0.5, best Youden's J, or by min_sensitivity"
-    )
-    min_sensitivity: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="with threshold: sensitivity, the highest threshold with at least this"
-        " sensitivity"
+    positive: Annotated[str, Field(min_length=1)] | None = Field(
+        description="the positive class, of which sensitivity, precision and threshold are; auto:"
+        " of two classes the one beside a class named no, normal, healthy or the like; null: none,"
+        " so that F1 and average precision are macro averages"
     )
     gallery: Annotated[int, Field(ge=1, le=64)] = Field(
         description="images in the gallery of the hardest test images"
@@ -468,6 +491,7 @@ class EditableParams(Section):
     )
     fan_out: FanOut
     weigh: Weigh
+    decide: Decide
     evaluate: Evaluate
     export: Export
     explain: Explain

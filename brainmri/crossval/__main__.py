@@ -7,7 +7,7 @@ folder of its own. An experiment that exists, of the same code, parameters and i
 again. For each seed, every image is a test image once, of an ensemble trained on neither it nor a
 near duplicate of it.
 
-Reads   params.yaml; plots/data/votes.csv of each fold's experiment
+Reads   params.yaml; votes.csv and predictions.csv in plots/data of each fold's experiment
 Writes  metrics/crossval.json, plots/crossval.png
 """
 
@@ -31,7 +31,7 @@ def main() -> None:
     folds = parse_numbers(options.folds, "--folds") or list(range(params["split"]["folds"]))
     votes = run_folds(params, seeds, folds, options.set_param)
     evaluate = params["evaluate"]
-    summary = summarize(votes, evaluate["resamples"], evaluate["bins"])
+    summary = summarize(votes, evaluate["resamples"], evaluate["bins"], params["decide"]["error"])
     write_json(CROSSVAL_METRICS, summary)
     write_figure(summary, list(votes.values()))
     print_summary(summary)

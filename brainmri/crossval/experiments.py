@@ -85,8 +85,15 @@ def completed_folds(params: dict) -> VotesOfFolds:
         if shared_params(fold_params) != shared or code_at(commit) != code:
             continue
         images = input_hashes(commit, fold_params)
-        votes = parse_votes(run_command("git", "show", f"{commit}:{PLOT_DATA / 'votes.csv'}"))
-        completed[fold_params["seed"], fold_params["split"]["fold"]] = images, votes
+        votes, predictions = (
+            run_command("git", "show", f"{commit}:{PLOT_DATA / name}")
+            for name in ("votes.csv", "predictions.csv")
+        )
+        positive = fold_params["evaluate"]["positive"]
+        completed[fold_params["seed"], fold_params["split"]["fold"]] = (
+            images,
+            parse_votes(votes, predictions, positive),
+        )
     return {key: votes for key, (fold_images, votes) in completed.items() if fold_images == images}
 
 

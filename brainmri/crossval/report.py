@@ -5,6 +5,7 @@ import numpy as np
 from brainmri.common.files import write_bytes
 from brainmri.common.paths import PLOTS
 from brainmri.crossval.votes import Votes
+from brainmri.evaluation.decision_metrics import describe_decisions
 from brainmri.evaluation.figures import crossval
 from brainmri.evaluation.intervals import missing_metrics
 from brainmri.evaluation.metrics import format_metric
@@ -50,6 +51,8 @@ def print_summary(summary: dict) -> None:
             mean, deviation = summary["folds"][name]
             over_folds = f"{mean:.3f} ± {deviation:.3f}"
         print(f"{name.replace('_', ' ')}: {pooled}, folds {over_folds}")
+    for line in describe_decisions(summary):
+        print(line)
     if "by_patient" in summary:
         print(describe_patients(summary["by_patient"]))
     if reason := missing_metrics(summary["independent_groups"]):

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from brainmri.crossval.votes import Votes, pool_votes
+from brainmri.evaluation.decision_metrics import rule_metrics, set_metrics
 from brainmri.evaluation.intervals import bootstrap_intervals, group_counts, reportable
 from brainmri.evaluation.metrics import all_metrics, mean_or_none
 from brainmri.evaluation.patients import vote_by_patient
@@ -15,7 +16,7 @@ Intervals = dict[str, list[float] | None]
 INTERVAL_SEED = 0
 
 
-def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int) -> dict:
+def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, error: float) -> dict:
     """Compute what metrics/crossval.json holds.
 
     Parameters
@@ -25,14 +26,17 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int) ->
         Draws of each bootstrap interval.
     bins : int
         Of the expected calibration error.
+    error : float
+        Rate of errors of prediction sets.
 
     Returns
     -------
     dict
         Metrics on all test images together, by voter, and those of the `mean_member`; `interval`:
-        see `metric_intervals`; `accuracy_above`: see `difference_intervals`; where patients are
-        known, `by_patient`: see `summarize_patients`. The ensemble's metrics by seed (`seeds`), and
-        their `spread` over `folds` and over seeds (`spread_of_seeds`). Counts:
+        see `metric_intervals`; `decision_rule` and `prediction_sets`: see
+        `evaluation.decision_metrics`; `accuracy_above`: see `difference_intervals`; where patients
+        are known, `by_patient`: see `summarize_patients`. The ensemble's metrics by seed (`seeds`),
+        and their `spread` over `folds` and over seeds (`spread_of_seeds`). Counts:
         `independent_groups`, by class; `confusion`: see `confusion_by_class`; `images`;
         `folds_run`.
     """
@@ -49,6 +53,7 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int) ->
         by_patient = {"by_patient": summarize_patients(pooled, resamples, bins)}
     return {
         ENSEMBLE: metrics_of[ENSEMBLE],
+        **summarize_decisions(pooled, resamples, error),
         **by_patient,
         "interval": metric_intervals(pooled, counts, resamples, bins),
         "folds": spread(fold_metrics),
@@ -67,6 +72,24 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int) ->
     }
 
 
+def summarize_decisions(votes: Votes, resamples: int, error: float) -> dict:
+    """Compute the metrics of what is decided, of voters that decide."""
+    if votes.decided is None:
+        return {}
+    rule = rule_metrics(votes.labels, votes.decided, votes.groups, votes.positive, votes.classes)
+    sets = set_metrics(
+        votes.labels,
+        votes.decided,
+        votes.p_values,
+        votes.groups,
+        votes.classes,
+        error,
+        resamples,
+        INTERVAL_SEED,
+    )
+    return {"decision_rule": rule, "prediction_sets": sets}
+
+
 def summarize_patients(votes: Votes, resamples: int, bins: int) -> dict:
     """Compute the ensemble's metrics by patient; see `evaluation.patients.vote_by_patient`."""
     voted = vote_by_patient(
@@ -75,7 +98,13 @@ def summarize_patients(votes: Votes, resamples: int, bins: int) -> dict:
     counts = {"patients": len(voted.labels), "mixed_patients": voted.mixed}
     if not counts["patients"]:
         return counts
-    patients = Votes(voted.groups, voted.labels, votes.classes, {ENSEMBLE: voted.probabilities})
+    patients = Votes(
+        groups=voted.groups,
+        labels=voted.labels,
+        classes=votes.classes,
+        probabilities={ENSEMBLE: voted.probabilities},
+        positive=votes.positive,
+    )
     groups = group_counts(voted.labels, voted.groups, len(votes.classes))
     return {
         **voter_metrics(patients, ENSEMBLE, bins),
@@ -87,7 +116,8 @@ def summarize_patients(votes: Votes, resamples: int, bins: int) -> dict:
 def voter_metrics(votes: Votes, voter: str, bins: int) -> Metrics:
     """Compute a voter's metrics, as far as they are reportable."""
     counts = group_counts(votes.labels, votes.groups, len(votes.classes))
-    return reportable(all_metrics(votes.labels, votes.probabilities[voter], bins), counts)
+    values = all_metrics(votes.labels, votes.probabilities[voter], bins, votes.positive)
+    return reportable(values, counts)
 
 
 def metric_intervals(votes: Votes, counts: list[int], resamples: int, bins: int) -> Intervals:
@@ -95,7 +125,7 @@ def metric_intervals(votes: Votes, counts: list[int], resamples: int, bins: int)
     labels, probabilities = votes.labels, votes.probabilities[ENSEMBLE]
 
     def compute(sample: np.ndarray) -> dict[str, float]:
-        return all_metrics(labels[sample], probabilities[sample], bins)
+        return all_metrics(labels[sample], probabilities[sample], bins, votes.positive)
 
     return bootstrap_intervals(compute, votes.groups, counts, resamples, INTERVAL_SEED)
 

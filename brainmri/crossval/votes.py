@@ -1,10 +1,11 @@
-"""The voters' predictions for the test images of a fold, as plots/data/votes.csv holds them."""
+"""The voters' predictions for the test images of a fold, and what is decided of these."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from brainmri.common.tables import parse_csv
+from brainmri.evaluation.classes import positive_class
 from brainmri.evaluation.voting import ENSEMBLE
 
 
@@ -22,6 +23,12 @@ class Votes:
         By voter.
     patients : ndarray of int, shape (n,), or None
         Patient of each image, if patients are known.
+    positive : int, optional
+        The positive class.
+    decided : ndarray of int, shape (n,), or None
+        The class by the decision rule; None for voters without one.
+    p_values : ndarray of float, shape (n, classes), or None
+        See `evaluation.prediction_sets.p_values`.
     """
 
     groups: np.ndarray
@@ -29,11 +36,21 @@ class Votes:
     classes: list[str]
     probabilities: dict[str, np.ndarray]
     patients: np.ndarray | None = None
+    positive: int | None = None
+    decided: np.ndarray | None = None
+    p_values: np.ndarray | None = None
 
 
-def parse_votes(text: str) -> Votes:
-    """Parse the content of votes.csv; see `evaluation.plots.write_tables`."""
-    header, *lines = parse_csv(text)
+def parse_votes(votes: str, predictions: str, positive: str | None) -> Votes:
+    """Parse the content of votes.csv and predictions.csv; see `evaluation.plots.write_tables`.
+
+    Parameters
+    ----------
+    votes, predictions : str
+    positive : str, optional
+        `evaluate.positive`.
+    """
+    header, *lines = parse_csv(votes)
     first = header.index("class") + 1  # of the probabilities
     classes = [column.removeprefix("probability of ") for column in header[first:]]
     lines_of: dict[str, list[list[str]]] = {}
@@ -43,6 +60,8 @@ def parse_votes(text: str) -> Votes:
         voter: np.array([line[first:] for line in voter_lines], float)
         for voter, voter_lines in lines_of.items()
     }
+    columns, *decisions = parse_csv(predictions)
+    place = columns.index("predicted")
     keys = [dict(zip(header[:first], line, strict=False)) for line in lines_of[ENSEMBLE]]
     return Votes(
         groups=np.array([key["group"] for key in keys], int),
@@ -50,6 +69,9 @@ def parse_votes(text: str) -> Votes:
         classes=classes,
         probabilities=probabilities,
         patients=np.array([key["patient"] for key in keys], int) if "patient" in header else None,
+        positive=positive_class(classes, positive),
+        decided=np.array([classes.index(line[place]) for line in decisions]),
+        p_values=np.array([line[-len(classes) :] for line in decisions], float),
     )
 
 
@@ -69,7 +91,14 @@ def pool_votes(folds: list[Votes]) -> Votes:
             for voter in voters
         },
         patients=None if folds[0].patients is None else _pool_patients(folds),
+        positive=folds[0].positive,
+        decided=_concatenate([votes.decided for votes in folds]),
+        p_values=_concatenate([votes.p_values for votes in folds]),
     )
+
+
+def _concatenate(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    return None if parts[0] is None else np.concatenate(parts)
 
 
 def _pool_patients(folds: list[Votes]) -> np.ndarray:

@@ -15,6 +15,7 @@ def draw_explanations(
     scale: float,
     outlines: list[np.ndarray | None],
     classes: list[str],
+    positive: str | None,
 ) -> bytes:
     """Draw images beside the evidence in them.
 
@@ -30,6 +31,8 @@ def draw_explanations(
     outlines : list of (ndarray of bool, shape (height, width)) or None
         The tumor of each image, where it is known.
     classes : list of str
+    positive : str, optional
+        The positive class.
 
     Returns
     -------
@@ -43,5 +46,5 @@ def draw_explanations(
         for label, prediction, probability in zip(labels, predicted, confidence, strict=True)
     ]
     is_wrong = (predicted != labels).tolist()
-    unit = evidence_label(classes)
+    unit = evidence_label(classes, positive)
     return grids.draw_heat_maps(images, heat, scale, unit, outlines, captions, is_wrong)

@@ -110,5 +110,9 @@ def bootstrap_intervals(
         drawn = rng.integers(0, len(positions_of), len(positions_of))
         sample = np.concatenate([positions_of[index] for index in drawn])
         draws.append(list(compute(sample).values()))
-    low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0)
-    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(names)}
+    intervals: dict[str, list[float] | None] = {}
+    for name, values in zip(names, np.transpose(draws), strict=True):
+        has_value = ~np.isnan(values)
+        limits = np.percentile(values[has_value], [2.5, 97.5]) if has_value.any() else None
+        intervals[name] = None if limits is None else limits.tolist()
+    return intervals

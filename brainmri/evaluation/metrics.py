@@ -1,8 +1,8 @@
 """Metrics of class probabilities against labels. Pure functions, for two classes or more.
 
-With two classes the second one, in sorted order, is the positive one ("yes" after "no"). With more,
-ROC AUC and average precision are those of each class against the rest, macro-averaged; F1 is
-macro-averaged too.
+With a positive class, average precision, F1, precision and recall are of it; else they are those of
+each class against the rest, macro-averaged. So is the ROC AUC of more than two classes; of two, it
+is that of either.
 """
 
 import numpy as np
@@ -12,7 +12,9 @@ from brainmri.evaluation.log_loss import log_loss
 HEADLINES = ("accuracy", "balanced_accuracy", "roc_auc")
 
 
-def all_metrics(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dict[str, float]:
+def all_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, bins: int, positive: int | None
+) -> dict[str, float]:
     """Compute every metric of a set of predictions; see also `intervals.reportable`.
 
     Parameters
@@ -23,6 +25,8 @@ def all_metrics(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dic
         Each row sums to 1.
     bins : int
         Bins of the expected calibration error.
+    positive : int, optional
+        The positive class.
 
     Returns
     -------
@@ -36,8 +40,8 @@ def all_metrics(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dic
     predicted = probabilities.argmax(axis=1)
     return {
         **headline_metrics(labels, probabilities),
-        "average_precision": average_precision(labels, probabilities),
-        "f1": f1(labels, predicted, probabilities.shape[1]),
+        "average_precision": average_precision(labels, probabilities, positive),
+        "f1": f1(labels, predicted, probabilities.shape[1], positive),
         "log_loss": log_loss(labels, probabilities),
         "brier_score": float(squared / 2 if probabilities.shape[1] == 2 else squared),
         "expected_calibration_error": calibration_error(labels, probabilities, bins),
@@ -72,7 +76,8 @@ def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
     (ROC) curve", Radiology 143, 1982.
     """
     areas = []
-    for label in rankable_classes(labels, probabilities.shape[1]):
+    classes = probabilities.shape[1]
+    for label in rankable_classes(labels, reported_classes(classes, 1 if classes == 2 else None)):
         _, place, counts = np.unique(
             probabilities[:, label], return_inverse=True, return_counts=True
         )
@@ -85,39 +90,32 @@ def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return mean(areas)
 
 
-def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Compute the area under the precision-recall curve as a sum of steps.
-
-    It is macro-averaged for more than two classes.
-    """
+def average_precision(labels: np.ndarray, probabilities: np.ndarray, positive: int | None) -> float:
+    """Compute the area under the precision-recall curve as a sum of steps; see `all_metrics`."""
     from sklearn.metrics import average_precision_score  # takes a second to import
 
-    classes = rankable_classes(labels, probabilities.shape[1])
+    classes = rankable_classes(labels, reported_classes(probabilities.shape[1], positive))
     return mean(
         [average_precision_score(labels == label, probabilities[:, label]) for label in classes]
     )
 
 
-def f1(labels: np.ndarray, predicted: np.ndarray, classes: int) -> float:
-    """Compute the harmonic mean of precision and recall of the positive class.
-
-    It is macro-averaged for more than two classes.
-    """
+def f1(labels: np.ndarray, predicted: np.ndarray, classes: int, positive: int | None) -> float:
+    """Compute the harmonic mean of precision and recall; see `all_metrics`."""
     scores = []
-    for label in rankable_classes(labels, classes):
+    for label in rankable_classes(labels, reported_classes(classes, positive)):
         true_positives = np.sum((labels == label) & (predicted == label))
         scores.append(2 * true_positives / (np.sum(labels == label) + np.sum(predicted == label)))
     return mean(scores)
 
 
-def precision_and_recall(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
-    """Compute precision and recall of the positive class; 0 for a class that is absent.
-
-    They are macro-averaged for more than two classes.
-    """
+def precision_and_recall(
+    labels: np.ndarray, probabilities: np.ndarray, positive: int | None
+) -> tuple[float, float]:
+    """Compute precision and recall; 0 for a class that is absent. See `all_metrics`."""
     predicted = probabilities.argmax(axis=1)
     precisions, recalls_by_class = [], []
-    for label in reported_classes(probabilities.shape[1]):
+    for label in reported_classes(probabilities.shape[1], positive):
         true_positives = np.sum((labels == label) & (predicted == label))
         precisions.append(true_positives / max(np.sum(predicted == label), 1))
         recalls_by_class.append(true_positives / max(np.sum(labels == label), 1))
@@ -159,16 +157,14 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int) 
     return sum(distances) / len(labels)
 
 
-def reported_classes(classes: int) -> list[int]:
-    """Return the classes with metrics of their own: the positive one of two, or all."""
-    return [1] if classes == 2 else list(range(classes))
+def reported_classes(classes: int, positive: int | None) -> list[int]:
+    """Return the classes with metrics of their own: the positive one, or all."""
+    return list(range(classes)) if positive is None else [positive]
 
 
-def rankable_classes(labels: np.ndarray, classes: int) -> list[int]:
-    """Return those `reported_classes` that have both positive and negative images."""
-    return [
-        label for label in reported_classes(classes) if 0 < np.sum(labels == label) < len(labels)
-    ]
+def rankable_classes(labels: np.ndarray, classes: list[int]) -> list[int]:
+    """Return those classes that have both positive and negative images."""
+    return [label for label in classes if 0 < np.sum(labels == label) < len(labels)]
 
 
 def format_metric(value: float | None, interval: list[float] | None = None) -> str:

@@ -77,6 +77,45 @@ def vote_by_patient(
     )
 
 
+def patients_out_of_bag(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    patients: np.ndarray,
+    out_of_bag: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Combine the members' out-of-bag predictions for the slices of each patient.
+
+    A patient with slices of several classes has no prediction. All slices of a patient are
+    out-of-bag for the same members.
+
+    Parameters
+    ----------
+    labels, groups, patients : ndarray of int, shape (images,)
+        Of all rows of the store; patients are numbered from 0 without a gap.
+    out_of_bag : dict of str to (rows, probabilities)
+        By member.
+
+    Returns
+    -------
+    labels, groups : ndarray of int, shape (patients,)
+    out_of_bag : dict of str to (patients, probabilities)
+        By member.
+    """
+    _, first = np.unique(patients, return_index=True)
+    is_mixed = np.zeros(len(first), bool)
+    is_mixed[patients[labels != labels[first][patients]]] = True
+    combined = {}
+    for name, (rows, probabilities) in out_of_bag.items():
+        numbers, number_of = np.unique(patients[rows], return_inverse=True)
+        if not len(numbers):
+            combined[name] = numbers, probabilities
+            continue
+        means = mean_by_patient(probabilities, number_of)
+        is_kept = ~is_mixed[numbers]
+        combined[name] = numbers[is_kept], means[is_kept]
+    return labels[first], groups[first], combined
+
+
 def describe_patients(metrics: PatientMetrics | PatientCounts) -> str:
     """Describe the metrics of the votes on patients in one line."""
     counts = f"{metrics['patients']} test patients"

@@ -11,11 +11,21 @@ from sklearn import metrics as sk
 from brainmri.common.files import write_bytes
 from brainmri.common.paths import EVALUATION_PLOTS, MEMBERS, PLOT_DATA
 from brainmri.common.tables import format_csv
-from brainmri.evaluation.figures import accuracies, confusion, curves, grids, reliability
+from brainmri.evaluation.decision_metrics import risk_coverage as compute_risk_coverage
+from brainmri.evaluation.decisions import positive_of
+from brainmri.evaluation.figures import (
+    accuracies,
+    confusion,
+    curves,
+    grids,
+    reliability,
+    risk_coverage,
+)
 from brainmri.evaluation.figures.layout import short_names
 from brainmri.evaluation.intervals import MIN_GROUPS, group_counts
 from brainmri.evaluation.metrics import calibration_bins, reported_classes
-from brainmri.evaluation.results import EnsembleMetrics
+from brainmri.evaluation.prediction_sets import list_sets
+from brainmri.evaluation.results import EnsembleMetrics, SetMetrics
 from brainmri.evaluation.summary import Evaluation
 from brainmri.evaluation.voting import ENSEMBLE, UNIFORM
 from brainmri.store.reader import RadReader
@@ -42,13 +52,20 @@ def write_tables(evaluation: Evaluation, names: list[str]) -> None:
     """
     classes = evaluation.classes
     columns = [f"probability of {name}" for name in classes]
+    decided = evaluation.decided
     predictions = [
-        [names[row], classes[label], classes[probabilities.argmax()], *probabilities]
-        for row, label, probabilities in zip(
-            evaluation.rows, evaluation.labels, evaluation.ensemble, strict=True
+        [names[row], classes[label], classes[predicted], *probabilities, *p_values]
+        for row, label, predicted, probabilities, p_values in zip(
+            evaluation.rows,
+            evaluation.labels,
+            decided.labels,
+            evaluation.ensemble,
+            decided.p_values,
+            strict=True,
         )
     ]
-    write_table("predictions.csv", ["image", "class", "predicted", *columns], predictions)
+    header = ["image", "class", "predicted", *columns, *(f"p-value of {name}" for name in classes)]
+    write_table("predictions.csv", header, predictions)
     voters = evaluation.votes | {BEST: evaluation.votes[evaluation.best]}
     keys = {"row": evaluation.rows, "group": evaluation.groups}
     if evaluation.patients is not None:
@@ -84,9 +101,16 @@ def write_figures(
         Images in the gallery.
     """
     labels, probabilities = evaluation.labels, evaluation.ensemble
-    write_confusion_matrix(labels, evaluation.predicted, evaluation.classes)
+    write_confusion_matrix(labels, evaluation.decided.labels, evaluation.classes)
     write_learning_curves(evaluation.members)
-    write_class_curves(labels, probabilities, evaluation.groups, evaluation.classes)
+    write_class_curves(
+        labels,
+        probabilities,
+        evaluation.groups,
+        evaluation.classes,
+        positive_of(evaluation.decision),
+    )
+    write_risk_coverage(labels, probabilities, summary.get("prediction_sets"))
     write_reliability(
         calibration_bins(labels, probabilities, bins), summary["expected_calibration_error"]
     )
@@ -125,11 +149,15 @@ def write_learning_curves(members: list[str]) -> None:
 
 
 def write_class_curves(
-    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, classes: list[str]
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    classes: list[str],
+    positive: int | None,
 ) -> None:
     """Write ROC and precision-recall curves of each reported class; areas only of enough groups."""
     roc, precision_recall, areas = {}, {}, {}
-    for label in reported_classes(len(classes)):
+    for label in reported_classes(len(classes), positive):
         is_positive, probability = labels == label, probabilities[:, label]
         false_rate, true_rate, _ = sk.roc_curve(is_positive, probability)
         precision, recall, _ = sk.precision_recall_curve(is_positive, probability)
@@ -153,6 +181,17 @@ def write_reliability(bins: list[tuple[float, float, int]], error: float) -> Non
     write_table("reliability.csv", ["confidence", "accuracy", "images"], bins)
 
 
+def write_risk_coverage(
+    labels: np.ndarray, probabilities: np.ndarray, sets: SetMetrics | None
+) -> None:
+    """Write risk_coverage.png and risk_coverage.csv."""
+    fractions, accuracy_of = compute_risk_coverage(labels, probabilities)
+    figure = risk_coverage.draw_risk_coverage(fractions, accuracy_of, sets)
+    write_bytes(EVALUATION_PLOTS / "risk_coverage.png", figure)
+    points = zip(fractions.tolist(), accuracy_of.tolist(), strict=True)
+    write_table("risk_coverage.csv", ["decided", "accuracy"], points)
+
+
 def write_accuracies(accuracy_of: dict[str, float], interval: list[float] | None) -> None:
     """Write members.png and members.csv."""
     figure = accuracies.draw_accuracies(accuracy_of, interval)
@@ -168,12 +207,22 @@ def write_gallery(evaluation: Evaluation, names: list[str], size: int) -> None:
     with RadReader() as rad:
         pixels = rad.images([rows[position] for position in hardest])[..., 0]
     classes = short_names(evaluation.classes)
+    decision = evaluation.decision
+    sets = list_sets(
+        evaluation.decided.p_values,
+        evaluation.decided.labels,
+        decision["images"],
+        decision["error"],
+    )
+    is_unsure = [listed is not None and len(listed) > 1 for listed in sets]
     captions = []
     for position in hardest:
         name = shorten_path(names[rows[position]])
         probability = of_true_class[position]
-        captions.append(f"{name}\n{classes[labels[position]]}: probability {probability:.2f}")
-    is_wrong = (evaluation.predicted != labels)[hardest].tolist()
+        unsure = ", unsure" if is_unsure[position] else ""
+        true_class = classes[labels[position]]
+        captions.append(f"{name}\n{true_class}: probability {probability:.2f}{unsure}")
+    is_wrong = (evaluation.decided.labels != labels)[hardest].tolist()
     figure = grids.draw_gallery(pixels, captions, is_wrong)
     write_bytes(EVALUATION_PLOTS / "gallery.png", figure)
 

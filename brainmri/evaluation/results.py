@@ -8,6 +8,8 @@ from typing_extensions import TypedDict
 from brainmri.common.errors import UserError
 from brainmri.common.files import read_json
 from brainmri.common.paths import ENSEMBLE_METRICS, MEMBER_METRICS, VOTING_WEIGHTS
+from brainmri.evaluation.decision_rule import DecisionRule
+from brainmri.evaluation.prediction_sets import CalibrationGroups
 from brainmri.evaluation.voting import ENSEMBLE, UNIFORM
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -50,17 +52,33 @@ class VoteLogLoss(TypedDict):
     cross_fitted: FiniteFloat
 
 
+class Decision(TypedDict):
+    """How votes are decided.
+
+    `positive` is the positive class, if there is one; `prevalence` that where the ensemble is to be
+    applied, if it is given. `error` is the rate of errors of prediction sets, which are computed
+    from `images`, for patients from `patients`, None where these are unknown.
+    """
+
+    positive: str | None
+    rule: DecisionRule
+    prevalence: Fraction | None
+    error: Annotated[float, Field(gt=0, lt=1)]
+    images: Annotated[CalibrationGroups, Field(min_length=2)]
+    patients: Annotated[CalibrationGroups, Field(min_length=2)] | None
+
+
 class VotingWeights(TypedDict):
-    """models/weights.json: members by name, calibrations by voter, for two classes a threshold.
+    """models/weights.json: members by name, calibrations by voter, and how votes are decided.
 
     `out_of_bag_log_loss` only of schemes that fit the weights to it.
     """
 
     scheme: str
     calibrations: dict[str, Calibration]
-    threshold: NotRequired[FiniteFloat]
     out_of_bag_log_loss: NotRequired[VoteLogLoss]
     members: dict[str, MemberWeight]
+    decision: Decision
 
 
 class Headlines(TypedDict):
@@ -89,16 +107,94 @@ class Intervals(TypedDict):
     roc_auc: Interval | None
 
 
-class AtThreshold(TypedDict):
-    """Sensitivity and specificity at a threshold on the probability of the second class."""
+class PredictiveValues(TypedDict):
+    """Positive and negative predictive value."""
 
-    threshold: FiniteFloat
+    ppv: Fraction | None
+    npv: Fraction | None
+
+
+class BinaryRates(TypedDict):
+    """Rates of the positive class against all others."""
+
     sensitivity: Fraction | None
     specificity: Fraction | None
+    ppv: Fraction | None
+    npv: Fraction | None
+
+
+class RateIntervals(TypedDict):
+    """Their 95 % intervals; None without images to count."""
+
+    sensitivity: Interval | None
+    specificity: Interval | None
+    ppv: Interval | None
+    npv: Interval | None
+
+
+class PredictiveIntervals(TypedDict):
+    """95 % intervals of predictive values."""
+
+    ppv: Interval | None
+    npv: Interval | None
+
+
+class AtPrevalence(PredictiveValues):
+    """Predictive values at another prevalence than that of the images."""
+
+    prevalence: Fraction
+    interval: PredictiveIntervals
+
+
+class RuleMetrics(TypedDict):
+    """Metrics of the classes that a rule decides; rates only with a positive class."""
+
+    name: str
+    threshold: FiniteFloat | None
+    accuracy: Fraction
+    positive: NotRequired[str]
+    mean_cost: NotRequired[FiniteFloat]
+    rates: NotRequired[BinaryRates]
+    rate_intervals: NotRequired[RateIntervals]
+    at_prevalence: NotRequired[AtPrevalence]
+
+
+class SetRates(TypedDict):
+    """See `decision_metrics.set_rates`."""
+
+    coverage: Fraction | None
+    mean_size: FiniteFloat | None
+    decided: Fraction | None
+    decided_accuracy: Fraction | None
+
+
+class SetIntervals(TypedDict):
+    """Their 95 % intervals."""
+
+    coverage: Interval | None
+    mean_size: Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)] | None
+    decided: Interval | None
+    decided_accuracy: Interval | None
+
+
+class SetRatesOfClass(SetRates):
+    """The metrics of prediction sets of the images of a class."""
+
+    interval: SetIntervals
+
+
+class SetMetrics(SetRatesOfClass):
+    """Metrics of prediction sets with a rate of errors."""
+
+    error: Fraction
+    by_class: dict[str, SetRatesOfClass]
 
 
 class Summary(Headlines):
-    """Metrics of a vote; `recall` and `independent_groups` (their number) are by class."""
+    """Metrics of a vote; `recall` and `independent_groups` (their number) are by class.
+
+    `prediction_sets` only where there are enough groups of training images.
+    """
 
     average_precision: Fraction | None
     f1: Fraction | None
@@ -107,6 +203,8 @@ class Summary(Headlines):
     recall: dict[str, Fraction | None]
     interval: Intervals
     independent_groups: Annotated[dict[str, Count], Field(min_length=2)]
+    decision_rule: RuleMetrics
+    prediction_sets: NotRequired[SetMetrics]
 
 
 class PatientCounts(TypedDict):
@@ -126,7 +224,6 @@ class EnsembleMetrics(Summary):
     by_patient: NotRequired[
         Annotated[PatientMetrics | PatientCounts, Field(union_mode="left_to_right")]
     ]
-    at_threshold: NotRequired[AtThreshold]
     test_images: Count
     best_member: NamedMetrics
     mean_member: Headlines
@@ -174,11 +271,31 @@ def read_voting_weights(names: list[str], classes: list[str]) -> VotingWeights:
     voters = {ENSEMBLE, UNIFORM, *names}
     biases = {len(calibration["biases"]) for calibration in vote["calibrations"].values()}
     has_members = list(vote["members"]) == names and set(vote["calibrations"]) == voters
-    if not has_members or biases != {len(classes)}:
+    weights = [member["weight"] for member in vote["members"].values()]
+    is_fitting = has_members and fits_decision(vote["decision"], classes, weights)
+    if not is_fitting or biases != {len(classes)}:
         raise UserError(
             f"{VOTING_WEIGHTS} is of other members or classes; run `dvc repro --force weigh`"
         )
     return vote
+
+
+def fits_decision(decision: Decision, classes: list[str], weights: list[float]) -> bool:
+    """Return whether a decision is of these classes, and of members with these voting weights."""
+    rule, positive = decision["rule"], decision["positive"]
+    if positive is None and rule["threshold"] is not None:
+        return False
+    if positive is not None and positive not in classes:
+        return False
+    count = len(classes)
+    if rule["costs"] is not None and [len(row) for row in rule["costs"]] != [count] * count:
+        return False
+    tables = [table for table in (decision["images"], decision["patients"]) if table is not None]
+    if any(list(table) != classes for table in tables):
+        return False
+    voters = {member for member, weight in enumerate(weights) if weight > 0}
+    groups = [group for table in tables for listed in table.values() for group in listed]
+    return all(voters.issuperset(group["out_of_bag"]) for group in groups)
 
 
 def read_out_of_bag(name: str) -> OutOfBag:

@@ -1,10 +1,13 @@
 """What is reported of an ensemble on its test images."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
 from brainmri.evaluation.calibration import calibrate
+from brainmri.evaluation.decision_metrics import rule_metrics, set_metrics
+from brainmri.evaluation.decisions import Decided, decide_votes, positive_of
 from brainmri.evaluation.intervals import bootstrap_intervals, group_counts, reportable
 from brainmri.evaluation.log_loss import log_loss
 from brainmri.evaluation.metrics import (
@@ -15,13 +18,14 @@ from brainmri.evaluation.metrics import (
     recalls,
 )
 from brainmri.evaluation.patients import vote_by_patient
+from brainmri.evaluation.prediction_sets import missing_sets
 from brainmri.evaluation.results import (
+    Decision,
     EnsembleMetrics,
     PatientCounts,
     PatientMetrics,
     VotingWeights,
 )
-from brainmri.evaluation.thresholds import sensitivity_specificity
 from brainmri.evaluation.voting import ENSEMBLE, UNIFORM, soft_vote
 
 
@@ -40,6 +44,9 @@ class Evaluation:
         Calibrated probabilities by voter: `ENSEMBLE`, `UNIFORM`, then the members.
     best : str
         The best member by out-of-bag log loss.
+    predictions : ndarray of float, shape (members, n, classes)
+        What the members predict, not calibrated.
+    voting : VotingWeights
     patients : ndarray of int, shape (n,), or None
         Patient of each image, if patients are known.
     """
@@ -50,6 +57,8 @@ class Evaluation:
     groups: np.ndarray
     votes: dict[str, np.ndarray]
     best: str
+    predictions: np.ndarray
+    voting: VotingWeights
     patients: np.ndarray | None = None
 
     @property
@@ -58,28 +67,44 @@ class Evaluation:
         return self.votes[ENSEMBLE]
 
     @property
+    def decision(self) -> Decision:
+        """Return how votes are decided."""
+        return self.voting["decision"]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Return the members' voting weights: float, shape (members,)."""
+        return np.array([member["weight"] for member in self.voting["members"].values()])
+
+    @functools.cached_property
+    def decided(self) -> Decided:
+        """Return what is decided of the images."""
+        return decide_votes(self.ensemble, self.predictions, self.weights, self.decision)
+
+    @property
     def predicted(self) -> np.ndarray:
-        """Return the classes that the ensemble predicts: int, shape (n,)."""
+        """Return the most probable classes: int, shape (n,)."""
         return self.ensemble.argmax(axis=1)
 
     @property
     def members(self) -> list[str]:
         """Return the members' names."""
-        return [voter for voter in self.votes if voter not in (ENSEMBLE, UNIFORM)]
+        return list(self.voting["members"])
 
-    def summarize(
-        self, threshold: float | None, bins: int, resamples: int, seed: int
-    ) -> EnsembleMetrics:
+    def summarize(self, bins: int, resamples: int, seed: int) -> EnsembleMetrics:
         """Compute what metrics/ensemble.json holds; see `summarize`."""
         summary = summarize(
             self.labels,
             self.ensemble,
             self.groups,
             self.classes,
-            threshold,
+            positive_of(self.decision),
             bins,
             resamples,
             seed,
+        )
+        decisions = summarize_decisions(
+            self.labels, self.decided, self.groups, self.decision, resamples, seed
         )
         by_member = {name: self.voter_metrics(name) for name in self.members}
         best = by_member[self.best]
@@ -89,6 +114,7 @@ class Evaluation:
             by_patient = {"by_patient": self.summarize_patients(bins, resamples, seed)}
         return {
             **summary,
+            **decisions,
             **by_patient,
             "test_images": len(self.rows),
             "best_member": {"name": self.best, **best},
@@ -103,9 +129,11 @@ class Evaluation:
         return summarize_patients(
             self.labels,
             self.ensemble,
+            self.predictions,
             self.groups,
             self.patients,
-            self.classes,
+            self.weights,
+            self.decision,
             bins,
             resamples,
             seed,
@@ -150,7 +178,7 @@ def summarize(
     probabilities: np.ndarray,
     groups: np.ndarray,
     classes: list[str],
-    threshold: float | None,
+    positive: int | None,
     bins: int,
     resamples: int,
     seed: int,
@@ -159,18 +187,15 @@ def summarize(
 
     Parameters
     ----------
-    labels, probabilities, bins : see `all_metrics`
+    labels, probabilities, bins, positive : see `all_metrics`
     groups, resamples, seed : see `bootstrap_intervals`
     classes : list of str
-    threshold : float, optional
-        On the probability of the second of two classes.
 
     Returns
     -------
     dict
         `all_metrics`, as far as they are `reportable`; `recall`, by class; `interval`, of each
-        headline; `independent_groups`, by class; with a threshold, `at_threshold`: itself,
-        sensitivity and specificity.
+        headline; `independent_groups`, by class.
     """
     counts = group_counts(labels, groups, len(classes))
     by_class = recalls(labels, probabilities.argmax(axis=1), len(classes))
@@ -178,28 +203,72 @@ def summarize(
     def compute(sample: np.ndarray) -> dict[str, float]:
         return headline_metrics(labels[sample], probabilities[sample])
 
-    summary = {
-        **reportable(all_metrics(labels, probabilities, bins), counts),
+    return {
+        **reportable(all_metrics(labels, probabilities, bins, positive), counts),
         "recall": dict(zip(classes, map(none_if_nan, by_class), strict=True)),
         "interval": bootstrap_intervals(compute, groups, counts, resamples, seed),
         "independent_groups": dict(zip(classes, counts, strict=True)),
     }
-    if threshold is not None:
-        sensitivity, specificity = sensitivity_specificity(labels, probabilities[:, 1], threshold)
-        summary["at_threshold"] = {
-            "threshold": threshold,
-            "sensitivity": none_if_nan(sensitivity),
-            "specificity": none_if_nan(specificity),
-        }
-    return summary
+
+
+def summarize_decisions(
+    labels: np.ndarray,
+    decided: Decided,
+    groups: np.ndarray,
+    decision: Decision,
+    resamples: int,
+    seed: int,
+    by_patient: bool = False,
+) -> dict:
+    """Compute what is reported of the decisions on test images, or on patients.
+
+    Parameters
+    ----------
+    labels, groups : ndarray of int, shape (n,)
+    decided : Decided
+    decision : Decision
+    resamples, seed : see `bootstrap_intervals`
+    by_patient : bool
+
+    Returns
+    -------
+    dict
+        `decision_rule`: see `rule_metrics`; `prediction_sets`: see `set_metrics`, if there are
+        enough groups of training images.
+    """
+    costs, positive = decision["rule"]["costs"], positive_of(decision)
+    classes = list(decision["images"])
+    rule = rule_metrics(
+        labels, decided.labels, groups, positive, classes, costs, decision["prevalence"]
+    )
+    rule = {
+        "name": decision["rule"]["name"],
+        "threshold": decision["rule"]["threshold"],
+        **rule,
+    }
+    calibration = decision["patients"] if by_patient else decision["images"]
+    if calibration is None or missing_sets(calibration, decision["error"]):
+        return {"decision_rule": rule}
+    sets = set_metrics(
+        labels,
+        *decided,
+        groups,
+        classes,
+        decision["error"],
+        resamples,
+        seed,
+    )
+    return {"decision_rule": rule, "prediction_sets": sets}
 
 
 def summarize_patients(
     labels: np.ndarray,
     probabilities: np.ndarray,
+    members: np.ndarray,
     groups: np.ndarray,
     patients: np.ndarray,
-    classes: list[str],
+    weights: np.ndarray,
+    decision: Decision,
     bins: int,
     resamples: int,
     seed: int,
@@ -208,21 +277,33 @@ def summarize_patients(
 
     Parameters
     ----------
-    labels, probabilities, groups, classes, bins, resamples, seed : see `summarize`
+    labels, probabilities, groups, bins, resamples, seed : see `summarize`
+    members, weights, decision : see `decide_votes`
     patients : ndarray of int, shape (n,)
         Any numbers.
 
     Returns
     -------
     dict
-        `summarize`, without a threshold, if a patient has images of a single class; `patients`,
-        the number of such patients; `mixed_patients`, the number of the others.
+        `summarize` and `summarize_decisions`, if a patient has images of a single class;
+        `patients`, the number of such patients; `mixed_patients`, the number of the others.
     """
     votes = vote_by_patient(labels, probabilities, groups, patients)
     counts: PatientCounts = {"patients": len(votes.labels), "mixed_patients": votes.mixed}
     if not counts["patients"]:
         return counts
-    summary = summarize(
-        votes.labels, votes.probabilities, votes.groups, classes, None, bins, resamples, seed
+    of_members = [
+        vote_by_patient(labels, predicted, groups, patients).probabilities for predicted in members
+    ]
+    decided = decide_votes(
+        votes.probabilities, np.stack(of_members), weights, decision, by_patient=True
     )
-    return {**summary, **counts}
+    classes, positive = list(decision["images"]), positive_of(decision)
+    voted = votes.labels, votes.probabilities, votes.groups
+    return {
+        **summarize(*voted, classes, positive, bins, resamples, seed),
+        **summarize_decisions(
+            votes.labels, decided, votes.groups, decision, resamples, seed, by_patient=True
+        ),
+        **counts,
+    }

@@ -9,7 +9,9 @@ ENSEMBLE, UNIFORM = "ensemble", "uniform vote"  # voters besides the members
 FITTED_SCHEMES = ("greedy", "stacking")  # see `fitted_weights`; others are by member
 
 
-def member_score(scheme: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
+def member_score(
+    scheme: str, labels: np.ndarray, probabilities: np.ndarray, positive: int | None
+) -> float:
     """Score a member by its out-of-bag predictions; higher is better.
 
     Parameters
@@ -23,6 +25,8 @@ def member_score(scheme: str, labels: np.ndarray, probabilities: np.ndarray) -> 
         True classes of the member's out-of-bag images.
     probabilities : ndarray of float, shape (n, classes)
         The member's predictions for them.
+    positive : int, optional
+        The positive class, of which "softmax" takes precision and recall.
     """
     if scheme == "uniform":
         return 1.0
@@ -33,7 +37,7 @@ def member_score(scheme: str, labels: np.ndarray, probabilities: np.ndarray) -> 
     if scheme == "auc":
         return area
     if scheme == "softmax":
-        precision, recall = precision_and_recall(labels, probabilities)
+        precision, recall = precision_and_recall(labels, probabilities, positive)
         return float(np.mean([headlines["accuracy"], area, precision, recall]))
     return headlines[scheme]
 

@@ -1,15 +1,14 @@
-"""The vote's weights, calibrations and threshold, all from out-of-bag predictions alone."""
+"""The vote's weights and calibrations, from out-of-bag predictions alone."""
 
 import numpy as np
 
-from brainmri.evaluation.calibration import calibrate, fit_calibration
+from brainmri.evaluation.calibration import fit_calibration
 from brainmri.evaluation.fitted_weights import (
     fit_weights,
     measure_optimism,
     true_class_probabilities,
 )
 from brainmri.evaluation.results import Calibration, VotingWeights
-from brainmri.evaluation.thresholds import choose_threshold
 from brainmri.evaluation.voting import (
     ENSEMBLE,
     FITTED_SCHEMES,
@@ -19,7 +18,6 @@ from brainmri.evaluation.voting import (
     voting_weights,
 )
 
-LabeledVotes = tuple[np.ndarray, np.ndarray]  # labels, and their probabilities
 OutOfBagPredictions = dict[str, tuple[np.ndarray, np.ndarray]]  # by member: rows, probabilities
 
 
@@ -29,10 +27,9 @@ def fit_voting_weights(
     out_of_bag: OutOfBagPredictions,
     scheme: str,
     with_calibration: bool,
-    threshold_rule: str,
-    min_sensitivity: float,
+    positive: int | None,
 ) -> VotingWeights:
-    """Compute the members' weights, each voter's calibration and the vote's threshold.
+    """Compute the members' weights and each voter's calibration.
 
     Parameters
     ----------
@@ -44,32 +41,27 @@ def fit_voting_weights(
         See `member_score`.
     with_calibration : bool
         Whether to fit a calibration for each voter; else all are the identity.
-    threshold_rule, min_sensitivity : see `choose_threshold`
+    positive : int, optional
+        The positive class.
 
     Returns
     -------
     VotingWeights
-        With a threshold if there are two classes, and the log loss of the out-of-bag vote if the
-        weights are fitted to it.
+        With the log loss of the out-of-bag vote if the weights are fitted to it.
     """
-    scores, weights = weight_members(labels, out_of_bag, scheme)
+    scores, weights = weight_members(labels, out_of_bag, scheme, positive)
     equal = np.full(len(weights), 1 / len(weights))
     predictions = {
-        ENSEMBLE: _labeled_vote(labels, out_of_bag, weights),
-        UNIFORM: _labeled_vote(labels, out_of_bag, equal),
+        ENSEMBLE: vote_out_of_bag(out_of_bag, weights, len(labels)),
+        UNIFORM: vote_out_of_bag(out_of_bag, equal, len(labels)),
+        **out_of_bag,
     }
-    for name, (rows, probabilities) in out_of_bag.items():
-        predictions[name] = labels[rows], probabilities
     calibrations = {
-        voter: _fit_calibration(true, probabilities, with_calibration)
-        for voter, (true, probabilities) in predictions.items()
+        voter: _fit_calibration(labels[rows], probabilities, with_calibration)
+        for voter, (rows, probabilities) in predictions.items()
     }
 
     vote: VotingWeights = {"scheme": scheme, "calibrations": calibrations}
-    true, probabilities = predictions[ENSEMBLE]
-    if probabilities.shape[1] == 2:
-        positive = calibrate(probabilities, **calibrations[ENSEMBLE])[:, 1]
-        vote["threshold"] = choose_threshold(threshold_rule, true, positive, min_sensitivity)
     if scheme in FITTED_SCHEMES:
         voted, true_class = true_class_probabilities(labels, out_of_bag.values())
         vote["out_of_bag_log_loss"] = measure_optimism(
@@ -83,13 +75,13 @@ def fit_voting_weights(
 
 
 def weight_members(
-    labels: np.ndarray, out_of_bag: OutOfBagPredictions, scheme: str
+    labels: np.ndarray, out_of_bag: OutOfBagPredictions, scheme: str, positive: int | None
 ) -> tuple[list[float], np.ndarray]:
     """Compute the members' scores and voting weights, in the order of the members.
 
     Parameters
     ----------
-    labels, out_of_bag, scheme : see `fit_voting_weights`
+    labels, out_of_bag, scheme, positive : see `fit_voting_weights`
 
     Returns
     -------
@@ -99,7 +91,7 @@ def weight_members(
         They sum to 1.
     """
     scores = [
-        member_score(scheme, labels[rows], probabilities)
+        member_score(scheme, labels[rows], probabilities, positive)
         for rows, probabilities in out_of_bag.values()
     ]
     if scheme not in FITTED_SCHEMES:
@@ -108,14 +100,27 @@ def weight_members(
     return scores, fit_weights(scheme, true_class)
 
 
-def _labeled_vote(
-    labels: np.ndarray, out_of_bag: OutOfBagPredictions, weights: np.ndarray
-) -> LabeledVotes:
-    """Return labels and votes of the images that are out-of-bag for a member or more."""
+def vote_out_of_bag(
+    out_of_bag: OutOfBagPredictions, weights: np.ndarray, images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the votes on images that are out-of-bag for a member or more.
+
+    Parameters
+    ----------
+    out_of_bag : see `fit_voting_weights`
+    weights : ndarray of float, shape (members,)
+    images : int
+        Number of rows in the store.
+
+    Returns
+    -------
+    rows : ndarray of int, shape (n,)
+    votes : ndarray of float, shape (n, classes)
+    """
     rows, probabilities = zip(*out_of_bag.values(), strict=True)
-    votes = out_of_bag_vote(list(probabilities), list(rows), weights, len(labels))
-    has_vote = ~np.isnan(votes[:, 0])
-    return labels[has_vote], votes[has_vote]
+    votes = out_of_bag_vote(list(probabilities), list(rows), weights, images)
+    voted = np.flatnonzero(~np.isnan(votes[:, 0]))
+    return voted, votes[voted]
 
 
 def _fit_calibration(

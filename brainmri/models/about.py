@@ -5,7 +5,13 @@ from typing import Annotated
 from pydantic import Field, FiniteFloat
 from typing_extensions import TypedDict
 
-from brainmri.evaluation.results import Calibration, EnsembleMetrics, Fraction, NoveltyWarnings
+from brainmri.evaluation.results import (
+    Calibration,
+    Decision,
+    EnsembleMetrics,
+    Fraction,
+    NoveltyWarnings,
+)
 from brainmri.store.metadata import Hash
 
 HashPair = Annotated[list[Hash], Field(min_length=2, max_length=2)]
@@ -37,8 +43,8 @@ class About(TypedDict):
     """about.json.
 
     `size` is the height and width of input images in pixels, `crop` whether they are cropped to the
-    head first. `threshold` is on the probability of the second of two classes. `heat_scale` is the
-    top of the color scale of heat maps, in nats per 1 % of the image's area.
+    head first. `decision` is how votes are decided. `heat_scale` is the top of the color scale of
+    heat maps, in nats per 1 % of the image's area.
     """
 
     classes: Annotated[list[str], Field(min_length=2)]
@@ -48,7 +54,7 @@ class About(TypedDict):
     weights: Annotated[dict[str, Fraction], Field(min_length=1)]
     weighting_scheme: str
     calibration: Calibration
-    threshold: FiniteFloat | None
+    decision: Decision
     heat_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     novelty: Novelty
     training_images: TrainingImages

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from brainmri.common.errors import UserError
 from brainmri.common.files import parse_json
+from brainmri.evaluation.results import fits_decision
 from brainmri.models.about import About
 from brainmri.models.archive import read_entry
 from brainmri.models.saving import ABOUT, load_model
@@ -121,6 +122,8 @@ def _fits(model: keras.Model, about: About) -> bool:
     if abs(sum(about["weights"].values()) - 1) > 1e-3 or len(set(about["classes"])) != classes:
         return False
     if len(about["calibration"]["biases"]) != classes:
+        return False
+    if not fits_decision(about["decision"], about["classes"], [*about["weights"].values()]):
         return False
     if [list(tensor.shape) for tensor in model.inputs] != [[None, size, size, 1]]:
         return False

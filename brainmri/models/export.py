@@ -9,6 +9,7 @@ import numpy as np
 
 from brainmri.common.params import Params
 from brainmri.common.paths import ENSEMBLE, MEMBERS, SAVED_MODEL
+from brainmri.evaluation.decisions import positive_of
 from brainmri.evaluation.metrics import reported_classes
 from brainmri.evaluation.results import NoveltyWarnings, VotingWeights, read_ensemble_metrics
 from brainmri.evaluation.voting import ENSEMBLE as ENSEMBLE_VOTER
@@ -48,7 +49,7 @@ def export_ensemble(
         for name, member in params.ensemble.items()
         if member.network.is_frozen
     }
-    findings = reported_classes(len(metadata["classes"]))
+    explained = reported_classes(len(metadata["classes"]), positive_of(vote["decision"]))
     with RadReader() as rad:
         novelty = _fit_novelty(rad, split["training"], params.export.false_alarms)
         model = build_ensemble_model(
@@ -60,7 +61,7 @@ def export_ensemble(
             views=params.train.views,
         )
         predict = batch_predictor(model)
-        with_finding = [row for row in split["training"] if rad.labels[row] in findings]
+        with_finding = [row for row in split["training"] if rad.labels[row] in explained]
         scale = heat_scale(members, weights, rad, with_finding)
         is_novel = np.concatenate(
             [predict(images)["novelty"] > 1 for images in _batches(rad, split["test"])]
@@ -74,7 +75,7 @@ def export_ensemble(
         "weights": weights,
         "weighting_scheme": vote["scheme"],
         "calibration": calibration,
-        "threshold": vote.get("threshold"),
+        "decision": vote["decision"],
         "heat_scale": scale,
         "novelty": {"warn_above": 1.0, "of_test_images": warnings},
         "training_images": describe_training_images(

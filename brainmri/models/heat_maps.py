@@ -16,23 +16,25 @@ MAX_STRIDE = 4  # pixels between positions of the features by which evidence is 
 SCALE_IMAGES, SCALE_QUANTILE = 24, 0.9
 
 
-def explained_classes(probabilities: np.ndarray) -> np.ndarray:
+def explained_classes(probabilities: np.ndarray, positive: int | None) -> np.ndarray:
     """Choose the class whose evidence the map of each image shows.
 
-    Of two classes it is the second one in sorted order ("yes" after "no"), the finding, whatever is
-    predicted: the first is its absence, which has no place in an image. Of more, none is known to
-    be the absence of the others: it is the predicted class, against the rest.
+    Of two classes it is the positive one, whatever is predicted: the other one is the absence of a
+    finding, which has no place in an image. Without a positive class, and of more than two, it is
+    the predicted class, against the rest.
 
     Parameters
     ----------
     probabilities : ndarray of float, shape (n, classes)
+    positive : int, optional
+        The positive class.
 
     Returns
     -------
     ndarray of int, shape (n,)
     """
-    if probabilities.shape[1] == 2:
-        return np.ones(len(probabilities), int)
+    if probabilities.shape[1] == 2 and positive is not None:
+        return np.full(len(probabilities), positive)
     return probabilities.argmax(axis=1)
 
 

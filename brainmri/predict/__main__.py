@@ -6,9 +6,10 @@ PATH is a file, a folder, a pattern such as 'scans/*.png', or - for a list on st
 
 Prints for each image the predicted class, the probability of each class, and how far the members
 disagree: the entropy of their mean vote and the mutual information of vote and member, in nats,
-both before calibration; and a warning where the image is unlike the training images: a `novelty`
-above 1, which is the error of its reconstruction from their principal components over a limit. How
-often test images get this warning is in metrics/export.json.
+both before calibration; and a decision: the one class in the image's prediction set, which lacks
+the true class for a stated rate of images, or "unsure" with the classes in it, or since the image
+is unlike the training images: its `novelty`, the error of its reconstruction from their principal
+components over a limit, is above 1. How often test images are is in metrics/export.json.
 
 With --by-patient, prints for each patient the number of slices, and the class by the mean of their
 probabilities. A patient has a number of this run; --patient finds the patient in the path of a
@@ -16,6 +17,7 @@ file; else a patient is as the table has it, or DICOM's PatientID.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -29,6 +31,7 @@ from brainmri.common.params import check_pattern
 from brainmri.common.paths import ENSEMBLE
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
+from brainmri.evaluation.prediction_sets import missing_sets
 from brainmri.images.decoding import DecodedImage, ImageError, decode_all
 from brainmri.models.about import About
 from brainmri.models.runtime import start_tensorflow
@@ -96,6 +99,13 @@ def parse_arguments() -> argparse.Namespace:
         help="its one group is the patient in the path of a file, below PATH if that is a folder",
     )
     parser.add_argument(
+        "--error",
+        type=error_rate,
+        metavar="RATE",
+        help="rate of errors of the prediction sets, such as 0.05; default: decide.error of the run"
+        " that exported the ensemble",
+    )
+    parser.add_argument(
         "--explain",
         metavar="DIR",
         help="write each image, beside the evidence for a finding in it, to this folder",
@@ -110,6 +120,17 @@ def parse_arguments() -> argparse.Namespace:
     if options.patient and not (options.by_patient or options.labels or options.table):
         parser.error("--patient needs --by-patient, --labels or --table")
     return options
+
+
+def error_rate(text: str) -> float:
+    """Return a rate of errors if it is one."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0.001 <= rate <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0.001 to 0.5")
+    return rate
 
 
 def patient_pattern(pattern: str) -> str:
@@ -132,6 +153,16 @@ def run(options: argparse.Namespace) -> None:
     from brainmri.predict.inference import predict_images
 
     model, about = load_ensemble(options.model)
+    decision = about["decision"]
+    if options.error:
+        decision["error"] = options.error
+    calibration = decision["patients"] if options.by_patient else decision["images"]
+    if calibration is None:
+        print(
+            "no prediction sets: the patients of the training images are unknown", file=sys.stderr
+        )
+    elif reason := missing_sets(calibration, decision["error"]):
+        print(reason, file=sys.stderr)
     labels: dict[Path, int] = {}
     patients: dict[Path, str | None] = {}
     if options.table:
@@ -152,7 +183,7 @@ def run(options: argparse.Namespace) -> None:
         predictions = write_overlays(predictions, model, about, Path(options.explain))
 
     predicted: list[Prediction] = []
-    print_predictions(collect(predictions, predicted), about["classes"], options)
+    print_predictions(collect(predictions, predicted), about, options)
     if labels and predicted:
         numbers = number_patients(predicted) if needs_patients else dicom_patients(predicted)
         metrics = evaluate_labeled(predicted, labels, about, numbers)
@@ -165,11 +196,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def print_predictions(
-    predictions: Iterable[Prediction], classes: list[str], options: argparse.Namespace
+    predictions: Iterable[Prediction], about: About, options: argparse.Namespace
 ) -> None:
     """Print the predictions for images, each as soon as it is there, or those for patients."""
+    classes = about["classes"]
     if options.by_patient:
-        predictions = predict_patients(list(predictions))
+        predictions = predict_patients(list(predictions), about)
     if options.csv or options.json:
         to_record = patient_record if options.by_patient else record_of
         print_records = print_csv if options.csv else print_json_lines

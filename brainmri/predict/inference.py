@@ -8,6 +8,8 @@ import keras
 import numpy as np
 
 from brainmri.common.errors import UserError
+from brainmri.evaluation.decisions import decide_votes
+from brainmri.evaluation.prediction_sets import list_sets
 from brainmri.images.decoding import DecodedImage
 from brainmri.models.about import About
 from brainmri.models.ensemble import batch_predictor
@@ -51,14 +53,24 @@ def predict_images(
         mean_vote = np.tensordot(outputs["members"], weights, (1, 0))
         total = entropy(mean_vote)
         mutual_information = total - entropy(outputs["members"]) @ weights
+        probabilities = outputs["probabilities"].astype(float)
+        members = outputs["members"].astype(float)
+        decided = decide_votes(
+            probabilities, members.transpose(1, 0, 2), weights, about["decision"]
+        )
+        decision = about["decision"]
+        sets = list_sets(decided.p_values, decided.labels, decision["images"], decision["error"])
         for index, (path, image) in enumerate(batch):
             yield Prediction(
-                path,
-                image,
-                outputs["probabilities"][index].astype(float),
-                max(0.0, float(total[index])),
-                max(0.0, float(mutual_information[index])),
-                max(0.0, float(outputs["novelty"][index])),
+                path=path,
+                image=image,
+                probabilities=probabilities[index],
+                entropy=max(0.0, float(total[index])),
+                mutual_information=max(0.0, float(mutual_information[index])),
+                novelty=max(0.0, float(outputs["novelty"][index])),
+                label=int(decided.labels[index]),
+                prediction_set=sets[index],
+                members=members[index],
             )
 
 

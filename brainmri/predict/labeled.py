@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from brainmri.evaluation.decision_metrics import describe_decisions
+from brainmri.evaluation.decisions import Decided, decide_votes, positive_of
 from brainmri.evaluation.intervals import missing_metrics
 from brainmri.evaluation.metrics import HEADLINES, format_metric
 from brainmri.evaluation.patients import describe_patients
-from brainmri.evaluation.summary import summarize, summarize_patients
+from brainmri.evaluation.summary import summarize, summarize_decisions, summarize_patients
 from brainmri.models.about import About, TrainingImages
 from brainmri.predict.output import encodable
 from brainmri.predict.prediction import Prediction
@@ -69,16 +71,41 @@ def evaluate_labeled(
         is_test = ~np.isin(patients, patients[is_near])
     truth = np.array([labels[prediction.path] for prediction in predictions])
     probabilities = np.stack([prediction.probabilities for prediction in predictions])
+    members = np.stack([prediction.members for prediction in predictions], axis=1)
+    weights, decision = np.array(list(about["weights"].values())), about["decision"]
+    decided = decide_votes(probabilities, members, weights, decision)
+    classes, positive = about["classes"], positive_of(decision)
 
     def summarize_part(is_included: np.ndarray) -> dict[str, object] | None:
         if not is_included.any():
             return None
-        votes = truth[is_included], probabilities[is_included], groups[is_included]
-        settings = {"bins": BINS, "resamples": RESAMPLES, "seed": SEED}
-        summary = summarize(*votes, about["classes"], about["threshold"], **settings)
+        labels, included_groups = truth[is_included], groups[is_included]
+        part = Decided(decided.labels[is_included], decided.p_values[is_included])
+        summary = {
+            **summarize(
+                labels,
+                probabilities[is_included],
+                included_groups,
+                classes,
+                positive,
+                BINS,
+                RESAMPLES,
+                SEED,
+            ),
+            **summarize_decisions(labels, part, included_groups, decision, RESAMPLES, SEED),
+        }
         if patients is not None:
             summary["by_patient"] = summarize_patients(
-                *votes, patients[is_included], about["classes"], **settings
+                labels,
+                probabilities[is_included],
+                members[:, is_included],
+                included_groups,
+                patients[is_included],
+                weights,
+                decision,
+                BINS,
+                RESAMPLES,
+                SEED,
             )
         return {"images": int(is_included.sum()), **summary}
 
@@ -103,7 +130,7 @@ def evaluate_labeled(
 
 
 def describe_metrics(metrics: dict) -> Iterator[str]:
-    """Describe what `evaluate_labeled` returns in a line for each of `PARTS`, or two."""
+    """Describe what `evaluate_labeled` returns in a few lines for each of `PARTS`."""
     for name, description in PARTS.items():
         part = metrics[name]
         if part is None and metrics["near_duplicates"] is None:
@@ -117,6 +144,7 @@ def describe_metrics(metrics: dict) -> Iterator[str]:
             for headline in HEADLINES
         ]
         yield f"{part['images']} images {description}: {', '.join(headlines)}"
+        yield from describe_decisions(part)
         if "by_patient" in part:
             yield f"  {describe_patients(part['by_patient'])}"
 

@@ -16,8 +16,9 @@ FILE_WIDTH = 40  # columns of the table
 NAME_WIDTH = 20
 MIN_WIDTH = 8
 MAX_CLASSES = 8  # with a column each
+MAX_LISTED, LISTED_WIDTH = 3, 12  # classes of a prediction set, and columns of each
 
-Record = dict[str, str | int | float | bool]
+Record = dict[str, str | int | float | bool | list[str] | None]
 
 
 def encodable(path: Path) -> str:
@@ -40,7 +41,7 @@ def record_of(prediction: Prediction, classes: list[str]) -> Record:
     """
     return {
         "file": encodable(prediction.path),
-        **_vote(prediction.probabilities, classes),
+        **_vote(prediction, classes),
         "entropy": round(prediction.entropy, 6),
         "mutual_information": round(prediction.mutual_information, 6),
         "novelty": round(prediction.novelty, 4),
@@ -54,18 +55,42 @@ def patient_record(patient: PatientPrediction, classes: list[str]) -> Record:
         "patient": patient.number,
         "slices": patient.slices,
         "first_file": encodable(patient.first),
-        **_vote(patient.probabilities, classes),
+        **_vote(patient, classes),
         "slices_unlike_training_images": patient.novel,
     }
 
 
-def _vote(probabilities: np.ndarray, classes: list[str]) -> Record:
+def describe_decision(prediction: Prediction | PatientPrediction, classes: list[str]) -> str | None:
+    """Describe what is decided: a class, or "unsure" and the reason; None without prediction sets.
+
+    An image unlike the training images has no decision, whatever its set: of such images nothing is
+    promised.
+    """
+    if prediction.is_novel:
+        return "unsure: unlike the training images"
+    if prediction.prediction_set is None:
+        return None
+    names = [classes[label] for label in prediction.prediction_set]
+    return names[0] if len(names) == 1 else f"unsure: {', '.join(names)}"
+
+
+def _decision_cell(prediction: Prediction | PatientPrediction, classes: list[str]) -> str:
+    """Return what `describe_decision` does, no longer than a column of the table."""
+    if not prediction.is_novel and len(prediction.prediction_set or ()) > MAX_LISTED:
+        return f"unsure: {len(prediction.prediction_set)} of {len(classes)} classes"
+    return describe_decision(prediction, shorten_all(classes, LISTED_WIDTH)) or ""
+
+
+def _vote(prediction: Prediction | PatientPrediction, classes: list[str]) -> Record:
+    sets = prediction.prediction_set
     return {
-        "class": classes[probabilities.argmax()],
+        "class": classes[prediction.label],
         **{
             f"probability of {name}": round(float(probability), 6)
-            for name, probability in zip(classes, probabilities, strict=True)
+            for name, probability in zip(classes, prediction.probabilities, strict=True)
         },
+        "prediction_set": None if sets is None else [classes[label] for label in sets],
+        "decision": describe_decision(prediction, classes),
     }
 
 
@@ -78,7 +103,13 @@ def print_csv(records: Iterable[Record]) -> None:
         if header is None:
             header = [*record]
             _print_row(header)
-        _print_row([*record.values()])
+        _print_row([_csv_cell(value) for value in record.values()])
+
+
+def _csv_cell(value: str | float | list[str] | None) -> str | float:
+    if isinstance(value, list):
+        return "; ".join(value)
+    return "" if value is None else value
 
 
 def _print_row(cells: list[str | float]) -> None:
@@ -100,36 +131,38 @@ def print_table(predictions: Iterable[Prediction], classes: list[str]) -> None:
     shown: CSV and JSON have all.
     """
     names, width = _column_names(classes)
-    print(
-        "  ".join([pad("file", FILE_WIDTH), *_vote_header(names, width), "entropy", "mutual inf."])
-    )
+    uncertainty = ["entropy", "mutual inf."]
+    header = [pad("file", FILE_WIDTH), *_vote_header(names, width), *uncertainty, "decision"]
+    print("  ".join(header))
     for prediction in predictions:
         cells = [
             _file_cell(prediction.path),
-            *_vote_cells(prediction.probabilities, names, width),
+            *_vote_cells(prediction, names, width),
             f"{prediction.entropy:7.3f}",
             f"{prediction.mutual_information:11.3f}",
+            _decision_cell(prediction, classes),
         ]
         if prediction.is_novel:
-            cells.append(f"unlike the training images ({prediction.novelty:.1f})")
-        print("  ".join(cells), flush=True)
+            cells[-1] += f" ({prediction.novelty:.1f})"
+        print("  ".join(cells).rstrip(), flush=True)
 
 
 def print_patient_table(patients: Iterable[PatientPrediction], classes: list[str]) -> None:
     """Print the predictions for patients as `print_table` does those for images."""
     names, width = _column_names(classes)
     header = ["patient", "slices", pad("first file", FILE_WIDTH), *_vote_header(names, width)]
-    print("  ".join(header))
+    print("  ".join([*header, "decision"]))
     for patient in patients:
         cells = [
             f"{patient.number:7}",
             f"{patient.slices:6}",
             _file_cell(patient.first),
-            *_vote_cells(patient.probabilities, names, width),
+            *_vote_cells(patient, names, width),
+            _decision_cell(patient, classes),
         ]
         if patient.novel:
             cells.append(f"{patient.novel} of {patient.slices} unlike the training images")
-        print("  ".join(cells))
+        print("  ".join(cells).rstrip())
 
 
 def _column_names(classes: list[str]) -> tuple[list[str], int]:
@@ -151,17 +184,21 @@ def _vote_header(names: list[str], width: int) -> list[str]:
     return [pad("class", width), *(" " * (width - columns(name)) + name for name in names)]
 
 
-def _vote_cells(probabilities: np.ndarray, names: list[str], width: int) -> list[str]:
+def _vote_cells(
+    prediction: Prediction | PatientPrediction, names: list[str], width: int
+) -> list[str]:
     """Return the predicted class and the probabilities, in the columns of `_vote_header`."""
-    first, second, *_ = np.argsort(-probabilities, kind="stable")
+    probabilities, label = prediction.probabilities, prediction.label
     if len(names) > MAX_CLASSES:
+        ranked = np.argsort(-probabilities, kind="stable")
+        following = next(other for other in ranked if other != label)
         return [
-            pad(names[first], width),
-            f"{probabilities[first]:11.3f}",
-            pad(names[second], width),
-            f"{probabilities[second]:11.3f}",
+            pad(names[label], width),
+            f"{probabilities[label]:11.3f}",
+            pad(names[following], width),
+            f"{probabilities[following]:11.3f}",
         ]
     return [
-        pad(names[first], width),
+        pad(names[label], width),
         *(f"{probability:{width}.3f}" for probability in probabilities),
     ]

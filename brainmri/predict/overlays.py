@@ -11,6 +11,7 @@ from PIL import Image
 
 from brainmri.common.errors import printable
 from brainmri.common.files import write_bytes
+from brainmri.evaluation.decisions import positive_of
 from brainmri.evaluation.figures.overlays import evidence_label, panel
 from brainmri.models.about import About
 from brainmri.models.ensemble import member_models
@@ -41,9 +42,9 @@ def draw_overlays(
         member_models(model, about),
         about["weights"],
         images[..., np.newaxis],
-        explained_classes(probabilities),
+        explained_classes(probabilities, positive_of(about["decision"])),
     )
-    label = evidence_label(about["classes"])
+    label = evidence_label(about["classes"], about["decision"]["positive"])
     return [
         panel(image, heat, about["heat_scale"], label)
         for image, heat in zip(images, maps, strict=True)

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from brainmri.common.errors import printable
+from brainmri.evaluation.decisions import decide_votes
 from brainmri.evaluation.patients import mean_by_patient
+from brainmri.evaluation.prediction_sets import list_sets
 from brainmri.images.decoding import DecodedImage
 from brainmri.images.patients import number_identifiers, search_patients
+from brainmri.models.about import About
 from brainmri.predict.prediction import PatientPrediction, Prediction
 
 
@@ -71,7 +74,7 @@ def dicom_patients(predictions: list[Prediction]) -> np.ndarray | None:
     return number_patients(predictions) if len(identifiers) > 1 else None
 
 
-def predict_patients(predictions: list[Prediction]) -> list[PatientPrediction]:
+def predict_patients(predictions: list[Prediction], about: About) -> list[PatientPrediction]:
     """Combine the predictions for the slices of each patient."""
     if not predictions:
         return []
@@ -81,6 +84,11 @@ def predict_patients(predictions: list[Prediction]) -> list[PatientPrediction]:
     means = mean_by_patient(
         np.stack([prediction.probabilities for prediction in predictions]), patients
     )
+    slice_members = np.stack([prediction.members for prediction in predictions], axis=1)
+    members = np.stack([mean_by_patient(predicted, patients) for predicted in slice_members])
+    weights, decision = np.array(list(about["weights"].values())), about["decision"]
+    decided = decide_votes(means, members, weights, decision, by_patient=True)
+    sets = list_sets(decided.p_values, decided.labels, decision["patients"], decision["error"])
     return [
         PatientPrediction(
             number=number,
@@ -88,6 +96,8 @@ def predict_patients(predictions: list[Prediction]) -> list[PatientPrediction]:
             slices=int(slices[number]),
             probabilities=probabilities,
             novel=int(novel[number]),
+            label=int(decided.labels[number]),
+            prediction_set=sets[number],
         )
         for number, probabilities in enumerate(means)
     ]

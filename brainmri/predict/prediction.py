@@ -25,6 +25,12 @@ class Prediction:
         Of vote and member, in nats: the part of the entropy that is due to their disagreement.
     novelty : float
         0 or more; above 1 the image is unlike the training images.
+    label : int
+        The class by the decision rule.
+    prediction_set : tuple of int, or None
+        The classes that the image may have; None if there were too few training images.
+    members : ndarray of float, shape (members, classes)
+        Probabilities of each member, not calibrated.
     """
 
     path: Path
@@ -33,6 +39,9 @@ class Prediction:
     entropy: float
     mutual_information: float
     novelty: float
+    label: int
+    prediction_set: tuple[int, ...] | None
+    members: np.ndarray
 
     @property
     def is_novel(self) -> bool:
@@ -56,6 +65,10 @@ class PatientPrediction:
         Mean of the slices'; see `brainmri.evaluation.patients.mean_by_patient`.
     novel : int
         Number of slices that are unlike the training images.
+    label : int
+        The class by the decision rule.
+    prediction_set : tuple of int, or None
+        The classes that the patient may have; None if there were too few training patients.
     """
 
     number: int
@@ -63,3 +76,10 @@ class PatientPrediction:
     slices: int
     probabilities: np.ndarray
     novel: int
+    label: int
+    prediction_set: tuple[int, ...] | None
+
+    @property
+    def is_novel(self) -> bool:
+        """Whether all slices are unlike the training images."""
+        return self.novel == self.slices

@@ -5,6 +5,7 @@ References
 M. Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 """
 
+from brainmri.evaluation.decision_metrics import RATE_NAMES
 from brainmri.report.formatting import METRIC_NAMES, escape_cell
 from brainmri.report.rendering import render
 from brainmri.report.run import Run
@@ -19,5 +20,10 @@ def render_model_card(run: Run) -> bytes:
     ]
     recalls = list(run.ensemble["recall"].items())
     return render(
-        "model_card.md.j2", run=run, image_counts=counts, metrics=metrics, recalls=recalls
+        "model_card.md.j2",
+        run=run,
+        image_counts=counts,
+        metrics=metrics,
+        recalls=recalls,
+        rate_names=RATE_NAMES,
     )

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainmri.common.paths import EVALUATION_PLOTS, EXPLANATION_PLOT
+from brainmri.evaluation.decision_metrics import RATE_NAMES
 from brainmri.evaluation.metrics import HEADLINES
-from brainmri.evaluation.results import EnsembleMetrics, Interval
+from brainmri.evaluation.results import EnsembleMetrics, Interval, RuleMetrics, SetMetrics
 from brainmri.report.formatting import METRIC_NAMES, format_interval
 from brainmri.report.rendering import render
 from brainmri.report.run import Run
@@ -23,6 +24,10 @@ CAPTIONS = {
     ),
     EVALUATION_PLOTS / "reliability.png": (
         "Calibration: on the diagonal, the accuracy is what the confidence promises."
+    ),
+    EVALUATION_PLOTS / "risk_coverage.png": (
+        "Accuracy on the images that are decided, as fewer are: the most confident ones first. The"
+        " point: those whose prediction set has a single class."
     ),
     EVALUATION_PLOTS / "learning_curves.png": (
         "Training of the members: plain log loss and accuracy. Solid: out-of-bag images, on which"
@@ -41,6 +46,7 @@ CAPTIONS = {
 # the block that follows from the others.
 NOT_SHOWN = {"about", "fan_out", "ensemble", "further_input"}
 MAX_WIDTH = 1600  # pixels of a plot that is scaled to the page
+SET_RATES = ("coverage", "mean_size", "decided", "decided_accuracy")
 COMPARED = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 
 
@@ -74,6 +80,8 @@ class Plot:
 
 def render_page(run: Run) -> bytes:
     """Render the report page as HTML, encoded as UTF-8."""
+    by_patient = run.ensemble.get("by_patient", {})
+    has_patients = "accuracy" in by_patient
     return render(
         "report.html.j2",
         run=run,
@@ -81,6 +89,10 @@ def render_page(run: Run) -> bytes:
         metrics=metric_rows(run.ensemble),
         recalls=recall_rows(run.ensemble),
         patients=patient_rows(run.ensemble),
+        rates=rate_rows(run.ensemble["decision_rule"]),
+        sets=set_rows(run.ensemble.get("prediction_sets")),
+        patient_rates=rate_rows(by_patient["decision_rule"]) if has_patients else [],
+        patient_sets=set_rows(by_patient.get("prediction_sets")) if has_patients else [],
         compared=[METRIC_NAMES[metric] for metric in COMPARED],
         voters=voter_rows(run.ensemble),
         members=member_rows(run),
@@ -110,11 +122,35 @@ def headlines(ensemble: EnsembleMetrics) -> list[Headline]:
 
 def metric_rows(ensemble: EnsembleMetrics) -> list[Row]:
     """Return name and value of every metric on the test images."""
-    rows: list[Row] = [(name, ensemble[metric]) for metric, name in METRIC_NAMES.items()]
-    if at_threshold := ensemble.get("at_threshold"):
-        where = f"at threshold {at_threshold['threshold']:.3f}"
-        rows.append((f"sensitivity {where}", at_threshold["sensitivity"]))
-        rows.append((f"specificity {where}", at_threshold["specificity"]))
+    return [(name, ensemble[metric]) for metric, name in METRIC_NAMES.items()]
+
+
+def rate_rows(metrics: RuleMetrics) -> list[Row]:
+    """Return name, value and interval of each rate of the positive class, if there is one."""
+    if "rates" not in metrics:
+        return []
+    rows: list[Row] = [
+        (RATE_NAMES[name], rate, format_interval(metrics["rate_intervals"][name]))
+        for name, rate in metrics["rates"].items()
+    ]
+    if at := metrics.get("at_prevalence"):
+        for name, interval in at["interval"].items():
+            where = f"{RATE_NAMES[name]} at a prevalence of {at['prevalence']:g}"
+            rows.append((where, at[name], format_interval(interval)))
+    return rows
+
+
+def set_rows(metrics: SetMetrics | None) -> list[Row]:
+    """Return the metrics of prediction sets, of all images and by class, with intervals."""
+    if metrics is None:
+        return []
+    parts = {"all": metrics, **metrics["by_class"]}
+    rows: list[Row] = []
+    for name, part in parts.items():
+        row: list[str | float | None] = [name]
+        for rate in SET_RATES:
+            row += [part[rate], format_interval(part["interval"][rate])]
+        rows.append(tuple(row))
     return rows
 
 

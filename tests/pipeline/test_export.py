@@ -20,6 +20,7 @@ from stages import explain, export
 from tests.support.evaluated_run import (
     CALIBRATION,
     CLASSES,
+    DECISION,
     FIRST_TUMOR,
     METRICS,
     TEST,
@@ -144,7 +145,7 @@ def test_exported_description(run):
         "weighting_scheme": "log_loss",
         "metrics": METRICS,
         "calibration": CALIBRATION,
-        "threshold": 0.35,
+        "decision": DECISION,
         "novelty": {"warn_above": 1.0, "of_test_images": warnings},
     }
     assert {key: about[key] for key in expected} == expected

@@ -171,9 +171,11 @@ def test_heat_scale_is_exceeded_by_a_tenth_of_the_findings(monkeypatch):
 
 
 def test_explained_classes():
-    of_two = explained_classes(np.array([[0.9, 0.1], [0.2, 0.8]]))
-    np.testing.assert_array_equal(of_two, [1, 1])
-    of_three = explained_classes(np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]))
+    of_two = np.array([[0.9, 0.1], [0.2, 0.8]])
+    np.testing.assert_array_equal(explained_classes(of_two, 1), [1, 1])
+    np.testing.assert_array_equal(explained_classes(of_two, 0), [0, 0])
+    np.testing.assert_array_equal(explained_classes(of_two, None), [0, 1])
+    of_three = explained_classes(np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]), 1)
     np.testing.assert_array_equal(of_three, [0, 2])
 
 

@@ -216,7 +216,7 @@ def test_heat_maps_of_new_images_are_those_of_test_images(done):
     for path, image, heat_map in zip(overlays, images, heat, strict=True):
         with Image.open(path) as overlay:
             pixels = np.asarray(overlay).astype(int)
-        expected = panel(image[..., 0], heat_map, scale, evidence_label(["no", "yes"]))
+        expected = panel(image[..., 0], heat_map, scale, evidence_label(["no", "yes"], "yes"))
         # In batches of other images sums round differently
         assert np.abs(pixels - expected).max() <= 1
         assert len(pixels) == 12 * 32

@@ -22,6 +22,16 @@ IMAGES = 24
 FIRST_TUMOR = 12  # rows from here on have tumors
 TEST = [2, 5, 8, 9, 13, 16, 17, 20, 23]
 TRAINING = [row for row in range(IMAGES) if row not in TEST]
+DECISION = {
+    "positive": "yes",
+    "rule": {"name": "youden", "threshold": 0.35, "costs": None},
+    "prevalence": None,
+    "error": 0.1,
+    "images": {
+        name: [{"out_of_bag": [0, 2], "probabilities": [0.6, 0.8]}] * 10 for name in CLASSES
+    },
+    "patients": None,
+}
 METRICS = {
     "accuracy": 0.811,
     "balanced_accuracy": 0.812,
@@ -38,7 +48,64 @@ METRICS = {
         "roc_auc": [0.703, 0.903],
     },
     "independent_groups": {"no": 31, "yes": 32},
-    "at_threshold": {"threshold": 0.451, "sensitivity": 0.652, "specificity": 0.553},
+    "decision_rule": {
+        "name": "youden",
+        "threshold": 0.451,
+        "accuracy": 0.816,
+        "positive": "yes",
+        "rates": {"sensitivity": 0.652, "specificity": 0.553, "ppv": 0.654, "npv": 0.555},
+        "rate_intervals": {
+            "sensitivity": [0.601, 0.691],
+            "specificity": [0.501, 0.591],
+            "ppv": [0.602, 0.692],
+            "npv": None,
+        },
+        "at_prevalence": {
+            "prevalence": 0.05,
+            "ppv": 0.071,
+            "npv": 0.972,
+            "interval": {"ppv": [0.061, 0.081], "npv": [0.962, 0.982]},
+        },
+    },
+    "prediction_sets": {
+        "error": 0.1,
+        "coverage": 0.921,
+        "mean_size": 1.122,
+        "decided": 0.878,
+        "decided_accuracy": 0.934,
+        "interval": {
+            "coverage": [0.821, 0.971],
+            "mean_size": [1.022, 1.222],
+            "decided": [0.778, 0.928],
+            "decided_accuracy": [0.834, 0.984],
+        },
+        "by_class": {
+            "no": {
+                "coverage": 0.911,
+                "mean_size": 1.112,
+                "decided": 0.868,
+                "decided_accuracy": None,
+                "interval": {
+                    "coverage": [0.811, 0.961],
+                    "mean_size": [1.012, 1.212],
+                    "decided": [0.768, 0.918],
+                    "decided_accuracy": None,
+                },
+            },
+            "yes": {
+                "coverage": 0.931,
+                "mean_size": 1.132,
+                "decided": 0.888,
+                "decided_accuracy": 0.944,
+                "interval": {
+                    "coverage": [0.831, 0.981],
+                    "mean_size": [1.032, 1.232],
+                    "decided": [0.788, 0.938],
+                    "decided_accuracy": [0.844, 0.994],
+                },
+            },
+        },
+    },
     "test_images": 9,
     "best_member": {
         "name": "member-02",
@@ -141,7 +208,7 @@ class EvaluatedRun:
         vote = {
             "scheme": "log_loss",
             "calibrations": calibrations,
-            "threshold": 0.35,
+            "decision": DECISION,
             "members": {name: {"score": 0.7, "weight": weight} for name, weight in WEIGHTS.items()},
         }
         self.write("models/weights.json", vote)

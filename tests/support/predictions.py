@@ -9,12 +9,24 @@ from brainmri.images.decoding import DecodedImage
 from brainmri.predict.prediction import Prediction
 
 WEIGHTS = {"member-00": 0.5, "member-01": 0.3, "member-02": 0.2}
+# A vote of the first two members gives the true class 0.05, 0.15, …, 0.95.
+CALIBRATION_GROUPS = {
+    name: [{"out_of_bag": [0, 1], "probabilities": [0.05 + 0.1 * rank]} for rank in range(10)]
+    for name in ("no", "yes")
+}
 ABOUT = {
     "classes": ["no", "yes"],
     "size": 16,
     "crop": False,
     "weights": WEIGHTS,
-    "threshold": 0.4,
+    "decision": {
+        "positive": "yes",
+        "rule": {"name": "youden", "threshold": 0.4, "costs": None},
+        "prevalence": None,
+        "error": 0.1,
+        "images": CALIBRATION_GROUPS,
+        "patients": None,
+    },
     "heat_scale": 2.5,
     "training_images": {"near_duplicate_bits": 20, "perceptual_hashes": []},
 }
@@ -58,6 +70,9 @@ def prediction_of(
         entropy=0.6,
         mutual_information=0.2,
         novelty=novelty,
+        label=int(positive >= 0.4),
+        prediction_set=(int(positive > 0.5),) if abs(positive - 0.5) > 0.2 else (0, 1),
+        members=np.array([[1 - positive, positive]] * 3),
     )
 
 

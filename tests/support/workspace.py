@@ -115,6 +115,7 @@ def make(folder: Path, classes: int, members: int = 4) -> Workspace:
     workspace = Workspace(folder, NAMES[:classes], labels, groups, images.astype(np.uint8))
     workspace.params = scratch_params()
     workspace.set(seed=5, members=members, ingest__image_size=SIDE, evaluate__resamples=100)
+    workspace.set(evaluate__positive=NAMES[1] if classes == 2 else None)
     workspace.store()
 
     hashes = rng.integers(0, 256, (2, len(labels), 32), np.uint8)

@@ -140,7 +140,7 @@ def test_weights_of_a_single_class(scheme, classes):
         "hard": (np.array([0, 1, 2, 3]), hard[:4]),
         "soft": (np.array([2, 3, 4]), probabilities[2:5]),
     }
-    scores, weights = weight_members(labels, out_of_bag, scheme)
+    scores, weights = weight_members(labels, out_of_bag, scheme, 1)
     assert all(0 <= score <= 1 for score in scores)
     assert weights[1] > weights[0] > 0
 
@@ -150,7 +150,7 @@ def test_losses_are_those_of_the_out_of_bag_vote(scheme):
     labels = rng.integers(0, 3, 30)
     rows = [np.sort(rng.choice(29, 12, replace=False)) for _ in range(4)]
     out_of_bag = {str(index): (rows[index], rng.dirichlet(np.ones(3), 12)) for index in range(4)}
-    _, weights = weight_members(labels, out_of_bag, scheme)
+    _, weights = weight_members(labels, out_of_bag, scheme, 1)
     probabilities = [predicted for _, predicted in out_of_bag.values()]
     votes = out_of_bag_vote(probabilities, rows, weights, 30)
     voted, true_class = true_class_probabilities(labels, out_of_bag.values())

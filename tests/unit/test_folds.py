@@ -27,6 +27,7 @@ PARAMS = {
     "further_input": "data/table.csv",
     "split": {"folds": 3, "fold": 0, "near_duplicate_bits": 20},
     "train": {"epochs": 4},
+    "evaluate": {"positive": None},
     "fan_out": {"jobs": "auto"},
     "ensemble": {"member-00": {"seed": 0}},
 }
@@ -84,6 +85,7 @@ class Experiments:
             "params.yaml": yaml.safe_dump(params),
             "dvc.lock": yaml.safe_dump({"stages": {"ingest": {"deps": dependencies}}}),
             "plots/data/votes.csv": votes_table({"ensemble": [[0.2, 0.5, 0.3]]}, [mark], ["none"]),
+            "plots/data/predictions.csv": predictions_table(["none"], [[0.1, 0.6, 0.2]]),
         }
         self.commit("Experiment", files)
         self.git("update-ref", f"{ref}/exp-{mark}", "HEAD")
@@ -111,6 +113,15 @@ def votes_table(voters: dict[str, list], groups: list[int], labels: list[str]) -
         for position, vote in enumerate(votes):
             table.writerow([voter, 90 - position, groups[position], labels[position], *vote])
     return text.getvalue()
+
+
+def predictions_table(predicted: list[str], p_values: list[list[float]]) -> str:
+    """Format decisions as predictions.csv."""
+    names = [f"{key} of {name}" for key in ("probability", "p-value") for name in CLASSES]
+    lines = [",".join(["image", "class", "predicted", *names])]
+    for name, values in zip(predicted, p_values, strict=True):
+        lines.append(",".join(map(str, ["x", "none", name, 0.1, 0.1, 0.8, *values])))
+    return "\n".join(lines) + "\n"
 
 
 def test_experiments_count_by_seed_and_fold(experiments):
@@ -186,7 +197,15 @@ def test_parsed_votes():
         "ensemble": [[0.2, 0.5, 0.3], [0.7, 0.1, 0.2]],
         "member-00": [[0.1, 0.6, 0.3], [0.8, 0.2, 0.0]],
     }
-    votes = parse_votes(votes_table(voters, [4, 2], ["pituitary", "glioma"]))
+    p_values = [[0.1, 0.2, 0.9], [0.8, 0.05, 0.3]]
+    votes = parse_votes(
+        votes_table(voters, [4, 2], ["pituitary", "glioma"]),
+        predictions_table(["pituitary", "none"], p_values),
+        "none",
+    )
+    assert votes.decided.tolist() == [2, 1]
+    assert votes.p_values.tolist() == p_values
+    assert votes.positive == 1
     assert votes.classes == CLASSES
     assert votes.groups.tolist() == [4, 2]
     assert votes.labels.tolist() == [2, 0]
@@ -222,13 +241,21 @@ def folds():
                 voter: softmax(noise[place] + SKILLS[place] * one_hot, axis=1)
                 for place, voter in enumerate(VOTERS)
             }
-            votes[seed, fold] = Votes(groups[rows], labels[rows], CLASSES, probabilities)
+            of_ensemble = probabilities["ensemble"]
+            votes[seed, fold] = Votes(
+                groups[rows],
+                labels[rows],
+                CLASSES,
+                probabilities,
+                decided=of_ensemble.argmax(axis=1),
+                p_values=of_ensemble,
+            )
     return votes
 
 
 @pytest.fixture(scope="module")
 def summary(folds):
-    return summarize(folds, resamples=150, bins=5)
+    return summarize(folds, resamples=150, bins=5, error=0.1)
 
 
 def recomputed(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -341,7 +368,9 @@ def test_figure_shows_the_summary(folds, summary, tmp_path, monkeypatch):
 def test_printed_summary(summary, capsys):
     report.print_summary(summary)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(summary["ensemble"])
+    *metric_lines, sets = lines
+    assert len(metric_lines) == len(summary["ensemble"])
+    assert sets.startswith("prediction sets for a rate of errors of 0.1: coverage of 'glioma' ")
     low, high = summary["interval"]["accuracy"]
     mean, deviation = summary["folds"]["accuracy"]
     assert lines[0] == (

@@ -15,7 +15,6 @@ from brainmri.evaluation.calibration import calibrate, fit_calibration
 from brainmri.evaluation.intervals import bootstrap_intervals, missing_metrics
 from brainmri.evaluation.log_loss import log_loss
 from brainmri.evaluation.summary import summarize
-from brainmri.evaluation.thresholds import choose_threshold, sensitivity_specificity
 from brainmri.evaluation.voting import (
     FITTED_SCHEMES,
     member_score,
@@ -35,7 +34,7 @@ SCHEMES = [
 
 
 def test_metrics_of_two_classes():
-    values = metrics.all_metrics(LABELS, TWO, bins=10)
+    values = metrics.all_metrics(LABELS, TWO, bins=10, positive=1)
     assert values["accuracy"] == pytest.approx(3 / 5)
     assert values["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert values["roc_auc"] == pytest.approx(4 / 6)  # 4 of the 6 pairs are in order
@@ -53,7 +52,7 @@ def test_metrics_of_more_classes():
     probabilities = rng.dirichlet(np.ones(4), 60) + np.eye(4)[labels] * 0.3
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     predicted = probabilities.argmax(axis=1)
-    values = metrics.all_metrics(labels, probabilities, bins=10)
+    values = metrics.all_metrics(labels, probabilities, bins=10, positive=None)
     expected = {
         "roc_auc": sk.roc_auc_score(labels, probabilities, multi_class="ovr"),
         "balanced_accuracy": sk.balanced_accuracy_score(labels, predicted),
@@ -96,7 +95,7 @@ def test_summary_by_hand():
     positive = np.array([0.1, 0.2, 0.3, 0.1, 0.4, 0.8, 0.9, 0.9, 0.7, 0.6, 0.8, 0.7, 0.3, 0.2, 0.4])
     probabilities = np.stack([1 - positive, positive], axis=1)
     groups = np.array([0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9, 9, 9, 10, 11])
-    summary = summarize(labels, probabilities, groups, ["no", "yes"], 0.65, 10, 100, 0)
+    summary = summarize(labels, probabilities, groups, ["no", "yes"], 1, 10, 100, 0)
     assert summary["accuracy"] == pytest.approx(11 / 15)
     assert summary["recall"] == {"no": pytest.approx(5 / 6), "yes": pytest.approx(6 / 9)}
     assert summary["balanced_accuracy"] == pytest.approx((5 / 6 + 6 / 9) / 2)
@@ -104,11 +103,11 @@ def test_summary_by_hand():
     pairs_in_order = 2 * 6 + 3 * 5 + 5.5 + 3.5 + 2.5 + 4.5  # ties are half a pair
     assert summary["roc_auc"] == pytest.approx(pairs_in_order / 54)
     assert summary["independent_groups"] == {"no": 5, "yes": 7}
-    assert summary["at_threshold"] == {
-        "threshold": 0.65,
-        "sensitivity": pytest.approx(5 / 9),
-        "specificity": pytest.approx(5 / 6),
-    }
+    other = summarize(labels, probabilities, groups, ["no", "yes"], 0, 10, 100, 0)
+    assert other["f1"] == pytest.approx(2 * 5 / (6 + 8))
+    assert other["roc_auc"] == summary["roc_auc"]
+    neither = summarize(labels, probabilities, groups, ["no", "yes"], None, 10, 100, 0)
+    assert neither["f1"] == pytest.approx((summary["f1"] + other["f1"]) / 2)
 
 
 def test_intervals_are_of_95_percent():
@@ -146,7 +145,7 @@ def test_metrics_with_one_positive():
     labels, groups = np.array([0, 0, 0, 0, 0, 1]), np.arange(6)
     positive = np.array([0.4, 0.3, 0.2, 0.1, 0.6, 0.05])
     probabilities = np.stack([1 - positive, positive], axis=1)
-    summary = summarize(labels, probabilities, groups, ["no", "yes"], 0.5, 10, 100, 0)
+    summary = summarize(labels, probabilities, groups, ["no", "yes"], 1, 10, 100, 0)
     assert summary["accuracy"] == pytest.approx(4 / 6)
     assert summary["balanced_accuracy"] == pytest.approx(4 / 10)
     assert summary["roc_auc"] is None
@@ -166,7 +165,7 @@ def test_near_duplicates_count_as_one_group():
     probabilities = np.stack([1 - positive, positive], axis=1)
     for per_group, expected in ((2, True), (3, False)):
         groups = np.arange(20) // per_group + 100 * labels  # five groups of each class, or four
-        summary = summarize(labels, probabilities, groups, ["no", "yes"], None, 10, 100, 0)
+        summary = summarize(labels, probabilities, groups, ["no", "yes"], 1, 10, 100, 0)
         assert all((value is not None) == expected for value in summary["interval"].values())
         assert (summary["roc_auc"] == 1) == expected
         assert (missing_metrics(summary["independent_groups"]) is None) == expected
@@ -177,14 +176,11 @@ def test_near_duplicates_count_as_one_group():
 def test_metrics_without_a_class(classes):
     names, labels = ["no", "other", "yes"][:classes], np.zeros(8, int)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(classes), 8)
-    threshold = 0.5 if classes == 2 else None
-    summary = summarize(labels, probabilities, np.arange(8), names, threshold, 10, 100, 0)
+    positive = 1 if classes == 2 else None
+    summary = summarize(labels, probabilities, np.arange(8), names, positive, 10, 100, 0)
     missing = {name for name, value in summary.items() if value is None}
     assert missing == {"balanced_accuracy", "f1", "roc_auc", "average_precision"}
     assert list(summary["recall"].values()) == [summary["accuracy"], *[None] * (classes - 1)]
-    if classes == 2:
-        assert summary["at_threshold"]["sensitivity"] is None
-        assert summary["at_threshold"]["specificity"] is not None
     reason = missing_metrics(summary["independent_groups"])
     assert reason.startswith("no balanced accuracy, F1, ROC AUC,")
     COMPACT.encode(summary)
@@ -234,12 +230,12 @@ def test_crossval_with_few_images_of_a_class():
         voters = ("ensemble", "uniform vote", "best member", "member-00")
         probabilities_of = dict.fromkeys(voters, probabilities)
         votes[0, fold] = Votes(np.arange(8) + 8 * fold, labels, ["no", "yes"], probabilities_of)
-    summary = summarize_crossval(votes, 100, 10)
+    summary = summarize_crossval(votes, 100, 10, 0.1)
     assert summary["folds"]["roc_auc"] is None
     assert summary["folds"]["accuracy"][0] == pytest.approx(summary["ensemble"]["accuracy"])
     low, high = summary["interval"]["roc_auc"]
     assert 0 <= low <= summary["ensemble"]["roc_auc"] <= high <= 1
-    single = summarize_crossval({(0, 0): votes[0, 0]}, 100, 10)
+    single = summarize_crossval({(0, 0): votes[0, 0]}, 100, 10, 0.1)
     assert single["ensemble"]["roc_auc"] is None
     assert single["interval"]["accuracy"] is None
     assert single["accuracy_above"]["member-00"] is None
@@ -252,29 +248,28 @@ def test_crossval_with_few_images_of_a_class():
 def test_scores_of_a_single_class(scheme, classes):
     probabilities = np.random.default_rng(0).dirichlet(np.ones(classes), 6)
     labels = np.zeros(6, int)
-    assert 0 <= member_score(scheme, labels, probabilities) <= 1
-    assert member_score("auc", labels, probabilities) == 0.5
-    assert choose_threshold("sensitivity", labels, probabilities[:, 1], 0.95) == 0.5
+    assert 0 <= member_score(scheme, labels, probabilities, None) <= 1
+    assert member_score("auc", labels, probabilities, None) == 0.5
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_better_members_have_higher_weights(scheme):
     rows, better = np.arange(5), np.eye(2)[LABELS] * 0.8 + 0.1
     out_of_bag = {"first": (rows, TWO), "second": (rows, better)}
-    scores, weights = weight_members(LABELS, out_of_bag, scheme)
-    assert scores == [member_score(scheme, LABELS, votes) for votes in (TWO, better)]
+    scores, weights = weight_members(LABELS, out_of_bag, scheme, 1)
+    assert scores == [member_score(scheme, LABELS, votes, 1) for votes in (TWO, better)]
     assert weights.sum() == pytest.approx(1)
     assert (weights[1] > weights[0]) == (scheme != "uniform")
 
 
 def test_member_scores():
     precision, recall = 1 / 2, 1 / 2
-    assert member_score("accuracy", LABELS, TWO) == pytest.approx(3 / 5)
-    assert member_score("auc", LABELS, TWO) == pytest.approx(4 / 6)
-    softmax_score = member_score("softmax", LABELS, TWO)
+    assert member_score("accuracy", LABELS, TWO, 1) == pytest.approx(3 / 5)
+    assert member_score("auc", LABELS, TWO, 1) == pytest.approx(4 / 6)
+    softmax_score = member_score("softmax", LABELS, TWO, 1)
     assert softmax_score == pytest.approx((3 / 5 + 4 / 6 + precision + recall) / 4)
     geometric_mean = np.exp(-log_loss(LABELS, TWO))
-    assert member_score("log_loss", LABELS, TWO) == pytest.approx(geometric_mean)
+    assert member_score("log_loss", LABELS, TWO, 1) == pytest.approx(geometric_mean)
 
 
 @pytest.mark.parametrize(
@@ -295,9 +290,9 @@ def test_voting_weights_of_zero_scores():
 
 def test_precision_and_recall_of_one_image():
     labels, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 0, 1])
-    assert metrics.precision_and_recall(labels, np.eye(2)[predicted]) == (1, 1)
-    assert metrics.precision_and_recall(labels, np.eye(2)[[0, 0, 1, 1]]) == (0.5, 1)
-    assert metrics.precision_and_recall(labels, np.eye(2)[[0, 0, 0, 0]]) == (0, 0)
+    assert metrics.precision_and_recall(labels, np.eye(2)[predicted], 1) == (1, 1)
+    assert metrics.precision_and_recall(labels, np.eye(2)[[0, 0, 1, 1]], 1) == (0.5, 1)
+    assert metrics.precision_and_recall(labels, np.eye(2)[[0, 0, 0, 0]], 1) == (0, 0)
 
 
 def test_vote_is_the_weighted_mean():
@@ -355,13 +350,3 @@ def test_out_of_bag_vote():
     assert np.isnan(votes[[1, 3]]).all()
     single = out_of_bag_vote([first], [np.array([0, 2])], np.array([0.5]), 3)
     np.testing.assert_allclose(single[[0, 2]], first)
-
-
-def test_threshold_rules():
-    labels = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1])
-    positive = np.array([0.1, 0.15, 0.2, 0.3, 0.7, 0.05, 0.6, 0.8, 0.9])
-    assert choose_threshold("half", labels, positive, 1.0) == 0.5
-    assert choose_threshold("youden", labels, positive, 1.0) == 0.6
-    assert choose_threshold("sensitivity", labels, positive, 0.5) == 0.8
-    assert choose_threshold("sensitivity", labels, positive, 1.0) == 0.05
-    assert sensitivity_specificity(labels, positive, 0.6) == (0.75, 0.8)

@@ -239,7 +239,10 @@ SPANS = {  # of other numbers, with whether the ends belong to them
     "recipes.base.learning_rate": (0, ANY, False, False),
     "recipes.base.augment": (0, 3, True, True),
     "recipes.base.fraction": (0, 4, False, True),
-    "evaluate.min_sensitivity": (0, 1, False, True),
+    "decide.min_sensitivity": (0, 1, False, True),
+    "decide.min_specificity": (0, 1, False, True),
+    "decide.error": (0.001, 0.5, True, True),
+    "decide.prevalence": (0, 1, False, False),
     "export.false_alarms": (0, 0.5, False, True),
 }
 

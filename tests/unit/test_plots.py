@@ -209,7 +209,7 @@ def test_captions_need_no_fonts_before(drawn, monkeypatch):
 @pytest.mark.parametrize("name", ["yes", "W" * 67, "脑胶质瘤"])
 def test_evidence_for_hard_names(drawn, name):
     images, heat = np.zeros((2, 32, 32), np.uint8), np.ones((2, 32, 32))
-    label = overlays.evidence_label(["no", name])
+    label = overlays.evidence_label(["no", name], name)
     captions = [f"true no, predicted {layout.short_names(['no', name])[1]} 0.50"] * 2
     grids.draw_heat_maps(images, heat, 1.0, label, [None, None], captions, [False, True])
     check(drawn[0])
@@ -482,9 +482,10 @@ def test_panel():
 
 
 def test_evidence_label():
-    assert overlays.evidence_label(["no", "yes"]).startswith("evidence for yes,")
-    several = overlays.evidence_label(["a", "b", "c"])
-    assert several.startswith("evidence for the predicted class,")
+    assert overlays.evidence_label(["no", "yes"], "yes").startswith("evidence for yes,")
+    for classes, positive in ((["a", "b"], None), (["a", "b", "c"], "b")):
+        label = overlays.evidence_label(classes, positive)
+        assert label.startswith("evidence for the predicted class,")
 
 
 def test_shortened_names():

@@ -169,6 +169,8 @@ def test_record_of_a_prediction():
         "class": "yes",
         "probability of no": 0.3,
         "probability of yes": 0.7,
+        "prediction_set": ["no", "yes"],
+        "decision": "unsure: unlike the training images",
         "entropy": 0.6,
         "mutual_information": 0.2,
         "novelty": 1.2,
@@ -182,18 +184,30 @@ def test_table_columns(capsys):
     predictions = [prediction_of("a.png", 0.7), prediction_of("b.png", 0.1, novelty=1.3)]
     print_table(predictions, ["no", "yes"])
     header, first, second = capsys.readouterr().out.splitlines()
-    assert header.split() == ["file", "class", "no", "yes", "entropy", "mutual", "inf."]
-    assert first.split() == ["a.png", "yes", "0.300", "0.700", "0.600", "0.200"]
+    assert header.split() == ["file", "class", "no", "yes", "entropy", "mutual", "inf.", "decision"]
+    assert first.split() == [
+        "a.png",
+        "yes",
+        "0.300",
+        "0.700",
+        "0.600",
+        "0.200",
+        "unsure:",
+        "no,",
+        "yes",
+    ]
     assert second.split()[:6] == ["b.png", "no", "0.900", "0.100", "0.600", "0.200"]
-    assert "unlike the training images (1.3)" in second
+    assert second.endswith("  unsure: unlike the training images (1.3)")
 
 
 def test_table_columns_of_many_classes(capsys):
     probabilities = np.array([0.02, 0.03, 0.3, 0.05, 0.06, 0.4, 0.04, 0.05, 0.05])
-    prediction = replace(prediction_of("a.png", 0.5), probabilities=probabilities)
-    print_table([prediction], list("abcdefghi"))
-    line = capsys.readouterr().out.splitlines()[1]
-    assert line.split() == ["a.png", "f", "0.400", "c", "0.300", "0.600", "0.200"]
+    prediction = replace(prediction_of("a.png", 0.5), probabilities=probabilities, label=5)
+    without_sets = replace(prediction, label=2, prediction_set=None)
+    print_table([replace(prediction, prediction_set=(5,)), without_sets], list("abcdefghi"))
+    _, line, second = capsys.readouterr().out.splitlines()
+    assert line.split() == ["a.png", "f", "0.400", "c", "0.300", "0.600", "0.200", "f"]
+    assert second.split() == ["a.png", "c", "0.300", "f", "0.400", "0.600", "0.200"]
 
 
 @pytest.mark.parametrize(
@@ -208,9 +222,11 @@ def test_table_columns_of_many_classes(capsys):
 def test_table_fits_a_terminal(capsys, classes):
     probabilities = np.linspace(1, 2, len(classes))
     probabilities /= probabilities.sum()
-    print_table([replace(prediction_of("x.png", 0.5), probabilities=probabilities)], classes)
+    prediction = prediction_of("x.png", 0.5)
+    print_table([replace(prediction, probabilities=probabilities, label=len(classes) - 1)], classes)
     header, line = capsys.readouterr().out.splitlines()
-    assert columns(header) == columns(line) < 180
+    assert header.index("decision") == line.index("unsure") or not classes[0].isascii()
+    assert columns(header) <= columns(line) < 190
     assert f"{probabilities[-1]:.3f}" in line
     names = shorten_all(classes, NAME_WIDTH)
     assert names[-1] in line
@@ -310,6 +326,8 @@ def test_json_lines_have_the_values_of_the_csv(folders, monkeypatch, capsys):
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     run(monkeypatch, "--json", "no", "yes")
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for record in records:
+        record["prediction_set"] = "; ".join(record["prediction_set"])
     assert [{key: str(value) for key, value in record.items()} for record in records] == rows
 
 
@@ -356,7 +374,7 @@ def test_app_table_and_gallery(folders, batches, monkeypatch):
     is_unreadable = ["can't be read" in row for row in rows]
     assert is_unreadable == [False, False, False, True, True]
     assert "more than 4 images at once" in rows[4]
-    first, _, second = rows[0].partition("yes")
+    first, _, second = rows[0].rpartition("yes")
     assert 'value="0.8808"' in first
     assert 'value="0.1192"' in second
 
@@ -374,8 +392,9 @@ def test_app_table_shows_entropy_before_mutual_information():
     ]
     table = app.render_table(predictions, [], ["no", "yes"])
     rows = [html_cells(row) for row in table.split("<tr>")[2:]]
-    assert [row[2:4] for row in rows] == [["0.600", "0.200"]] * 2
-    assert ["unlike the training images" in row[4] for row in rows] == [False, True]
+    assert [row[3:5] for row in rows] == [["0.600", "0.200"]] * 2
+    assert "unsure: no, yes" in rows[0][1]
+    assert "unsure: unlike the training images" in rows[1][1]
 
 
 def test_app_table_escapes_names():

@@ -99,12 +99,17 @@ def test_metrics_of_labeled_images_agree_with_scikit_learn():
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     recall = {"no": np.mean(predicted[truth == 0] == 0), "yes": np.mean(predicted[truth == 1])}
     assert metrics["recall"] == pytest.approx(recall)
-    at_threshold = {
-        "threshold": 0.4,
-        "sensitivity": np.mean(positive[truth == 1] >= 0.4),
-        "specificity": np.mean(positive[truth == 0] < 0.4),
+    decided = (positive >= 0.4).astype(int)
+    rates = {
+        "sensitivity": sk.recall_score(truth, decided),
+        "specificity": sk.recall_score(truth, decided, pos_label=0),
+        "ppv": sk.precision_score(truth, decided),
+        "npv": sk.precision_score(truth, decided, pos_label=0),
     }
-    assert metrics["at_threshold"] == pytest.approx(at_threshold)
+    rule = metrics["decision_rule"]
+    assert rule["rates"] == pytest.approx(rates)
+    assert rule["accuracy"] == pytest.approx(sk.accuracy_score(truth, decided))
+    assert (rule["name"], rule["threshold"], rule["positive"]) == ("youden", 0.4, "yes")
     confidence = np.maximum(positive, 1 - positive)
     bins = np.digitize(confidence, np.arange(0.1, 1, 0.1))
     error = 0
@@ -180,7 +185,9 @@ def test_metrics_without_images_unlike_the_training_images(hashes, positive):
 def test_headlines_are_described(hashes, positive):
     predictions, labels = labeled_images(hashes, positive)
     metrics = evaluate_labeled(predictions, labels, trained_on(hashes[:10]))
-    headline, without_unlike, in_all = describe_metrics(metrics)
+    headline, rates, sets, without_unlike, _, _, in_all, *_ = describe_metrics(metrics)
+    assert rates.startswith("class 'yes': sensitivity ")
+    assert sets.startswith("prediction sets for a rate of errors of 0.1: coverage of 'no' ")
     accuracy = np.mean((positive > 0.5) == (np.arange(40) >= 20))
     accuracy_of_rest = np.mean((positive > 0.5)[10:] == (np.arange(10, 40) >= 20))
     assert headline.startswith(
@@ -219,7 +226,7 @@ def test_ensemble_without_hashes_of_training_images(hashes, positive, capsys):
         "without_near_duplicates_and_unlike",
     ):
         assert metrics[key] is None
-    first, second, in_all = describe_metrics(metrics)
+    first, second, in_all, *_ = describe_metrics(metrics)
     unknown = "unknown, since this ensemble has no hashes of training images"
     assert first == f"without near duplicates of training images: {unknown}"
     assert second.endswith(f": {unknown}")

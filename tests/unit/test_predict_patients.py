@@ -81,6 +81,9 @@ def test_json_of_patients_has_the_values_of_the_csv(scans, monkeypatch, capsys):
     rows = rows_of(capsys.readouterr().out)
     run(monkeypatch, "--json", "--by-patient", "--patient", "(P[0-9]+)_", "scans")
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for record in records:
+        assert record["prediction_set"] is None  # the training images' patients are unknown
+        record |= {key: "" for key, value in record.items() if value is None}
     assert [{key: str(value) for key, value in record.items()} for record in records] == rows
 
 
@@ -90,9 +93,18 @@ def test_table_of_patients(capsys):
         prediction_of(path, positive, novelty=novelty, patient="A" if path < "c" else "B")
         for path, positive, novelty in slices
     ]
-    print_patient_table(predict_patients(predictions), ["no", "yes"])
+    print_patient_table(predict_patients(predictions, ABOUT), ["no", "yes"])
     header, first, second = capsys.readouterr().out.splitlines()
-    assert header.split() == ["patient", "slices", "first", "file", "class", "no", "yes"]
+    assert header.split() == [
+        "patient",
+        "slices",
+        "first",
+        "file",
+        "class",
+        "no",
+        "yes",
+        "decision",
+    ]
     assert first.split()[:6] == ["0", "2", "a.png", "yes", "0.450", "0.550"]
     assert first.endswith("  2 of 2 unlike the training images")
     assert second.split() == ["1", "1", "c.png", "no", "0.900", "0.100"]

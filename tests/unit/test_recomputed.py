@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from sklearn.model_selection import StratifiedGroupKFold
 
 from brainmri.common.errors import UserError
-from brainmri.evaluation import plots
+from brainmri.evaluation import decision_rule, plots
 from brainmri.evaluation.predictions import read_predictions, write_predictions
 from brainmri.evaluation.summary import Evaluation
 from brainmri.evaluation.voting import FITTED_SCHEMES
@@ -288,13 +288,17 @@ def test_samples_by_scheme_fraction_and_seed(made, scheme, capsys):
     assert len(samples) == 4  # no two members have the same one
 
 
-def with_predictions(made, calibrate=True, scheme="log_loss", threshold="youden"):
+def with_predictions(made, calibrate=True, scheme="log_loss", rule="youden"):
     """Write samples and predictions of four members of unequal skill; return the predictions.
 
     Members have different out-of-bag rows. Of each member, and "out_of_bag" or "test": rows, and
     probabilities.
     """
-    made.set(weigh__scheme=scheme, weigh__calibrate=calibrate, evaluate__threshold=threshold)
+    made.set(
+        weigh__scheme=scheme,
+        weigh__calibrate=calibrate,
+        decide__rule=rule if len(made.classes) == 2 else "argmax",
+    )
     rows = range(len(made.labels))
     test = [row for row in rows if made.groups[row] % 2 == 0]
     training = [row for row in rows if made.groups[row] % 2]
@@ -461,7 +465,7 @@ def test_calibrations_minimize_the_penalized_log_loss(made, capsys):
         f"{name} {bias:+.2f}" for name, bias in zip(made.classes, ensemble["biases"], strict=True)
     )
     line = f"calibration: temperature {ensemble['temperature']:.2f} {biases}\n"
-    assert capsys.readouterr().out.endswith(line)
+    assert line in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("classes", [10, 11])
@@ -471,7 +475,7 @@ def test_printed_biases(tmp_path, monkeypatch, capsys, classes):
     made = workspace.make(tmp_path, classes)
     with_predictions(made)
     weigh.main()
-    *_, last = capsys.readouterr().out.splitlines()
+    printed_lines = capsys.readouterr().out.splitlines()
     ensemble = made.read("models/weights.json")["calibrations"]["ensemble"]
     biases = ensemble["biases"]
     printed = f"biases of {classes} classes {min(biases):+.2f} to {max(biases):+.2f}"
@@ -479,7 +483,7 @@ def test_printed_biases(tmp_path, monkeypatch, capsys, classes):
         printed = " ".join(
             f"{name} {bias:+.2f}" for name, bias in zip(made.classes, biases, strict=True)
         )
-    assert last == f"calibration: temperature {ensemble['temperature']:.2f} {printed}"
+    assert f"calibration: temperature {ensemble['temperature']:.2f} {printed}" in printed_lines
 
 
 @pytest.mark.parametrize("patients_of", [2, 3, 10**6])
@@ -546,13 +550,14 @@ def test_no_calibration(made):
 
 
 @pytest.mark.parametrize(
-    ("rule", "min_sensitivity"),
-    [("half", 0.9), ("youden", 0.9), ("sensitivity", 0.9), ("sensitivity", 0.6)],
+    ("rule", "min_rate"),
+    [("youden", 0.9), ("sensitivity", 0.9), ("sensitivity", 0.6), ("specificity", 0.8)],
 )
-def test_threshold_is_chosen_on_out_of_bag_votes(two, rule, min_sensitivity):
+def test_threshold_is_chosen_on_out_of_bag_votes(two, rule, min_rate, capsys, monkeypatch):
     """On those of the ensemble, calibrated."""
-    predictions = with_predictions(two, threshold=rule)
-    two.set(evaluate__min_sensitivity=min_sensitivity)
+    monkeypatch.setattr(decision_rule, "MIN_GROUPS", 5)
+    predictions = with_predictions(two, rule=rule)
+    two.set(decide__min_sensitivity=min_rate, decide__min_specificity=min_rate)
     weigh.main()
     written = two.read("models/weights.json")
     weights = {name: member["weight"] for name, member in written["members"].items()}
@@ -563,21 +568,62 @@ def test_threshold_is_chosen_on_out_of_bag_votes(two, rule, min_sensitivity):
     for threshold in positive:
         predicted = positive >= threshold - 1e-9
         rates[threshold] = np.mean(predicted[is_positive]), np.mean(~predicted[~is_positive])
-    sensitive = [threshold for threshold, (rate, _) in rates.items() if rate >= min_sensitivity]
+    sensitive = [threshold for threshold, (rate, _) in rates.items() if rate >= min_rate]
+    specific = [threshold for threshold, (_, rate) in rates.items() if rate >= min_rate]
+    most_sensitive = max(rates[threshold][0] for threshold in specific)
     expected = {
-        "half": 0.5,
         "youden": max(rates, key=lambda threshold: sum(rates[threshold])),
         "sensitivity": max(sensitive),
+        "specificity": max(value for value in specific if rates[value][0] == most_sensitive),
     }
-    assert written["threshold"] == pytest.approx(expected[rule])
+    assert written["decision"]["rule"] == {
+        "name": rule,
+        "threshold": pytest.approx(expected[rule]),
+        "costs": None,
+    }
+    threshold = written["decision"]["rule"]["threshold"]
+    line = f"decision rule: {rule}, 'none' from a probability of {threshold:.3f} on\n"
+    assert line in capsys.readouterr().out
 
 
-def test_three_classes_have_no_threshold(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    made = workspace.make(tmp_path, 3)
-    with_predictions(made)
+def test_threshold_needs_groups_and_a_positive_class(two, capsys):
+    with_predictions(two, rule="youden")
+    split = two.read("data/split.json")
+    split["groups"] = (np.array(split["groups"]) % 30).tolist()
+    two.write("data/split.json", json.dumps(split))
     weigh.main()
-    assert "threshold" not in made.read("models/weights.json")
+    assert two.read("models/weights.json")["decision"]["rule"]["name"] == "argmax"
+    assert "decide.rule: youden needs 20 or more independent groups" in capsys.readouterr().out
+    two.set(evaluate__positive=None)
+    with pytest.raises(UserError, match="rule is youden, which needs a positive class"):
+        weigh.main()
+
+
+def test_calibration_of_prediction_sets(made):
+    """Of each row that is out-of-bag: the members, and the probability of the true class."""
+    predictions = with_predictions(made)
+    weigh.main()
+    written = made.read("models/weights.json")
+    names = [*written["members"]]
+    weights = {name: member["weight"] for name, member in written["members"].items()}
+    rows, votes = out_of_bag_votes(made, predictions, weights)
+    expected: dict[str, list] = {name: [] for name in made.classes}
+    for row, vote in zip(rows, votes, strict=True):
+        members = [names.index(name) for name in names if row in predictions[name, "out_of_bag"][0]]
+        label = made.labels[row]
+        expected[made.classes[label]].append((members, vote[label]))
+    for name, listed in written["decision"]["images"].items():
+        collected = [
+            (group["out_of_bag"], probability)
+            for group in listed
+            for probability in group["probabilities"]
+        ]
+        wanted = expected[name]
+        for place in (0, 1):
+            values = sorted(pair[place] for pair in collected)
+            expected_values = sorted(pair[place] for pair in wanted)
+            assert values == (pytest.approx(expected_values) if place else expected_values)
+    assert written["decision"]["patients"] is None
 
 
 MEMBER_LOSSES = [0.9, 0.4, 0.7, 0.5]
@@ -585,6 +631,7 @@ BEST_MEMBER = "member-01"  # whose out-of-bag log loss is the lowest
 WEIGHTS = [0.1, 0.2, 0.3, 0.4]
 TEMPERATURES = [0.8, 1.3, 1.0, 1.1, 0.7, 1.6]
 THRESHOLD = 0.35
+COSTS = [[0, 1, 1], [3, 0, 1], [1, 2, 0]]  # of three classes
 HISTORY = """\
 epoch,loss,in_bag_log_loss,in_bag_accuracy,out_of_bag_log_loss,out_of_bag_accuracy,learning_rate
 1,0.9,0.8,0.5,0.7,0.6,0.01
@@ -594,6 +641,7 @@ FIGURES = {  # they are drawn in test_plots.py
     "confusion": (plots.confusion, "draw_confusion_matrix"),
     "learning_curves": (plots.curves, "draw_learning_curves"),
     "roc_precision_recall": (plots.curves, "draw_class_curves"),
+    "risk_coverage": (plots.risk_coverage, "draw_risk_coverage"),
     "reliability": (plots.reliability, "draw_reliability"),
     "members": (plots.accuracies, "draw_accuracies"),
     "gallery": (plots.grids, "draw_gallery"),
@@ -645,8 +693,23 @@ def write_evaluated(made, names, calibrations):
             for name, weight in zip(names, WEIGHTS, strict=True)
         },
     }
-    if len(made.classes) == 2:
-        vote["threshold"] = THRESHOLD
+    has_threshold = len(made.classes) == 2
+    vote["decision"] = {
+        "positive": made.classes[1] if has_threshold else None,
+        "rule": {"name": "youden", "threshold": THRESHOLD, "costs": None}
+        if has_threshold
+        else {"name": "costs", "threshold": None, "costs": COSTS},
+        "prevalence": None,
+        "error": 0.2,
+        "images": {
+            name: [
+                {"out_of_bag": [0, place % 4], "probabilities": [0.1 * place, 0.08 * place]}
+                for place in range(1, 9)
+            ]
+            for name in made.classes
+        },
+        "patients": None,
+    }
     made.write("models/weights.json", json.dumps(vote))
     for name, loss in zip(names, MEMBER_LOSSES, strict=True):
         out_of_bag = {"accuracy": 1 - loss, "log_loss": loss, "images": 9}
@@ -729,18 +792,58 @@ def test_intervals_draw_whole_groups(evaluated):
     assert [*written["interval"]] == ["accuracy", "balanced_accuracy", "roc_auc"]
 
 
-def test_sensitivity_and_specificity(evaluated):
-    """Sensitivity is of the second class, specificity of the first."""
-    written = evaluated.read("metrics/ensemble.json")
-    assert ("at_threshold" in written) == (len(evaluated.classes) == 2)
-    if "at_threshold" not in written:
+def decided_classes(evaluated) -> np.ndarray:
+    """The classes by the rule of `write_evaluated`."""
+    votes = evaluated.votes["ensemble"]
+    if len(evaluated.classes) == 2:
+        return (votes[:, 1] >= THRESHOLD).astype(int)
+    return np.argmin([[vote @ column for column in np.transpose(COSTS)] for vote in votes], axis=1)
+
+
+def test_decision_rule(evaluated):
+    """Rates are of the positive class; with costs, the mean cost counts."""
+    rule, truth = evaluated.read("metrics/ensemble.json")["decision_rule"], evaluated.truth
+    decided = decided_classes(evaluated)
+    assert np.any(decided != evaluated.votes["ensemble"].argmax(axis=1))
+    assert rule["accuracy"] == pytest.approx(sk.accuracy_score(truth, decided))
+    if len(evaluated.classes) == 3:
+        assert rule["mean_cost"] == pytest.approx(np.mean(np.array(COSTS)[truth, decided]))
+        assert "rates" not in rule
         return
-    predicted = evaluated.votes["ensemble"][:, 1] >= THRESHOLD
-    sensitivity = np.mean(predicted[evaluated.truth == 1])
-    specificity = np.mean(~predicted[evaluated.truth == 0])
-    expected = {"threshold": THRESHOLD, "sensitivity": sensitivity, "specificity": specificity}
-    assert written["at_threshold"] == pytest.approx(expected)
-    assert sensitivity != specificity
+    rates = {
+        "sensitivity": sk.recall_score(truth, decided),
+        "specificity": sk.recall_score(truth, decided, pos_label=0),
+        "ppv": sk.precision_score(truth, decided),
+        "npv": sk.precision_score(truth, decided, pos_label=0),
+    }
+    assert (rule["threshold"], rule["positive"]) == (THRESHOLD, evaluated.classes[1])
+    assert rule["rates"] == pytest.approx(rates)
+    for name, (low, high) in rule["rate_intervals"].items():
+        assert low < rates[name] < high
+
+
+def test_prediction_sets_in_the_table(evaluated):
+    """Those with a rate of errors of 0.2 are what the metrics are of."""
+    written, classes = evaluated.read("metrics/ensemble.json"), evaluated.classes
+    sets = []
+    for row in evaluated.table("plots/data/predictions.csv"):
+        values = {name: float(row[f"p-value of {name}"]) for name in classes}
+        sets.append({row["predicted"]})
+        sets[-1] |= {name for name in classes if values[name] > 0.2}
+    covered = [
+        classes[label] in listed for label, listed in zip(evaluated.truth, sets, strict=True)
+    ]
+    single = [len(listed) == 1 for listed in sets]
+    metrics = written["prediction_sets"]
+    assert metrics["coverage"] == pytest.approx(np.mean(covered))
+    assert metrics["mean_size"] == pytest.approx(np.mean([len(listed) for listed in sets]))
+    assert metrics["decided"] == pytest.approx(np.mean(single))
+    assert metrics["mean_size"] > 1
+    for label, name in enumerate(classes):
+        of_class = np.array(covered)[evaluated.truth == label]
+        assert metrics["by_class"][name]["coverage"] == pytest.approx(of_class.mean())
+    if any(single):
+        assert metrics["decided_accuracy"] == pytest.approx(np.array(covered)[single].mean())
 
 
 def test_printed_metrics(evaluated):
@@ -751,7 +854,12 @@ def test_printed_metrics(evaluated):
         interval = f"(95 % interval {low:.3f} to {high:.3f})"
         mean_member = f"mean member {written['mean_member'][name]:.3f}"
         lines.append(f"{name.replace('_', ' ')}: {written[name]:.3f} {interval}; {mean_member}")
-    assert evaluated.printed.splitlines() == lines
+    printed = evaluated.printed.splitlines()
+    assert printed[:3] == lines
+    assert printed[-1].startswith("prediction sets for a rate of errors of 0.2: coverage of ")
+    has_rates = len(evaluated.classes) == 2
+    assert printed[3].startswith("class 'none': sensitivity ") == has_rates
+    assert len(printed) == 4 + has_rates
 
 
 def test_areas_need_five_groups(evaluated):
@@ -759,11 +867,11 @@ def test_areas_need_five_groups(evaluated):
     truth, votes = evaluated.truth, evaluated.votes["ensemble"]
     classes, numbers = evaluated.classes, np.arange(len(truth))
     for per_class, are_enough in ((4, False), (5, True)):
-        plots.write_class_curves(truth, votes, 100 * truth + numbers % per_class, classes)
+        plots.write_class_curves(truth, votes, 100 * truth + numbers % per_class, classes, None)
         *_, areas = evaluated.drawn["roc_precision_recall"]
         if len(classes) == 2:
             assert [area is not None for area in areas["none"]] == [are_enough] * 2
-    plots.write_class_curves(truth, votes, 100 * (truth == 1) + numbers % 4, classes)
+    plots.write_class_curves(truth, votes, 100 * (truth == 1) + numbers % 4, classes, 1)
     *_, areas = evaluated.drawn["roc_precision_recall"]
     assert areas["none"] == (None, None)
 
@@ -792,7 +900,16 @@ def test_gallery_keeps_the_order_of_equals(evaluated):
     classes = evaluated.classes
     equal = np.full((len(rows), len(classes)), 1 / len(classes))
     votes = {"ensemble": equal}
-    evaluation = Evaluation(classes, rows, evaluated.labels, evaluated.groups, votes, BEST_MEMBER)
+    evaluation = Evaluation(
+        classes=classes,
+        rows=rows,
+        labels=evaluated.labels,
+        groups=evaluated.groups,
+        votes=votes,
+        best=BEST_MEMBER,
+        predictions=np.stack([equal] * 4),
+        voting=evaluated.read("models/weights.json"),
+    )
     plots.write_gallery(evaluation, evaluated.read("data/rad/metadata.json")["images"], 6)
     images, *_ = evaluated.drawn["gallery"]
     np.testing.assert_array_equal(images, evaluated.images[:6, ..., 0])
@@ -846,7 +963,9 @@ def test_tables_of_predictions(evaluated):
     assert "\r" not in (evaluated.folder / "plots/data/predictions.csv").read_bytes().decode()
     assert [row["image"] for row in table] == paths
     assert [row["class"] for row in table] == [classes[label] for label in evaluated.truth]
-    assert [row["predicted"] for row in table] == [classes[vote.argmax()] for vote in votes]
+    assert [row["predicted"] for row in table] == [
+        classes[label] for label in decided_classes(evaluated)
+    ]
     values = [[float(row[key]) for key in columns] for row in table]
     np.testing.assert_allclose(values, votes, atol=1e-5)
     confusion = evaluated.table("plots/data/confusion.csv")
@@ -876,7 +995,7 @@ def test_figures_show_what_was_computed(evaluated):
     for name in drawn:
         path = evaluated.folder / f"plots/evaluation/{name}.png"
         assert path.read_bytes() == name.encode()
-    predicted, written = votes.argmax(axis=1), evaluated.read("metrics/ensemble.json")
+    predicted, written = decided_classes(evaluated), evaluated.read("metrics/ensemble.json")
     counts, classes = drawn["confusion"]
     assert counts.tolist() == sk.confusion_matrix(truth, predicted).tolist()
     assert classes == evaluated.classes
@@ -907,11 +1026,11 @@ def test_gallery_shows_the_hardest_images(evaluated):
     rows = np.array(evaluated.test)[places]
     np.testing.assert_array_equal(images, evaluated.images[rows][..., 0])
     names = [evaluated.classes[label] for label in evaluated.truth[places]]
-    assert captions == [
+    assert [caption.removesuffix(", unsure") for caption in captions] == [
         f"{name}/{row:03d}.png\n{name}: probability {probability:.2f}"
         for name, row, probability in zip(names, rows, of_truth[places], strict=True)
     ]
-    predicted = evaluated.votes["ensemble"][places].argmax(axis=1)
+    predicted = decided_classes(evaluated)[places]
     assert is_wrong == (predicted != evaluated.truth[places]).tolist()
     assert any(is_wrong)
     assert plots.shorten_path("a" * 30) == "…" + "a" * 27

@@ -82,6 +82,7 @@ def set_patients(run: EvaluatedRun) -> None:
             "brier_score",
             "expected_calibration_error",
             "recall",
+            "decision_rule",
             "independent_groups",
         )
     }
@@ -152,8 +153,13 @@ def in_one_line(text: str) -> str:
         ["log loss, nats", "0.416"],
         ["Brier score", "0.117"],
         ["expected calibration error", "0.018"],
-        ["sensitivity at threshold 0.451", "0.652"],
-        ["specificity at threshold 0.451", "0.553"],
+        ["sensitivity", "0.652", "0.601 to 0.691"],
+        ["negative predictive value", "0.555", ""],
+        ["positive predictive value at a prevalence of 0.05", "0.071", "0.061 to 0.081"],
+        [
+            *("yes", "0.931", "0.831 to 0.981", "1.132", "1.032 to 1.232"),
+            *("0.888", "0.788 to 0.938", "0.944", "0.844 to 0.994"),
+        ],
         ["no", "0.621", "31"],
         ["yes", "0.622", "32"],
         ["the ensemble", "0.811", "0.812", "0.813", "0.416"],
@@ -233,7 +239,7 @@ def test_page_contains_plots_with_captions(run, page):
         r"<figcaption>(.*?)</",
         page,
     )
-    assert len(plots) == len(CAPTIONS) == 7
+    assert len(plots) == len(CAPTIONS) == 8
     for (wide, content, shown), (path, caption) in zip(plots, CAPTIONS.items(), strict=True):
         assert base64.b64decode(content) == (run.path / path).read_bytes()
         assert html.unescape(shown) == caption
@@ -254,7 +260,12 @@ def test_names_are_escaped(run, tmp_path, monkeypatch):
     other.write("data/rad/metadata.json", metadata)
     metrics = other.read("metrics/ensemble.json")
     metrics["recall"] = {"no": 0.621, "a|<i>": 0.622}
+    metrics["decision_rule"]["positive"] = "a|<i>"
     other.write("metrics/ensemble.json", metrics)
+    vote = other.read("models/weights.json")
+    calibration = vote["decision"]["images"]
+    vote["decision"] |= {"positive": "a|<i>", "images": {"no": calibration["no"], "a|<i>": []}}
+    other.write("models/weights.json", vote)
     params = yaml.safe_load((tmp_path / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     report.main()
@@ -270,6 +281,7 @@ def test_names_are_escaped(run, tmp_path, monkeypatch):
     card = (tmp_path / "docs/model-card.md").read_text("utf-8")
     assert "| recall of a\\|<i> | 0.622 | |" in card.splitlines()
     assert "24 images (12 no, 12 a\\|<i>)" in card
+    assert "Positive class: a\\|<i>; sensitivity 0.652 (0.601 to 0.691)," in card.splitlines()
 
 
 def test_card_rows(card):
@@ -281,6 +293,10 @@ def test_card_rows(card):
         "| expected calibration error | 0.018 |  |",
         "| recall of no | 0.621 | |",
         "| recall of yes | 0.622 | |",
+        "Positive class: yes; sensitivity 0.652 (0.601 to 0.691),",
+        "negative predictive value 0.555.",
+        "Prediction sets for a rate of errors of 10.0% in each class: 92.1% hold the",
+        "true class; 87.8% are of one class, of these 93.4% are right.",
     ):
         assert line in card.splitlines()
 
@@ -383,7 +399,7 @@ def test_independent_given_test_set(patients_run):
     assert "groups of near duplicates and patients; each group is on one side of the split" in page
     assert "(given test set); near duplicates and patients stay on one side." in card
     assert (
-        "By patient (mean of the slices' probabilities; 5 patients): accuracy 0.711. Mean member"
+        "By patient (mean of the slices' probabilities; 5 patients): accuracy 0.711. Positive class"
     ) in card
 
 

@@ -32,13 +32,21 @@ def voting_weights() -> dict:
         "calibrations": {name: dict(calibration) for name in voters},
         "out_of_bag_log_loss": {"fitted": 0.3, "cross_fitted": 0.4},
         "members": {name: {"score": 0.5, "weight": 0.5} for name in MEMBERS},
+        "decision": {
+            "positive": "b",
+            "rule": {"name": "youden", "threshold": 0.3, "costs": None},
+            "prevalence": None,
+            "error": 0.1,
+            "images": {name: [{"out_of_bag": [1], "probabilities": [0.7]}] for name in CLASSES},
+            "patients": None,
+        },
     }
 
 
 def test_weights_of_zero_and_no_log_loss():
     content = voting_weights()
     content.pop("out_of_bag_log_loss")
-    for name, weight in zip(MEMBERS, [0.0, 1.0], strict=True):
+    for name, weight in zip(MEMBERS, [0.0, 1.0], strict=True):  # only members with weights vote
         content["members"][name]["weight"] = weight
     Path("models/weights.json").write_text(json.dumps(content))
     assert read_voting_weights(MEMBERS, CLASSES) == content
@@ -62,6 +70,20 @@ def test_weights_of_zero_and_no_log_loss():
         lambda vote: vote["members"]["member-00"].update(weight=1.1),
         lambda vote: vote["out_of_bag_log_loss"].pop("cross_fitted"),
         lambda vote: vote["out_of_bag_log_loss"].update(fitted=float("nan")),
+        lambda vote: vote.pop("decision"),
+        lambda vote: vote["decision"].update(positive="d"),
+        lambda vote: vote["decision"].update(positive=None),
+        lambda vote: vote["decision"].update(error=0.0),
+        lambda vote: vote["decision"].update(prevalence=1.5),
+        lambda vote: vote["decision"]["rule"].update(name="other"),
+        lambda vote: vote["decision"]["rule"].update(threshold=float("nan")),
+        lambda vote: vote["decision"]["rule"].update(costs=[[0, 1], [1, 0]]),
+        lambda vote: vote["decision"]["images"].pop("c"),
+        lambda vote: vote["decision"].update(patients={"a": [], "b": []}),
+        lambda vote: vote["decision"]["images"]["a"][0].update(out_of_bag=[2]),
+        lambda vote: vote["decision"]["images"]["a"][0].update(out_of_bag=[]),
+        lambda vote: vote["decision"]["images"]["a"][0].update(probabilities=[1.1]),
+        lambda vote: vote["members"]["member-01"].update(weight=0.0),
     ],
 )
 def test_invalid_voting_weights_are_refused(change):
@@ -109,7 +131,7 @@ def test_invalid_out_of_bag_metrics_are_refused(key, value):
                 "log_loss": 0.5,
             }
         },
-        {"at_threshold": {"threshold": 0.5, "sensitivity": 1.5, "specificity": None}},
+        {"decision_rule": {"name": "argmax", "threshold": None, "accuracy": 1.5}},
     ],
     ids=str,
 )
@@ -124,6 +146,7 @@ def test_invalid_ensemble_metrics_are_refused(change):
         "recall": {"a": 1.0, "b": None},
         "interval": {"accuracy": [0.1, 0.9], "balanced_accuracy": None, "roc_auc": None},
         "independent_groups": {"a": 3, "b": 0},
+        "decision_rule": {"name": "argmax", "threshold": None, "accuracy": 0.5},
         "test_images": 3,
         "best_member": {"name": "member-00", **headlines},
         "mean_member": headlines,

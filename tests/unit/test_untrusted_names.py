@@ -16,6 +16,7 @@ from brainmri.common.errors import UserError, error_line, printable
 from brainmri.common.tables import format_csv, guard, parse_csv, unguard
 from brainmri.crossval.votes import parse_votes
 from brainmri.evaluation import plots
+from brainmri.evaluation.decision_rule import ARGMAX
 from brainmri.evaluation.predictions import read_predictions, write_predictions
 from brainmri.evaluation.summary import Evaluation
 from brainmri.evaluation.voting import ENSEMBLE
@@ -66,14 +67,26 @@ def test_tables_of_an_evaluation(tmp_path, monkeypatch):
         groups=np.array([0, 1]),
         votes={ENSEMBLE: votes, "member-00": votes},
         best="member-00",
-        patients=None,
+        predictions=votes[np.newaxis],
+        voting={
+            "members": {"member-00": {"score": 1.0, "weight": 1.0}},
+            "decision": {
+                "positive": None,
+                "rule": ARGMAX,
+                "prevalence": None,
+                "error": 0.1,
+                "images": {name: [] for name in CLASSES},
+                "patients": None,
+            },
+        },
     )
     plots.write_tables(evaluation, ["@a.png", "-b.png"])
     plots.write_points("roc.csv", ["x", "y"], {"=no": np.array([[-0.5, 1]])})
     table = (tmp_path / "predictions.csv").read_bytes().decode()
     assert {"'@a.png", "'-b.png", "'=no", "'\ryes", "0.25"} <= cells_of(table)
     assert (tmp_path / "roc.csv").read_text() == "curve,x,y\n'=no,-0.5,1\n"
-    read = parse_votes((tmp_path / "votes.csv").read_bytes().decode())
+    read = parse_votes((tmp_path / "votes.csv").read_bytes().decode(), table, None)
+    assert read.decided.tolist() == [1, 0]
     assert read.classes == CLASSES
     assert read.labels.tolist() == [1, 0]
     np.testing.assert_array_equal(read.probabilities[ENSEMBLE], votes)

@@ -67,11 +67,11 @@ def panel(image: np.ndarray, heat: np.ndarray, scale: float, label: str) -> np.n
     return np.concatenate([np.asarray(pair), _color_bar(scale, label, pair.height)], axis=1)
 
 
-def evidence_label(classes: list[str]) -> str:
+def evidence_label(classes: list[str], positive: str | None) -> str:
     """Return the color bar's label for maps of `models.heat_maps.explained_classes`."""
     explained = "the predicted class"
-    if len(classes) == 2:
-        explained = shorten(classes[1], MAX_CLASS, drawable)
+    if len(classes) == 2 and positive is not None:
+        explained = shorten(positive, MAX_CLASS, drawable)
     return f"evidence for {explained},\nlog-odds per 1 % of the image"
 
 

@@ -1,0 +1,310 @@
+"""Metrics of decisions: of the classes that a rule decides, and of prediction sets."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from brainmri.evaluation.intervals import bootstrap_intervals
+from brainmri.evaluation.metrics import format_metric, mean, none_if_nan
+from brainmri.evaluation.prediction_sets import prediction_sets
+from brainmri.evaluation.results import (
+    AtPrevalence,
+    SetMetrics,
+    SetRatesOfClass,
+)
+
+RATE_NAMES = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "positive predictive value",
+    "npv": "negative predictive value",
+}
+Z_95, Z_97_5 = 1.959964, 2.241403  # quantiles of the normal distribution, two-sided
+
+
+def rule_metrics(
+    labels: np.ndarray,
+    decided: np.ndarray,
+    groups: np.ndarray,
+    positive: int | None,
+    classes: list[str],
+    costs: list[list[float]] | None = None,
+    prevalence: float | None = None,
+) -> dict:
+    """Compute the metrics of the classes that a rule decides.
+
+    Parameters
+    ----------
+    labels, decided, groups : ndarray of int, shape (n,)
+        True class, decided class, and group of each image.
+    positive : int, optional
+        The positive class.
+    classes : list of str
+    costs : list of list of float, optional
+        Of each true class, by decided class.
+    prevalence : float, optional
+        Fraction of positives among those to whom the ensemble is to be applied.
+
+    Returns
+    -------
+    dict
+        `RuleMetrics`, without the rule itself. Rates and their intervals only with a positive
+        class; see `binary_rates`.
+    """
+    metrics = {"accuracy": float(np.mean(decided == labels))}
+    if costs is not None:
+        metrics["mean_cost"] = float(np.mean(np.array(costs)[labels, decided]))
+    if positive is None:
+        return metrics
+    metrics["positive"] = classes[positive]
+    is_positive, is_decided = labels == positive, decided == positive
+    rates, groups_of = binary_rates(is_positive, is_decided, groups)
+    metrics["rates"] = {name: none_if_nan(rate) for name, rate in rates.items()}
+    metrics["rate_intervals"] = {
+        name: wilson_interval(rate, groups_of[name]) for name, rate in rates.items()
+    }
+    if prevalence is not None:
+        metrics["at_prevalence"] = at_prevalence(rates, groups_of, prevalence)
+    return metrics
+
+
+def binary_rates(
+    is_positive: np.ndarray, is_decided: np.ndarray, groups: np.ndarray
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Compute sensitivity, specificity, and positive and negative predictive values.
+
+    Parameters
+    ----------
+    is_positive, is_decided : ndarray of bool, shape (n,)
+        Whether an image is positive, and whether it is decided to be.
+    groups : ndarray of int, shape (n,)
+
+    Returns
+    -------
+    rates : dict of str to float
+        NaN without images to count.
+    groups_of : dict of str to int
+        Number of independent groups behind each.
+    """
+    parts = {
+        "sensitivity": (is_positive, is_decided),
+        "specificity": (~is_positive, ~is_decided),
+        "ppv": (is_decided, is_positive),
+        "npv": (~is_decided, ~is_positive),
+    }
+    rates = {name: mean(hits[counted]) for name, (counted, hits) in parts.items()}
+    groups_of = {name: len(np.unique(groups[counted])) for name, (counted, _) in parts.items()}
+    return rates, groups_of
+
+
+def wilson_interval(rate: float, number: int, z: float = Z_95) -> list[float] | None:
+    """Compute the interval of a rate; None without observations.
+
+    It holds for small numbers and for rates of 0 and 1, where a bootstrap interval has no width.
+
+    Parameters
+    ----------
+    rate : float
+        Between 0 and 1.
+    number : int
+        Of independent observations.
+    z : float
+        Quantile of the normal distribution; the default is of 95 %.
+
+    References
+    ----------
+    E. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of
+    the American Statistical Association 22, 1927.
+    """
+    if not number:
+        return None
+    scale = 1 + z**2 / number
+    center = (rate + z**2 / (2 * number)) / scale
+    half = z / scale * math.sqrt(rate * (1 - rate) / number + z**2 / (4 * number**2))
+    return [max(0.0, round(center - half, 12)), min(1.0, round(center + half, 12))]
+
+
+def at_prevalence(
+    rates: dict[str, float], groups_of: dict[str, int], prevalence: float
+) -> AtPrevalence:
+    """Compute predictive values at another prevalence than that of the images.
+
+    Their intervals are of 95 % at least: they hold where those of 97.5 % of sensitivity and of
+    specificity do.
+    """
+    sensitivity, specificity = rates["sensitivity"], rates["specificity"]
+    values = predictive_values(sensitivity, specificity, prevalence)
+    limits = [
+        wilson_interval(rates[name], groups_of[name], Z_97_5)
+        for name in ("sensitivity", "specificity")
+    ]
+    intervals: dict[str, list[float] | None] = dict.fromkeys(values)
+    if None not in limits:
+        lowest, highest = (
+            predictive_values(*bounds, prevalence) for bounds in zip(*limits, strict=True)
+        )
+        intervals = {
+            name: None if math.isnan(lowest[name]) else [lowest[name], highest[name]]
+            for name in values
+        }
+    return {
+        "prevalence": prevalence,
+        **{name: none_if_nan(value) for name, value in values.items()},
+        "interval": intervals,
+    }
+
+
+def predictive_values(
+    sensitivity: float, specificity: float, prevalence: float
+) -> dict[str, float]:
+    """Compute positive and negative predictive value by Bayes' rule; NaN of nobody decided so."""
+    true_positive, false_positive = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    true_negative, false_negative = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
+    decided, not_decided = true_positive + false_positive, true_negative + false_negative
+    return {
+        "ppv": true_positive / decided if decided else np.nan,
+        "npv": true_negative / not_decided if not_decided else np.nan,
+    }
+
+
+def set_metrics(
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    p_values: np.ndarray,
+    groups: np.ndarray,
+    classes: list[str],
+    error: float,
+    resamples: int,
+    seed: int,
+) -> SetMetrics:
+    """Compute the metrics of prediction sets.
+
+    Parameters
+    ----------
+    labels, predicted, groups : ndarray of int, shape (n,)
+    p_values : ndarray of float, shape (n, classes)
+        See `prediction_sets.p_values`.
+    classes : list of str
+    error : float
+        Rate of errors that the sets are made for.
+    resamples, seed : see `bootstrap_intervals`
+
+    Returns
+    -------
+    SetMetrics
+        `set_rates` of all images and of those of each class, with intervals: Wilson's of the
+        fractions, by groups; bootstrap intervals of the mean size.
+    """
+    sets = prediction_sets(p_values, predicted, error)
+
+    def summarize_part(part: np.ndarray) -> SetRatesOfClass:
+        rates = set_rates(labels[part], sets[part])
+        intervals = {
+            name: wilson_interval(rates[name], count)
+            for name, count in _groups_behind(groups[part], sets[part]).items()
+        }
+        sizes = sets[part].sum(axis=1)
+        size_interval = bootstrap_intervals(
+            lambda sample: {"mean_size": mean(sizes[sample])},
+            groups[part],
+            [len(np.unique(groups[part]))],
+            resamples,
+            seed,
+        )
+        reportable = {name: none_if_nan(rate) for name, rate in rates.items()}
+        return {**reportable, "interval": {**intervals, **size_interval}}
+
+    return {
+        "error": error,
+        **summarize_part(np.arange(len(labels))),
+        "by_class": {
+            name: summarize_part(np.flatnonzero(labels == label))
+            for label, name in enumerate(classes)
+        },
+    }
+
+
+def _groups_behind(groups: np.ndarray, sets: np.ndarray) -> dict[str, int]:
+    """Count the independent groups behind each rate of `set_rates`."""
+    count = len(np.unique(groups))
+    decided = len(np.unique(groups[sets.sum(axis=1) == 1]))
+    return {"coverage": count, "decided": count, "decided_accuracy": decided}
+
+
+def set_rates(labels: np.ndarray, sets: np.ndarray) -> dict[str, float]:
+    """Compute the metrics of prediction sets, without intervals; NaN of no images.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n,)
+    sets : ndarray of bool, shape (n, classes)
+
+    Returns
+    -------
+    dict of str to float
+        `coverage`, the fraction of sets that have the true class; `mean_size`, in classes;
+        `decided`, the fraction of sets of a single class; `decided_accuracy`, the fraction of these
+        that are the true class.
+    """
+    sizes = sets.sum(axis=1)
+    is_covered = sets[np.arange(len(labels)), labels]
+    return {
+        "coverage": mean(is_covered),
+        "mean_size": mean(sizes),
+        "decided": mean(sizes == 1),
+        "decided_accuracy": mean(is_covered[sizes == 1]),
+    }
+
+
+def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the accuracy on the most confident images, as their number grows.
+
+    Confidence is the probability of the most probable class. Images of equal confidence are added
+    together.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n,)
+    probabilities : ndarray of float, shape (n, classes)
+
+    Returns
+    -------
+    fractions : ndarray of float, shape (steps,)
+        Of the images that are decided; the last is 1.
+    accuracies : ndarray of float, shape (steps,)
+        On these.
+
+    References
+    ----------
+    R. El-Yaniv, Y. Wiener, "On the foundations of noise-free selective classification", JMLR 11,
+    2010.
+    """
+    confidence = probabilities.max(axis=1)
+    order = np.argsort(-confidence, kind="stable")
+    is_correct = (probabilities.argmax(axis=1) == labels)[order]
+    counts = np.arange(1, len(labels) + 1)
+    is_last = np.append(np.diff(confidence[order]) != 0, True)
+    return (counts / len(labels))[is_last], (np.cumsum(is_correct) / counts)[is_last]
+
+
+def describe_decisions(metrics: dict) -> Iterator[str]:
+    """Describe the metrics of a decision rule and of prediction sets, in a line each."""
+    rule = metrics["decision_rule"]
+    if rates := rule.get("rates"):
+        intervals = rule["rate_intervals"]
+        named = [
+            f"{RATE_NAMES[name]} {format_metric(rate, intervals[name])}"
+            for name, rate in rates.items()
+        ]
+        yield f"class {rule['positive']!r}: {', '.join(named)}"
+    if sets := metrics.get("prediction_sets"):
+        coverage = [
+            f"{name!r} {format_metric(values['coverage'], values['interval']['coverage'])}"
+            for name, values in sets["by_class"].items()
+        ]
+        yield (
+            f"prediction sets for a rate of errors of {sets['error']:g}: coverage of"
+            f" {', '.join(coverage)}; {sets['decided']:.0%} are of one class, of these"
+            f" {format_metric(sets['decided_accuracy'])} are right"
+        )

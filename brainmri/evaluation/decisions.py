@@ -1,0 +1,139 @@
+"""What is decided of an image: a class by a rule, and the prediction set; both from votes alone."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from brainmri.common.errors import UserError
+from brainmri.common.params import Decide
+from brainmri.evaluation.calibration import calibrate
+from brainmri.evaluation.decision_rule import ARGMAX, choose_rule, cost_rule, decide
+from brainmri.evaluation.patients import patients_out_of_bag
+from brainmri.evaluation.prediction_sets import calibration_groups, p_values
+from brainmri.evaluation.results import Calibration, Decision
+from brainmri.evaluation.weighting import OutOfBagPredictions, vote_out_of_bag
+
+
+class Decided(NamedTuple):
+    """What is decided of images.
+
+    Attributes
+    ----------
+    labels : ndarray of int, shape (n,)
+        Classes by the decision rule.
+    p_values : ndarray of float, shape (n, classes)
+        See `prediction_sets.p_values`.
+    """
+
+    labels: np.ndarray
+    p_values: np.ndarray
+
+
+def fit_decision(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    patients: np.ndarray | None,
+    out_of_bag: OutOfBagPredictions,
+    weights: np.ndarray,
+    calibration: Calibration,
+    classes: list[str],
+    positive: int | None,
+    settings: Decide,
+) -> tuple[Decision, str | None]:
+    """Choose the decision rule, and collect what prediction sets are computed from.
+
+    Parameters
+    ----------
+    labels, groups : ndarray of int, shape (images,)
+        Of all rows of the store.
+    patients : ndarray of int, shape (images,), or None
+        If they are known.
+    out_of_bag : see `weighting.fit_voting_weights`
+    weights : ndarray of float, shape (members,)
+    calibration : Calibration
+        Of the vote.
+    classes : list of str
+    positive : int, optional
+        The positive class.
+    settings : Decide
+
+    Returns
+    -------
+    decision : Decision
+    reason : str, optional
+        Why the rule is not what was asked for; see `decision_rule.choose_rule`.
+
+    Raises
+    ------
+    UserError
+        If the rule needs a positive class, and there is none, or costs are of other classes.
+    """
+    rule, reason = ARGMAX, None
+    if settings.rule == "costs":
+        rule = cost_rule(settings.costs, classes)
+    elif settings.rule != "argmax":
+        if positive is None:
+            raise UserError(
+                f"decide.rule is {settings.rule}, which needs a positive class; expected"
+                f" evaluate.positive to be one of {', '.join(classes)}"
+            )
+        rows, votes = vote_out_of_bag(out_of_bag, weights, len(labels))
+        is_sensitivity = settings.rule == "sensitivity"
+        rule, reason = choose_rule(
+            settings.rule,
+            labels[rows],
+            calibrate(votes, **calibration),
+            groups[rows],
+            positive,
+            settings.min_sensitivity if is_sensitivity else settings.min_specificity,
+        )
+    by_patient = None
+    if patients is not None:
+        of_patients = patients_out_of_bag(labels, groups, patients, out_of_bag)
+        patient_labels, patient_groups, predictions = of_patients
+        by_patient = calibration_groups(
+            patient_labels, patient_groups, list(predictions.values()), weights, classes
+        )
+    decision: Decision = {
+        "positive": None if positive is None else classes[positive],
+        "rule": rule,
+        "error": settings.error,
+        "prevalence": settings.prevalence,
+        "images": calibration_groups(labels, groups, list(out_of_bag.values()), weights, classes),
+        "patients": by_patient,
+    }
+    return decision, reason
+
+
+def decide_votes(
+    probabilities: np.ndarray,
+    members: np.ndarray,
+    weights: np.ndarray,
+    decision: Decision,
+    by_patient: bool = False,
+) -> Decided:
+    """Decide the votes on images, or on patients.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float, shape (n, classes)
+        The calibrated votes.
+    members : ndarray of float, shape (members, n, classes)
+        What the members predict.
+    weights : ndarray of float, shape (members,)
+        Of the vote.
+    decision : Decision
+    by_patient : bool
+        Whether these are means over the slices of patients.
+    """
+    groups = decision["patients"] if by_patient else decision["images"]
+    return Decided(
+        labels=decide(probabilities, decision["rule"], positive_of(decision)),
+        p_values=p_values(members, weights, groups or {name: [] for name in decision["images"]}),
+    )
+
+
+def positive_of(decision: Decision) -> int | None:
+    """Return the number of the positive class, if there is one."""
+    name = decision["positive"]
+    return None if name is None else list(decision["images"]).index(name)
