@@ -385,6 +385,11 @@ class FanOut(Section):
         description="members trained at a time; auto: what cores, GPUs and memory allow"
     )
     members_per_gpu: Count = Field(description="members that share a GPU at a time")
+    log: Literal["none", "dvclive", "tensorboard"] = Field(
+        description="also write each epoch's metrics while members train: dvclive, into the folder"
+        " dvclive, which dvc plots show and DVC's extension of VS Code read; tensorboard, into the"
+        " folder tensorboard"
+    )
 
 
 class Weigh(Section):

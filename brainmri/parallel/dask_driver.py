@@ -23,6 +23,7 @@ from brainmri.common.errors import UserError
 from brainmri.common.params import Params, read_params
 from brainmri.common.paths import LOGS
 from brainmri.parallel.bundle import Bundle, make_bundle, packs
+from brainmri.parallel.metric_logs import metric_logger
 from brainmri.parallel.monitor import LOG_EVERY_S, MemberRun, ProgressDisplay
 from brainmri.parallel.resources import member_memory
 from brainmri.parallel.staging import stage_files, staging_dir
@@ -47,6 +48,7 @@ def train_members(names: list[str], params: Params) -> list[MemberRun]:
     bundle = make_bundle(params, names)
     content = read_params()
     folders = {name: staging_dir(name, content) for name in names}
+    open_log = metric_logger(params.fan_out.log)
     with connected(params.fan_out.scheduler) as client:
         expected = check_workers(client, params)
         with trainers(client, bundle):
@@ -60,7 +62,7 @@ def train_members(names: list[str], params: Params) -> list[MemberRun]:
                 raise UserError(
                     f"{failure}; free space there, or stop that worker, and run `dvc repro` again"
                 )
-            runs = [MemberRun(name) for name in names]
+            runs = [MemberRun(name, open_metric_log=open_log) for name in names]
             train_on(client, runs, bundle, folders, params, expected)
     return [run for run in runs if run.failure is not None]
 

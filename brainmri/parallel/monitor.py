@@ -1,6 +1,7 @@
 """How far each member's training is, and the display of it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from brainmri.common.errors import printable
 from brainmri.common.paths import LOGS
 from brainmri.common.progress import parse_record
+from brainmri.parallel.metric_logs import MetricLog
 
 LOG_EVERY_S = 15.0
 LAST_LINES = 15
@@ -29,6 +31,8 @@ class MemberRun:
         The machine, if it is another.
     failure : str or None
         Why it failed, as far as it is not in the log; None unless it has failed.
+    open_metric_log : callable, optional
+        See `metric_logs.metric_logger`.
     """
 
     name: str
@@ -45,6 +49,8 @@ class MemberRun:
     first_images: tuple[int, float] | None = None
     reported: float = 0.0
     log_offset: int = 0
+    open_metric_log: Callable[[str], MetricLog] | None = None
+    metric_log: MetricLog | None = None
 
     @property
     def log(self) -> Path:
@@ -58,6 +64,9 @@ class MemberRun:
         self.started, self.first_epoch = time.monotonic(), 0.0
         self.epoch = self.log_offset = self.images = 0
         self.first_images = None
+        self._close_metric_log()
+        if self.open_metric_log:
+            self.metric_log = self.open_metric_log(self.name)
 
     def poll_log(self) -> None:
         """Read the epochs that the log has since the last call."""
@@ -72,6 +81,8 @@ class MemberRun:
                     self.epoch, self.epochs = record["epoch"], record["epochs"]
                     self.metrics = record["metrics"]
                     self.first_epoch = self.first_epoch or time.monotonic()
+                    if self.metric_log:
+                        self.metric_log.write(self.epoch, self.metrics)
                 elif record:
                     self.images, self.all_images = record["images"], record["all_images"]
                     self.reported = time.monotonic()
@@ -79,6 +90,12 @@ class MemberRun:
 
     def end(self, failure: str | None = None) -> None:
         self.ended, self.failure = time.monotonic(), failure
+        self._close_metric_log()
+
+    def _close_metric_log(self) -> None:
+        if self.metric_log:
+            self.metric_log.close()
+        self.metric_log = None
 
     def last_lines(self) -> str:
         """Return the end of the log, without records of epochs."""

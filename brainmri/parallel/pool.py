@@ -19,6 +19,7 @@ from brainmri.common.processes import ProcessIds, processes_to_watch
 from brainmri.common.resources import free_memory, usable_cores
 from brainmri.common.stage import run_child
 from brainmri.models.runtime import start_tensorflow
+from brainmri.parallel.metric_logs import metric_logger
 from brainmri.parallel.monitor import MemberRun, ProgressDisplay
 from brainmri.parallel.resources import (
     Jobs,
@@ -40,8 +41,10 @@ def train_members(names: list[str], params: Params) -> list[MemberRun]:
     Raises
     ------
     UserError
-        If the pretrained weights that members start from can't be had.
+        If the pretrained weights that members start from can't be had, or a package that
+        `fan_out.log` needs.
     """
+    open_log = metric_logger(params.fan_out.log)
     gpus = gpu_slots(visible_gpus(), params.train.replicas, params.fan_out.members_per_gpu)
     processes = training_processes(has_gpus=bool(gpus))
     networks = [params.ensemble[name].network for name in names]
@@ -58,7 +61,9 @@ def train_members(names: list[str], params: Params) -> list[MemberRun]:
     )
     print(f"{len(names)} of {params.members} members to train,", end=" ")
     print(f"{jobs.number} at a time (limit: {jobs.limit})", flush=True)
-    return train_in_parallel([LocalRun(name) for name in names], jobs, gpus, processes)
+    return train_in_parallel(
+        [LocalRun(name, open_metric_log=open_log) for name in names], jobs, gpus, processes
+    )
 
 
 @dataclass

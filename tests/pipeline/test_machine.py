@@ -1,8 +1,11 @@
 """How many members train at a time and on which GPUs; which members are trained; their progress."""
 
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +17,7 @@ from brainmri.common.errors import UserError
 from brainmri.common.progress import print_record
 from brainmri.common.resources import free_memory, usable_cores
 from brainmri.parallel import fan_out, resources
+from brainmri.parallel.metric_logs import metric_logger
 from brainmri.parallel.monitor import MemberRun
 from brainmri.parallel.resources import (
     APPLICATION_MEMORY,
@@ -214,6 +218,58 @@ def test_progress_within_an_epoch(monkeypatch, tmp_path, capsys):
             log.write(capsys.readouterr().out)
         run.poll_log()
     assert run.line() == "member-00: 50 images/s, 95 s left"
+
+
+def train_logged(kind: str, epochs: list[dict], capsys) -> None:
+    """Let a member report epochs while its metrics are logged."""
+    run = MemberRun("member-00", open_metric_log=metric_logger(kind))
+    run.start()
+    for number, metrics in enumerate(epochs, 1):
+        print_record({"epoch": number, "epochs": len(epochs), "metrics": metrics})
+        with open(run.log, "a") as log:
+            log.write(capsys.readouterr().out)
+        run.poll_log()
+    run.end()
+
+
+EPOCHS = [
+    {"loss": 0.5, "out_of_bag_log_loss": 0.4},
+    {"loss": float("nan"), "out_of_bag_log_loss": 0.3},
+]
+
+
+def test_dvc_shows_metrics_while_members_train(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    commit = ["git", "-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "Start"]
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], commit):
+        subprocess.run(command, check=True)
+    train_logged("dvclive", [{"loss": 9.0}] * 3, capsys)  # a former training
+    train_logged("dvclive", EPOCHS, capsys)
+    shown = subprocess.run(["dvc", "plots", "show", "--json"], capture_output=True, check=True)
+    plots = json.loads(shown.stdout)["data"]
+    points = {Path(name).stem: plot[0]["content"]["data"]["values"] for name, plot in plots.items()}
+    assert [point["out_of_bag_log_loss"] for point in points["out_of_bag_log_loss"]] == [
+        "0.4",
+        "0.3",
+    ]
+    assert [point["loss"] for point in points["loss"]] == ["0.5"]  # NaN can't be drawn
+
+
+def test_tensorboard_events(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    for epochs in (EPOCHS, EPOCHS):
+        train_logged("tensorboard", epochs, capsys)
+    [file] = (tmp_path / "tensorboard/member-00").iterdir()
+    content = file.read_bytes()
+    assert content.count(b"out_of_bag_log_loss") == 2
+    assert content.count(b"loss") == 3
+
+
+def test_missing_package_of_a_metric_log(monkeypatch):
+    assert metric_logger("none") is None
+    monkeypatch.setitem(sys.modules, "dvclive", None)
+    with pytest.raises(UserError, match=r"is dvclive, which needs .* -r requirements/logs\.txt"):
+        metric_logger("dvclive")
 
 
 @pytest.fixture
