@@ -42,7 +42,7 @@ def draw_explanations(
     names = short_names(classes)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     captions = [
-        f"true {names[label]}, predicted {names[prediction]} {probability:.2f}"
+        f"true {names[label]}, predicted {names[prediction]} (p = {probability:.2f})"
         for label, prediction, probability in zip(labels, predicted, confidence, strict=True)
     ]
     is_wrong = (predicted != labels).tolist()

@@ -207,10 +207,10 @@ def write_gallery(evaluation: Evaluation, names: list[str], size: int) -> None:
     with RadReader() as rad:
         pixels = rad.images([rows[position] for position in hardest])[..., 0]
     classes = short_names(evaluation.classes)
-    decision = evaluation.decision
+    decision, decided = evaluation.decision, evaluation.decided.labels
     sets = list_sets(
         evaluation.decided.p_values,
-        evaluation.decided.labels,
+        decided,
         decision["images"],
         decision["error"],
     )
@@ -218,11 +218,12 @@ def write_gallery(evaluation: Evaluation, names: list[str], size: int) -> None:
     captions = []
     for position in hardest:
         name = shorten_path(names[rows[position]])
-        probability = of_true_class[position]
+        predicted = decided[position]
+        probability = evaluation.ensemble[position, predicted]
+        described = f"true {classes[labels[position]]}, predicted {classes[predicted]}"
         unsure = ", unsure" if is_unsure[position] else ""
-        true_class = classes[labels[position]]
-        captions.append(f"{name}\n{true_class}: probability {probability:.2f}{unsure}")
-    is_wrong = (evaluation.decided.labels != labels)[hardest].tolist()
+        captions.append(f"{name}\n{described} (p = {probability:.2f}){unsure}")
+    is_wrong = (decided != labels)[hardest].tolist()
     figure = grids.draw_gallery(pixels, captions, is_wrong)
     write_bytes(EVALUATION_PLOTS / "gallery.png", figure)
 

@@ -174,7 +174,7 @@ def test_explained_images(run):
         position = TEST.index(row)
         true, guess = CLASSES[run.labels[row]], CLASSES[predicted[position]]
         confidence = probabilities[position].max()
-        assert captions[index] == f"true {true}, predicted {guess} {confidence:.2f}"
+        assert captions[index] == f"true {true}, predicted {guess} (p = {confidence:.2f})"
         assert is_wrong[index] == (guess != true)
         if row < FIRST_TUMOR:
             assert outlines[index] is None

@@ -1026,11 +1026,14 @@ def test_gallery_shows_the_hardest_images(evaluated):
     rows = np.array(evaluated.test)[places]
     np.testing.assert_array_equal(images, evaluated.images[rows][..., 0])
     names = [evaluated.classes[label] for label in evaluated.truth[places]]
-    assert [caption.removesuffix(", unsure") for caption in captions] == [
-        f"{name}/{row:03d}.png\n{name}: probability {probability:.2f}"
-        for name, row, probability in zip(names, rows, of_truth[places], strict=True)
-    ]
     predicted = decided_classes(evaluated)[places]
+    guesses = [evaluated.classes[label] for label in predicted]
+    votes = evaluated.votes["ensemble"][places]
+    votes = votes[range(5), predicted, np.newaxis]
+    assert [caption.removesuffix(", unsure") for caption in captions] == [
+        f"{name}/{row:03d}.png\ntrue {name}, predicted {guess} (p = {vote.max():.2f})"
+        for name, row, guess, vote in zip(names, rows, guesses, votes, strict=True)
+    ]
     assert is_wrong == (predicted != evaluated.truth[places]).tolist()
     assert any(is_wrong)
     assert plots.shorten_path("a" * 30) == "…" + "a" * 27
