@@ -7,7 +7,8 @@ import numpy as np
 
 from brainmri.app.requests import MAX_FILES
 from brainmri.common.resources import usable_cores
-from brainmri.images.decoding import ImageError, decode_all
+from brainmri.images.limits import ImageError
+from brainmri.images.workers import decode_all
 from brainmri.models.about import About
 from brainmri.predict.inference import predict_images
 from brainmri.predict.overlays import draw_overlays

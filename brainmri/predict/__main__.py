@@ -29,7 +29,9 @@ from brainmri.common.params import check_pattern
 from brainmri.common.paths import ENSEMBLE
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
-from brainmri.images.decoding import DecodedImage, ImageError, decode_all
+from brainmri.images.decoding import DecodedImage
+from brainmri.images.limits import ImageError
+from brainmri.images.workers import decode_all
 from brainmri.models.about import About
 from brainmri.models.runtime import start_tensorflow
 from brainmri.predict.files import label_of, list_files
