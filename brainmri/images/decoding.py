@@ -19,7 +19,7 @@ from brainmri.images.files import explain_format, open_image, read_file
 from brainmri.images.hashing import perceptual_hashes
 from brainmri.images.intensity import rescale_intensity
 from brainmri.images.levels import read_levels
-from brainmri.images.limits import MAX_PIXELS, ImageError, check_exif
+from brainmri.images.limits import MAX_PIXELS, OUT_OF_MEMORY, ImageError, check_exif
 
 MIN_LEVELS = 8  # a mask or a blank has fewer, a slice more than a hundred
 MIN_LEVELS_OF_1_BIT = 2  # a slice may be a halftone
@@ -107,7 +107,7 @@ def decode(path: str | Path, size: int, crop: bool = False) -> DecodedImage:
     except Image.DecompressionBombError:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except MemoryError:
-        raise ImageError("there is not enough memory to decode it") from None
+        raise ImageError(OUT_OF_MEMORY) from None
     except Exception as error:  # noqa: BLE001, a damaged file makes decoders raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"broken image ({reason})") from None

@@ -42,6 +42,7 @@ STRINGS = (1, 2, 7)  # types of value that are not unpacked one by one
 
 MAX_RLE_PIXELS = 4_000_000  # of a BMP, whose runs Pillow decodes in Python
 MAX_RLE_BYTES_OF_PIXEL = 3  # no program writes more than two, and the ends of rows
+OUT_OF_MEMORY = "there is not enough memory to decode it"
 
 
 class ImageError(Exception):

@@ -26,7 +26,7 @@ import psutil
 from brainmri.common.processes import exit_with, processes_to_watch
 from brainmri.common.resources import free_memory
 from brainmri.images.decoding import DecodedImage, decode
-from brainmri.images.limits import ImageError, LargeImage, small_images_only
+from brainmri.images.limits import OUT_OF_MEMORY, ImageError, LargeImage, small_images_only
 
 CHUNK_SIZE = 8  # files that a thread decodes in a row
 CHUNKS_AHEAD = 4  # for each thread, running or waiting
@@ -173,7 +173,7 @@ class _Worker:
                 pass_fds=[other.fileno()],
                 process_group=0,
             )
-        self._connection.send(processes_to_watch())
+        self._connection.send((processes_to_watch(), MAX_CPU_S, MAX_MEMORY))
 
     def run(self, function: Callable[..., Result], arguments: tuple) -> Result | ImageError:
         """Return what the function returns, or the ImageError that it raises.
@@ -203,18 +203,21 @@ def why_ended(status: int) -> str:
 def serve(descriptor: int) -> None:
     """Call the functions that arrive at a connection, and return their results, until it ends."""
     connection = Connection(descriptor)
-    threading.Thread(target=exit_with, args=(connection.recv(),), daemon=True).start()
-    _lower_limit(resource.RLIMIT_AS, psutil.Process().memory_info().vms + MAX_MEMORY)
+    watched, max_cpu_s, max_memory = connection.recv()
+    threading.Thread(target=exit_with, args=(watched,), daemon=True).start()
+    _lower_limit(resource.RLIMIT_AS, psutil.Process().memory_info().vms + max_memory)
     while True:
         try:
             function, arguments = connection.recv()
         except EOFError:
             return
-        _lower_limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + MAX_CPU_S)
+        _lower_limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + max_cpu_s)
         try:
             result = function(*arguments)
         except ImageError as error:
             result = error
+        except MemoryError:
+            result = ImageError(OUT_OF_MEMORY)
         connection.send(result)
 
 
