@@ -19,7 +19,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 Gallery = list[tuple[np.ndarray, str]]  # images with captions
 
 
-def predict_files(files: list[str] | None, model: keras.Model, about: About) -> tuple[str, Gallery]:
+def predict_files(
+    files: list[str] | None, model: keras.Model, about: About, model_file: str | Path
+) -> tuple[str, Gallery]:
     """Predict the classes of image files.
 
     Parameters
@@ -27,6 +29,7 @@ def predict_files(files: list[str] | None, model: keras.Model, about: About) -> 
     files : list of str, optional
         Paths; no more than the first `MAX_FILES` are read.
     model, about : see `brainmri.models.ensemble.load_ensemble`
+    model_file : see `brainmri.predict.inference.predict_images`
 
     Returns
     -------
@@ -47,7 +50,7 @@ def predict_files(files: list[str] | None, model: keras.Model, about: About) -> 
     for file in files[MAX_FILES:]:
         errors.append((Path(file).name, f"more than {MAX_FILES} images at once"))
 
-    predictions = list(predict_images(images, model, about))
+    predictions = list(predict_images(images, model, about, model_file))
     overlays = draw_overlays(predictions, model, about) if predictions else []
     captions = [caption_of(prediction, about["classes"]) for prediction in predictions]
     table = render_table(predictions, errors, about["classes"])

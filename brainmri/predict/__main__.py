@@ -147,7 +147,7 @@ def run(options: argparse.Namespace) -> None:
     needs_patients = options.by_patient or bool(patients)
     if needs_patients:
         images = with_patients(images, patients)
-    predictions = predict_images(images, model, about)
+    predictions = predict_images(images, model, about, options.model)
     if options.explain:
         from brainmri.predict.overlays import write_overlays
 
