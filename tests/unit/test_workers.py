@@ -111,8 +111,8 @@ def test_memory_is_limited_for_each_process(large_file, monkeypatch):
 @pytest.mark.parametrize(("free", "at_once"), [(0, 1), (1, 1), (2, 2), (100, 2)])
 def test_processes_are_as_many_as_memory_is_free_for(monkeypatch, free, at_once):
     monkeypatch.setattr(workers, "free_memory", lambda: free * workers.MAX_MEMORY)
-    calls = [(0.2,)] * (2 * workers.CHUNK_SIZE)  # a chunk for each thread
-    intervals = sorted(outcomes(decoders.wait_and_return_interval, *calls))
+    monkeypatch.setattr(workers, "CHUNK_SIZE", 1)
+    intervals = sorted(outcomes(decoders.wait_and_return_interval, (3,), (3,)))
     overlap = any(start < end for (_, end), (start, _) in pairwise(intervals))
     assert overlap == (at_once > 1)
 
@@ -132,6 +132,6 @@ def test_ctrl_c_takes_effect_while_a_file_is_decoded(number):
     _, errors = process.communicate()
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert errors == b""
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 20  # of 100 files with 60 s each
     _, alive = psutil.wait_procs(decoding, timeout=10)
     assert not alive
