@@ -27,6 +27,7 @@ mutants: $(ENV)/ready-dev
 
 faults: $(ENV)/ready-dev
 	MUTATIONS=20000 python -m pytest --numprocesses 0 tests/unit/test_mutated_images.py
+	python -m pytest --numprocesses 0 tests/faults/app_memory.py
 	python -m tests.faults
 
 cluster-test: $(ENV)/ready-dev

@@ -50,7 +50,10 @@ def main() -> None:
     maps = heat_maps(members, about["weights"], images[mapped], targets[mapped])
     heat_of = dict(zip(mapped, maps, strict=True))
 
-    heat, scale = np.stack([heat_of[position] for position in examples]), about["heat_scale"]
+    heat = np.zeros((len(examples), *images.shape[1:3]), np.float32)
+    for index, position in enumerate(examples):
+        heat[index] = heat_of[position]
+    scale = about["heat_scale"]
     arrays = {"heat": heat, "scale": np.array(scale), "rows": rows[examples]}
     write_arrays(EXPLANATIONS, **arrays, classes=targets[examples])
     outlines = [masks.get(position) for position in examples]

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
         model, about = load_ensemble(options.model)
 
         def predict(files: list[str] | None) -> tuple[str, Gallery]:
-            return predict_files(files, model, about)
+            return predict_files(files, model, about, options.model)
 
         examples = folder / "examples"
         page = build_page(predict, write_examples(examples))

@@ -7,7 +7,8 @@ import numpy as np
 
 from brainmri.app.requests import MAX_FILES
 from brainmri.common.resources import usable_cores
-from brainmri.images.decoding import ImageError, decode_all
+from brainmri.images.limits import ImageError
+from brainmri.images.workers import decode_all
 from brainmri.models.about import About
 from brainmri.predict.inference import predict_images
 from brainmri.predict.output import describe_decision
@@ -19,7 +20,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 Gallery = list[tuple[np.ndarray, str]]  # images with captions
 
 
-def predict_files(files: list[str] | None, model: keras.Model, about: About) -> tuple[str, Gallery]:
+def predict_files(
+    files: list[str] | None, model: keras.Model, about: About, model_file: str | Path
+) -> tuple[str, Gallery]:
     """Predict the classes of image files.
 
     Parameters
@@ -27,6 +30,7 @@ def predict_files(files: list[str] | None, model: keras.Model, about: About) -> 
     files : list of str, optional
         Paths; no more than the first `MAX_FILES` are read.
     model, about : see `brainmri.models.ensemble.load_ensemble`
+    model_file : see `brainmri.predict.inference.predict_images`
 
     Returns
     -------
@@ -47,7 +51,7 @@ def predict_files(files: list[str] | None, model: keras.Model, about: About) -> 
     for file in files[MAX_FILES:]:
         errors.append((Path(file).name, f"more than {MAX_FILES} images at once"))
 
-    predictions = list(predict_images(images, model, about))
+    predictions = list(predict_images(images, model, about, model_file))
     overlays = draw_overlays(predictions, model, about) if predictions else []
     captions = [caption_of(prediction, about["classes"]) for prediction in predictions]
     table = render_table(predictions, errors, about["classes"])

@@ -55,7 +55,8 @@ def main() -> None:
     sources = {kind: path for kind, path in sources.items() if path}
     write_tables(AUDIT_TABLES, collection, other, lists)
     write_json(AUDIT_METRICS, summarize(collection, lists, no_votes))
-    write_bytes(AUDIT, render_page(sources, collection, other, lists, no_votes))
+    page = render_page(sources, collection, other, lists, no_votes, options.thumbnails)
+    write_bytes(AUDIT, page)
     print(*map(printable, describe(collection, lists, no_votes)), AUDIT, sep="\n")
 
 
@@ -72,6 +73,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--patient", metavar="REGEX", help="as data.patient")
     parser.add_argument(
         "--against", metavar="FOLDER", help="other images, in any folders, to compare with"
+    )
+    parser.add_argument(
+        "--no-thumbnails",
+        dest="thumbnails",
+        action="store_false",
+        help="names of the images alone on the page, as where it is given to others",
     )
     return parser.parse_args()
 

@@ -7,7 +7,6 @@ audit, and is valid while the code and the packages that measure are the same.
 import base64
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +25,7 @@ from brainmri.images.cropping import area, head_box, rim_level, shrink
 from brainmri.images.decoding import decode
 from brainmri.images.files import ImageError
 from brainmri.images.sources import SourceFile
+from brainmri.images.workers import run_on_files
 
 SIDE = 24  # of the thumbnails by which images are compared, pixels
 
@@ -84,22 +84,14 @@ def measure_files(
         Of each file; the error says why it can't be used.
     """
 
-    def measure_new(file: SourceFile) -> tuple[str | None, Measurement | ImageError]:
-        identity = file_identity(file.file)
-        if identity in cache:
-            return identity, cache[identity]
-        try:
-            return identity, measure(file.file, size)
-        except ImageError as error:
-            return None, error
-
-    measurements = []
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        results = pool.map(measure_new, files)
-        for identity, measurement in progress(results, len(files), label):
-            measurements.append(measurement)
-            if identity:
-                cache[identity] = measurement
+    identities = [file_identity(file.file) for file in files]
+    measurements = [cache.get(identity) for identity in identities]
+    new = [index for index, measurement in enumerate(measurements) if measurement is None]
+    results = run_on_files(measure, ((files[index].file, size) for index in new), usable_cores())
+    for index, (_, measurement) in zip(new, progress(results, len(new), label), strict=True):
+        measurements[index] = measurement
+        if identities[index] and not isinstance(measurement, ImageError):
+            cache[identities[index]] = measurement
     return measurements
 
 

@@ -84,6 +84,7 @@ def render_page(
     other: Collection | None,
     lists: list[Findings],
     no_votes: str | None,
+    with_thumbnails: bool = True,
 ) -> bytes:
     """Render the page as HTML, encoded as UTF-8.
 
@@ -97,8 +98,11 @@ def render_page(
     lists : list of Findings
     no_votes : str or None
         Why there is no list of images that look mislabeled.
+    with_thumbnails : bool
+        Whether the page shows the images.
     """
-    urls = thumbnail_urls(_shown_files(collection, other, lists))
+    shown = _shown_files(collection, other, lists)
+    urls = thumbnail_urls(shown) if with_thumbnails else dict.fromkeys(shown, "")
     sections = [_section(findings, collection, other, urls) for findings in lists]
     by_mode, by_chance = guessable_fractions(collection)
     text = (

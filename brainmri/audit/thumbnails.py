@@ -2,7 +2,6 @@
 
 import base64
 import io
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
@@ -12,6 +11,7 @@ from brainmri.audit.measuring import without_padding
 from brainmri.common.resources import usable_cores
 from brainmri.images.decoding import decode
 from brainmri.images.files import ImageError
+from brainmri.images.workers import run_on_files
 
 SIDE = 112  # largest, pixels
 QUALITY = 80
@@ -30,8 +30,8 @@ def thumbnail_urls(files: dict[Path, bool]) -> dict[Path, str]:
     dict of Path to str
         The data URL of a JPEG file; empty for an image that can't be read at this size.
     """
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        return dict(zip(files, pool.map(thumbnail_url, files, files.values()), strict=True))
+    urls = run_on_files(thumbnail_url, files.items(), usable_cores())
+    return {path: "" if isinstance(url, ImageError) else url for (path, _), url in urls}
 
 
 def thumbnail_url(path: Path, is_colored: bool) -> str:

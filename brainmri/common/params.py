@@ -451,8 +451,9 @@ class Evaluate(Section):
         " of two classes the one beside a class named no, normal, healthy or the like; null: none,"
         " so that F1 and average precision are macro averages"
     )
-    gallery: Annotated[int, Field(ge=1, le=64)] = Field(
-        description="images in the gallery of the hardest test images"
+    gallery: Annotated[int, Field(ge=0, le=64)] = Field(
+        description="images in the gallery of the hardest test images; 0: no image in the plots"
+        " of `evaluate`"
     )
     names: Literal["hashed", "plain"] = Field(
         description="what tables and captions call an image: the start of its SHA-256, by which"
@@ -471,9 +472,9 @@ class Export(Section):
 
 
 class Explain(Section):
-    images: Annotated[int, Field(ge=1, le=64)] = Field(
+    images: Annotated[int, Field(ge=0, le=64)] = Field(
         description="test images whose heat maps are drawn: a third correct, a third wrong, a third"
-        " least confident"
+        " least confident; 0: none, and no map is stored"
     )
 
 

@@ -5,13 +5,8 @@ are rescaled; see `intensity.rescale_intensity`. For DICOM files, see `dicom.rea
 """
 
 import hashlib
-import threading
 import warnings
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +19,10 @@ from brainmri.images.files import explain_format, open_image, read_file
 from brainmri.images.hashing import perceptual_hashes
 from brainmri.images.intensity import rescale_intensity
 from brainmri.images.levels import read_levels
-from brainmri.images.limits import MAX_PIXELS, ImageError, check_exif
+from brainmri.images.limits import MAX_PIXELS, OUT_OF_MEMORY, ImageError, check_exif
 
 MIN_LEVELS = 8  # a mask or a blank has fewer, a slice more than a hundred
 MIN_LEVELS_OF_1_BIT = 2  # a slice may be a halftone
-CHUNK_SIZE = 8  # files that a thread decodes in a row
-CHUNKS_AHEAD = 4  # for each thread, running or waiting
 OVERSAMPLING = 2  # an image is decoded at no less than so many times its size in the store
 UPRIGHT = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -113,52 +106,11 @@ def decode(path: str | Path, size: int, crop: bool = False) -> DecodedImage:
         raise ImageError(explain_format(content)) from None
     except Image.DecompressionBombError:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from None
+    except MemoryError:
+        raise ImageError(OUT_OF_MEMORY) from None
     except Exception as error:  # noqa: BLE001, a damaged file makes decoders raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"broken image ({reason})") from None
-
-
-def decode_all(
-    paths: Iterable[Path], size: int, crop: bool, threads: int
-) -> Iterator[tuple[Path, DecodedImage | ImageError]]:
-    """Decode image files in parallel, and yield them in order.
-
-    Only a few chunks of files for each thread are decoded ahead.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        Read as they are needed.
-    size, crop : see `decode`
-    threads : int
-        Number of threads.
-
-    Yields
-    ------
-    path, DecodedImage or ImageError
-    """
-
-    stopped = threading.Event()
-
-    def decode_chunk(chunk: list[Path]) -> list[tuple[Path, DecodedImage | ImageError]]:
-        return [
-            (path, _decode_or_error(path, size, crop)) for path in chunk if not stopped.is_set()
-        ]
-
-    paths = iter(paths)
-    chunks = iter(lambda: list(islice(paths, CHUNK_SIZE)), [])
-    with ThreadPoolExecutor(threads) as pool:
-        futures = (pool.submit(decode_chunk, chunk) for chunk in chunks)
-        pending = deque(islice(futures, CHUNKS_AHEAD * threads))
-        try:
-            while pending:
-                decoded = pending.popleft().result()
-                pending.extend(islice(futures, 1))
-                yield from decoded
-        finally:  # Ctrl-C waits for the files that are being decoded, and for no others
-            stopped.set()
-            for future in pending:
-                future.cancel()
 
 
 def to_gray(image: Image.Image) -> Image.Image:
@@ -257,10 +209,3 @@ def _check_usable(image: _UprightImage, size: int) -> None:
             f"{levels} distinct gray level(s), as of a mask or a blank;"
             f" {expected} or more are expected"
         )
-
-
-def _decode_or_error(path: Path, size: int, crop: bool) -> DecodedImage | ImageError:
-    try:
-        return decode(path, size, crop)
-    except ImageError as error:
-        return error

@@ -151,7 +151,7 @@ def read_dicom(content: bytes) -> DicomImage:
     try:
         with np.errstate(all="ignore"):
             return _read_dicom(content)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001, a damaged file makes pydicom raise almost anything
         # Its message may quote the header, and so the patient's name

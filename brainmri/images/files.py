@@ -11,9 +11,11 @@ from PIL import Image, TiffImagePlugin
 
 from brainmri.images.limits import (
     MAX_PIXELS,
+    SMALL_BYTES,
     ImageError,
     check_content,
     check_opened,
+    check_small,
 )
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
@@ -38,6 +40,7 @@ def read_file(path: Path) -> bytes:
             raise ImageError("not a regular file")
         if status.st_size > MAX_BYTES:
             raise ImageError(f"{status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+        check_small(status.st_size, SMALL_BYTES)
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None

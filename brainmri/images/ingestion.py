@@ -9,9 +9,9 @@ from brainmri.common.errors import UserError, printable
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
 from brainmri.images.cache import DecodeCache, ImageRecord, file_identity
-from brainmri.images.decoding import decode_all
 from brainmri.images.files import ImageError
 from brainmri.images.sources import SourceFile
+from brainmri.images.workers import decode_all
 from brainmri.store.boundaries import shard_boundaries
 
 

@@ -3,6 +3,7 @@
 import csv
 import difflib
 import io
+import stat
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
@@ -129,7 +130,11 @@ def read_labels_table(path: Path, parameter: str = "data.labels") -> LabelsTable
 
 def _read_text(path: Path, parameter: str) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
+        status = path.stat()
+        if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
+            # Reading it may never end
+            raise UserError(f"{parameter}: {str(path)!r} is a pipe or a device; expected a file")
+        if status.st_size > MAX_BYTES:
             raise UserError(f"{parameter}: {str(path)!r} has more than {MAX_BYTES:,} bytes")
         content = path.read_bytes()
     except OSError as error:

@@ -2,11 +2,22 @@
 
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from PIL import Image, TiffImagePlugin
 
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 20_000
+# Pillow refuses twice as many, also for a region that reaches beyond the image, as a head's may
+Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS
+
+# Beyond these, an image is large: `workers` decodes it in a process with limits
+SMALL_BYTES = 2**22
+SMALL_PIXELS = 2**22
+SMALL_SCANNED_PIXELS = 2**24
+SMALL_RLE_PIXELS = 2**18
 
 MAX_SCANS = 100  # of a progressive JPEG; cameras and programs write about ten
 MAX_SCANNED_PIXELS = 20 * MAX_PIXELS  # scans times pixels
@@ -31,10 +42,34 @@ STRINGS = (1, 2, 7)  # types of value that are not unpacked one by one
 
 MAX_RLE_PIXELS = 4_000_000  # of a BMP, whose runs Pillow decodes in Python
 MAX_RLE_BYTES_OF_PIXEL = 3  # no program writes more than two, and the ends of rows
+OUT_OF_MEMORY = "there is not enough memory to decode it"
 
 
 class ImageError(Exception):
     """The file holds no usable image; the message says why."""
+
+
+class LargeImage(BaseException):  # no Exception, which decoders and their callers may catch
+    """Raised for a large image where only small ones are decoded."""
+
+
+_small_only = ContextVar("small_only", default=False)
+
+
+@contextmanager
+def small_images_only() -> Iterator[None]:
+    """Let the checks in this context raise `LargeImage` for a large image."""
+    token = _small_only.set(True)
+    try:
+        yield
+    finally:
+        _small_only.reset(token)
+
+
+def check_small(cost: int, limit: int) -> None:
+    """Raise `LargeImage` for a cost above a limit, if only small images are decoded."""
+    if cost > limit and _small_only.get():
+        raise LargeImage
 
 
 def check_size(width: int, height: int) -> None:
@@ -43,6 +78,7 @@ def check_size(width: int, height: int) -> None:
         raise ImageError(f"{width}×{height} pixels; a side may have {MAX_SIDE:,}")
     if width * height > MAX_PIXELS:
         raise ImageError(f"{width}×{height} pixels; at most {MAX_PIXELS:,} in all are read")
+    check_small(width * height, SMALL_PIXELS)
 
 
 def check_content(content: bytes) -> None:
@@ -73,6 +109,7 @@ def check_opened(image: Image.Image, content: bytes) -> None:
             )
         if len(content) > MAX_RLE_BYTES_OF_PIXEL * pixels + 2**16:
             raise ImageError(f"{len(content):,} bytes of runs for {width}×{height} pixels; broken")
+        check_small(pixels, SMALL_RLE_PIXELS)
     if image.format == "TIFF":
         _check_tiles(image)
 
@@ -106,6 +143,7 @@ def check_scans(content: bytes) -> None:
                 f"{scans} scans or more in a progressive JPEG; at most {MAX_SCANS}, of"
                 f" {MAX_SCANNED_PIXELS:,} pixels in all, are read"
             )
+        check_small(scans * pixels, SMALL_SCANNED_PIXELS)
         start = segment.end()
         position = start + int.from_bytes(content[start : start + 2], "big")
         if kind == APP1 and content.startswith(EXIF, start + 2):
@@ -201,3 +239,4 @@ def _check_tiles(image: Image.Image) -> None:
             f"tiles of {tile[0]}×{tile[1]} pixels in an image of {image.width}×{image.height};"
             " save it with smaller tiles, or as PNG"
         )
+    check_small(width * height, SMALL_PIXELS)

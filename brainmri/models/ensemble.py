@@ -104,7 +104,7 @@ def load_ensemble(path: str | Path) -> tuple[keras.Model, About]:
     try:
         with zipfile.ZipFile(path) as archive:
             about = parse_json(read_entry(archive, ABOUT), About, path)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, UserError):
+    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, UserError):
         raise mismatch from None
     if not _fits(model, about):
         raise mismatch

@@ -32,7 +32,9 @@ from brainmri.common.paths import ENSEMBLE
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
 from brainmri.evaluation.prediction_sets import missing_sets
-from brainmri.images.decoding import DecodedImage, ImageError, decode_all
+from brainmri.images.decoding import DecodedImage
+from brainmri.images.limits import ImageError
+from brainmri.images.workers import decode_all
 from brainmri.models.about import About
 from brainmri.models.runtime import start_tensorflow
 from brainmri.predict.files import label_of, list_files
@@ -176,7 +178,7 @@ def run(options: argparse.Namespace) -> None:
     needs_patients = options.by_patient or bool(patients)
     if needs_patients:
         images = with_patients(images, patients)
-    predictions = predict_images(images, model, about)
+    predictions = predict_images(images, model, about, options.model)
     if options.explain:
         from brainmri.predict.overlays import write_overlays
 

@@ -19,7 +19,10 @@ BATCH_SIZE = 32
 
 
 def predict_images(
-    images: Iterable[tuple[Path, DecodedImage]], model: keras.Model, about: About
+    images: Iterable[tuple[Path, DecodedImage]],
+    model: keras.Model,
+    about: About,
+    model_file: str | Path,
 ) -> Iterator[Prediction]:
     """Predict the class of each image, a batch at a time.
 
@@ -28,6 +31,8 @@ def predict_images(
     images : iterable of (path, DecodedImage)
         Read as they are needed.
     model, about : see `brainmri.models.ensemble.load_ensemble`
+    model_file : str or Path
+        From which the model was loaded, to be named in an error.
 
     Yields
     ------
@@ -47,7 +52,7 @@ def predict_images(
         outputs = predict(pixels[..., np.newaxis])
         if not all(np.isfinite(values).all() for values in outputs.values()):
             raise UserError(
-                f"the model {model.name!r} predicts values that are not finite;"
+                f"{model_file} predicts values that are not finite;"
                 " expected an ensemble that `dvc repro export` writes"
             )
         mean_vote = np.tensordot(outputs["members"], weights, (1, 0))

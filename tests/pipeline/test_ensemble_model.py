@@ -1,6 +1,7 @@
 """The ensemble as one model: it votes as its members predict, and anything else is refused."""
 
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ from brainmri.models.ensemble import (
     member_models,
 )
 from brainmri.models.networks import build_network
-from brainmri.models.saving import load_model, save_model
+from brainmri.models.saving import load_model, save_model, zip_entries
 from brainmri.models.serving import save_serving
 
 HEADLINES = {"accuracy": 1.0, "balanced_accuracy": None, "roc_auc": None, "log_loss": 0.25}
@@ -181,6 +182,24 @@ def test_other_about_is_refused(calibrated, tmp_path, change):
     save_model(calibrated[1], tmp_path / "ensemble.keras", {**ABOUT, **change})
     with pytest.raises(UserError, match="no ensemble of this pipeline"):
         load_ensemble(tmp_path / "ensemble.keras")
+
+
+@pytest.mark.parametrize("about", ["encrypted", "nested"])
+def test_unreadable_about_is_refused(calibrated, tmp_path, about):
+    path = tmp_path / "ensemble.keras"
+    save_model(calibrated[1], path, ABOUT)
+    if about == "nested":
+        with zipfile.ZipFile(path) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        path.write_bytes(zip_entries({**entries, "about.json": b"[" * 10**6}))
+    else:
+        content = bytearray(path.read_bytes())
+        # The flags of the last entry, in its own header and in the archive's directory
+        content[content.rindex(b"PK\x03\x04") + 6] |= 1
+        content[content.rindex(b"PK\x01\x02") + 8] |= 1
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="no ensemble of this pipeline"):
+        load_ensemble(path)
 
 
 def test_weights_that_are_not_finite_are_refused(calibrated, tmp_path):

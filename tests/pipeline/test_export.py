@@ -1,10 +1,15 @@
 """The exported ensemble and its heat maps, from members and weights that are known."""
 
 import hashlib
+import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 from pydantic import TypeAdapter
 
 from brainmri.common.params import load_params
@@ -181,6 +186,21 @@ def test_explained_images(run):
         else:
             np.testing.assert_array_equal(outlines[index], masks[row])
     assert len({*is_wrong}) == 2
+
+
+def test_no_image_and_no_map_is_kept(run, tmp_path, monkeypatch):
+    shutil.copytree(run.path, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["explain"]["images"] = 0
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    explain.main()
+    expected = run.read("metrics/explain.json")
+    assert json.loads(Path("metrics/explain.json").read_text()) == {**expected, "images_drawn": 0}
+    with np.load("models/explanations.npz", allow_pickle=False) as arrays:
+        assert [arrays[key].size for key in ("heat", "rows", "classes")] == [0, 0, 0]
+    with Image.open("plots/explanations.png") as figure:
+        assert figure.height < 100
 
 
 def test_pointing_game_of_test_images_with_a_tumor(run):

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import struct
 import tempfile
 import warnings
 import zipfile
@@ -16,10 +17,11 @@ import tensorflow as tf
 from dvc.repo import Repo
 
 from brainmri import configure
+from brainmri.common.command import run_command
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_arrays
 from brainmri.models.applications import APPLICATIONS, application_base
-from brainmri.models.archive import LIMITS, check_config, read_entry
+from brainmri.models.archive import LIMITS, MAX_CALLS, check_config, count_stored_values, read_entry
 from brainmri.models.ensemble import load_ensemble
 from brainmri.models.networks import NETWORKS, build_network
 from brainmri.models.pretrained import load_weights
@@ -244,6 +246,99 @@ def test_entries_are_not_unpacked_beyond_their_limit(tmp_path):
         archive.writestr("metadata.json", b" " * (LIMITS["metadata.json"] + 1))
     with zipfile.ZipFile(content) as archive, pytest.raises(ValueError, match="more than"):
         read_entry(archive, "metadata.json")
+
+
+def test_compressed_entries_are_refused(tmp_path):
+    """A small one could unpack to gigabytes."""
+    path = save_with_layer(tmp_path, object_of("keras.layers", "ReLU"))
+    entries = read_entries(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("about.json", b" " * 2**26)
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    with pytest.raises(UserError, match=r"about\.json is compressed"):
+        load_model(path)
+
+
+def test_entries_that_overlap_are_refused(tmp_path):
+    """By the directory of the archive, about.json is where the weights are."""
+    path = save_with_layer(tmp_path, object_of("keras.layers", "ReLU"))
+    write_entries(path, {**read_entries(path), "about.json": b"{}"})
+    with zipfile.ZipFile(path, "a") as archive:
+        weights = archive.getinfo("model.weights.h5")
+        entry = archive.getinfo("about.json")
+        entry.header_offset, entry.CRC = weights.header_offset, weights.CRC
+        entry.file_size = entry.compress_size = weights.file_size
+        archive.comment = b"so that the directory is written again"
+    with pytest.raises(UserError, match="no ensemble of this pipeline"):
+        load_ensemble(path)
+
+
+def model_config(*layers: dict) -> dict:
+    return {**object_of("keras.src.models.functional", "Functional", layers=[*layers])} | {
+        "registered_name": "Functional"
+    }
+
+
+def call_of(name: str) -> dict:
+    """Return a call with the output of the layer of this name."""
+    config = {"shape": [None, 64], "dtype": "float32", "keras_history": [name, 0, 0]}
+    return {"args": [{"class_name": "__keras_tensor__", "config": config}], "kwargs": {}}
+
+
+def called(layer: dict, times: int) -> dict:
+    return {**layer, "inbound_nodes": [call_of("images")] * times}
+
+
+def test_calls_are_bounded():
+    """Of a layer, and of models in models, whose number grows with each level."""
+    relu = object_of("keras.layers", "ReLU")
+    check_config(model_config(called(relu, MAX_CALLS)))
+    with pytest.raises(ValueError, match="calls more than"):
+        check_config(model_config(called(relu, MAX_CALLS + 1)))
+    nested = model_config(called(relu, 2))
+    for _ in range(20):
+        nested = model_config(called(nested, 2))
+    with pytest.raises(ValueError, match="calls more than"):
+        check_config(nested)
+
+
+def test_arrays_that_share_their_values_are_refused(tmp_path):
+    """A small file of weights would fill gigabytes of parameters."""
+    path, size, names = tmp_path / "weights.h5", 2**16, "abcdefgh"
+    with h5py.File(path, "w") as file:
+        arrays = [file.create_dataset(name, size, np.uint8) for name in names]
+        for value, array in enumerate(arrays, start=1):
+            array[:] = value
+        first, *others = [array.id.get_offset() for array in arrays]
+    assert count_stored_values(path) == len(names) * size
+    content = path.read_bytes()
+    for offset in others:
+        assert content.count(struct.pack("<Q", offset)) == 1
+        content = content.replace(struct.pack("<Q", offset), struct.pack("<Q", first))
+    content = content[: first + size]
+    content = content[:40] + struct.pack("<Q", len(content)) + content[48:]  # the superblock's
+    path.write_bytes(content)
+    with h5py.File(path) as file:
+        assert {file[name][0] for name in names} == {1}
+    with pytest.raises(ValueError, match="share their values"):
+        count_stored_values(path)
+
+
+def test_names_from_a_model_are_no_commands_for_a_terminal(tmp_path, capsys):
+    """Neither those in this project's errors nor those in Keras's own."""
+    escape = "\x1b]0;x\x07\x9b2J\u202e"
+    layers = (
+        object_of("keras.layers", f"Lambda{escape}"),
+        {**object_of("keras.layers", "ReLU"), "inbound_nodes": [call_of(escape)]},
+    )
+    for layer in layers:
+        path = save_with_layer(tmp_path, layer)
+        with pytest.raises(SystemExit) as caught:
+            run_command(lambda path=path: load_model(path))
+        assert "x1b]0;x" in str(caught.value)
+        assert str(caught.value).isprintable()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, *APPLICATIONS])

@@ -402,3 +402,15 @@ def test_the_command_ends_with_an_error(audit, tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: data.source: 'missing' is not a folder")
     assert done.stderr.count("\n") == 1
+
+
+def test_page_without_thumbnails(audit):
+    """The lists and their tables are the same."""
+    for path in ("source/a/1.png", "source/b/1.png", "source/b/2.png"):
+        save(phantom(3), path)
+    with_images = audit("source")
+    without = audit("source", "--no-thumbnails")
+    assert "data:image" in with_images.page
+    assert "data:image" not in without.page
+    assert without.page.count(">no thumbnail<") == with_images.page.count("data:image")
+    assert without.metrics == with_images.metrics

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brainmri.images.decoding import decode, decode_all
+from brainmri.images.decoding import decode
 from brainmri.images.files import FORMATS, ImageError
+from brainmri.images.workers import decode_all
 from tests.support.image_files import (
     GRAY_RAMP,
     SLICES,

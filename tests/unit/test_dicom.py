@@ -470,7 +470,7 @@ def test_warnings_of_pydicom_are_not_printed(tmp_path):
         (tmp_path / str(number)).write_bytes(content)
     code = (
         "import logging, sys; from pathlib import Path;"
-        "from brainmri.images.decoding import decode_all;"
+        "from brainmri.images.workers import decode_all;"
         "logging.basicConfig(level=logging.DEBUG);"
         "print(len(list(decode_all(Path(sys.argv[1]).iterdir(), 64, False, 4))))"
     )

@@ -1,5 +1,6 @@
 """Tables of labels: the forms that are read, and one line on each mistake."""
 
+import os
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -211,6 +212,15 @@ def test_missing_tables_and_folders(tmp_path):
             f"data.labels: {str(tmp_path / path)!r} can't be read ({reason}); expected a CSV or TSV"
             " table"
         )
+
+
+def test_pipes_and_devices_are_not_read(tmp_path):
+    """Reading them may never end."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "zeros.csv").symlink_to("/dev/zero")
+    for name in ("pipe.csv", "zeros.csv"):
+        with pytest.raises(UserError, match="is a pipe or a device; expected a file"):
+            read_labels_table(tmp_path / name)
 
 
 def test_spreadsheets_of_today(tmp_path):

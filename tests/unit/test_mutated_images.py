@@ -7,8 +7,9 @@ import os
 
 import pytest
 
-from brainmri.images.decoding import decode, decode_all
+from brainmri.images.decoding import decode
 from brainmri.images.limits import ImageError
+from brainmri.images.workers import decode_all
 from tests.support.mutations import files_to_damage, mutate
 
 MUTATIONS = int(os.environ.get("MUTATIONS", "300"))  # of all files together

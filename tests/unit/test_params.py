@@ -221,8 +221,8 @@ RANGES = {  # of whole numbers
     "fan_out.members_per_gpu": (1, ANY),
     "evaluate.resamples": (100, 100_000),
     "evaluate.bins": (2, 100),
-    "evaluate.gallery": (1, 64),
-    "explain.images": (1, 64),
+    "evaluate.gallery": (0, 64),
+    "explain.images": (0, 64),
 }
 SPANS = {  # of other numbers, with whether the ends belong to them
     "train.clip_norm": (0, ANY, False, False),

@@ -197,6 +197,15 @@ def test_captions_with_hard_names(drawn):
     check(drawn[0])
 
 
+def test_no_images_are_a_figure_without_axes(drawn):
+    none = np.zeros((0, 32, 32), np.uint8)
+    grids.draw_gallery(none, [], [])
+    grids.draw_heat_maps(none, none.astype(float), 1.0, "evidence", [], [], [])
+    for figure, parameter in zip(drawn, ("evaluate.gallery", "explain.images"), strict=True):
+        assert figure.get_suptitle() == f"No test images are shown: {parameter} is 0"
+        assert figure.axes == []
+
+
 def test_captions_need_no_fonts_before(drawn, monkeypatch):
     """The fonts of a caption's letters are added before its figure is made."""
     monkeypatch.setattr(fonts, "families", ["DejaVu Sans"])

@@ -10,7 +10,6 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,7 +59,7 @@ def test_predictions_over_several_batches(batches):
     """Each image gets its own."""
     levels = np.random.default_rng(0).permutation(200)[:70]
     images = [(Path(f"{level}.png"), image_of(level)) for level in levels]
-    predictions = list(predict_images(images, None, ABOUT))
+    predictions = list(predict_images(images, None, ABOUT, "m.keras"))
     assert [prediction.path.name for prediction in predictions] == [
         f"{level}.png" for level in levels
     ]
@@ -86,13 +85,13 @@ def test_mutual_information_of_members_that_agree_or_disagree(monkeypatch):
         "novelty": np.array([-1e-9]),
     }
     monkeypatch.setattr(inference, "batch_predictor", lambda model: lambda images: outputs)
-    (prediction,) = predict_images([(Path("a.png"), image_of(9))], None, ABOUT)
+    (prediction,) = predict_images([(Path("a.png"), image_of(9))], None, ABOUT, "m.keras")
     assert prediction.entropy == pytest.approx(np.log(2))
     assert 0 <= prediction.mutual_information < 1e-9
     assert prediction.novelty == 0
     # Each member is certain, and they disagree
     outputs["members"] = np.array([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])
-    (prediction,) = predict_images([(Path("a.png"), image_of(9))], None, ABOUT)
+    (prediction,) = predict_images([(Path("a.png"), image_of(9))], None, ABOUT, "m.keras")
     assert prediction.mutual_information == pytest.approx(np.log(2))
     assert prediction.entropy == pytest.approx(np.log(2))
 
@@ -102,10 +101,8 @@ def test_outputs_that_are_not_finite_are_an_error(monkeypatch, key):
     outputs = outputs_of(np.array([9.0]))
     outputs[key] = np.full_like(outputs[key], np.nan)
     monkeypatch.setattr(inference, "batch_predictor", lambda model: lambda images: outputs)
-    with pytest.raises(UserError, match="'ensemble' predicts values that are not finite"):
-        list(
-            predict_images([(Path("a.png"), image_of(9))], SimpleNamespace(name="ensemble"), ABOUT)
-        )
+    with pytest.raises(UserError, match=r"^m\.keras predicts values that are not finite"):
+        list(predict_images([(Path("a.png"), image_of(9))], None, ABOUT, "m.keras"))
 
 
 @pytest.mark.parametrize(
@@ -358,7 +355,9 @@ def test_app_table_and_gallery(folders, batches, monkeypatch):
     )
     monkeypatch.setattr(app, "MAX_FILES", 4)
     names = ("yes/b.png", "no/b.png", "no/c.png", "yes/c.png", "yes/a.png")
-    table, gallery = app.predict_files([str(folders / name) for name in names], None, ABOUT)
+    table, gallery = app.predict_files(
+        [str(folders / name) for name in names], None, ABOUT, "m.keras"
+    )
     assert batches[0].shape == (3, 16, 16, 1)
     assert gallery == [
         ("b.png", "b.png: no 0.88"),
@@ -381,7 +380,7 @@ def test_app_table_and_gallery(folders, batches, monkeypatch):
 
 @pytest.mark.parametrize("files", [[], None])
 def test_app_without_files(files):
-    assert app.predict_files(files, None, ABOUT) == ("", [])
+    assert app.predict_files(files, None, ABOUT, "m.keras") == ("", [])
 
 
 def test_app_table_shows_entropy_before_mutual_information():
@@ -427,7 +426,7 @@ def test_images_are_cropped_as_for_training(crops, monkeypatch):
 def test_app_images_are_cropped_as_for_training(crops, monkeypatch):
     monkeypatch.setattr(app, "draw_overlays", lambda predictions, model, about: predictions)
     for about in crops:
-        app.predict_files(["canvas.png"], None, about)
+        app.predict_files(["canvas.png"], None, about, "m.keras")
 
 
 def test_app_examples_are_in_no_training_set(tmp_path):

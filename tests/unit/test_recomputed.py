@@ -895,6 +895,13 @@ def test_history_of_one_epoch(evaluated):
     assert [(row["curve"], row["epoch"]) for row in table] == [(name, "1") for name in names]
 
 
+def test_gallery_of_no_images(evaluated):
+    evaluated.set(evaluate__gallery=0)
+    evaluate.main()
+    images, captions, is_wrong = evaluated.drawn["gallery"]
+    assert (len(images), captions, is_wrong) == (0, [], [])
+
+
 def test_gallery_keeps_the_order_of_equals(evaluated):
     rows = [*range(len(evaluated.labels))]
     classes = evaluated.classes

@@ -22,6 +22,8 @@ def draw_gallery(images: np.ndarray, captions: list[str], is_wrong: list[bool]) 
     captions : list of str, length n
     is_wrong : list of bool, length n
     """
+    if not len(images):
+        return _draw_none("evaluate.gallery")
     title = "Test images, hardest first (red: predicted wrong)"
     color_images = np.repeat(images[..., np.newaxis], 3, axis=-1)
     lines = _fit_captions(captions, IMAGE_WIDTH)
@@ -54,6 +56,8 @@ def draw_heat_maps(
     captions : list of str, length n
     is_wrong : list of bool, length n
     """
+    if not len(images):
+        return _draw_none("explain.images")
     title = "Test images and the evidence in them, on one scale (caption in red: predicted wrong)"
     pairs = [
         image_and_overlay(image, heat_map, scale)
@@ -71,6 +75,14 @@ def draw_heat_maps(
         )
         if any(outline is not None for outline in outlines):
             bar.ax.set_title("tumor", color=OUTLINE_COLOR, fontsize=9, backgroundcolor="black")
+        return encode_png(figure)
+
+
+def _draw_none(parameter: str) -> bytes:
+    """Draw a figure without images, and the parameter that has it so."""
+    with plot_style():
+        figure = Figure((IMAGE_WIDTH * MAX_COLUMNS, 0.45), DPI)
+        figure.suptitle(f"No test images are shown: {parameter} is 0")
         return encode_png(figure)
 
 
