@@ -427,7 +427,8 @@ class Decide(Section):
     )
     costs: dict[str, dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]] = Field(
         description="with rule: costs, what predictions cost: of each true class, by predicted"
-        " class; wrong ones that are not listed cost 1, right ones 0"
+        " class, as in -S '+decide.costs.yes={no: 5}'; wrong ones that are not listed cost 1, right"
+        " ones 0"
     )
     error: Annotated[float, Field(ge=0.001, le=0.5)] = Field(
         description="rate of errors of prediction sets: the fraction of the images of each class"
