@@ -22,6 +22,7 @@ PATTERNS = ("*.md", "docs/*.svg", "docs/**/*.png", "docs/site/*", "plots/*.png")
 NOT_PAGES = re.compile("data/|tests/")
 LIST_FILES = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]
 LINK = re.compile(r"(?<!!)\[([^]]*)\]\((?!https?:|#)([^)#]*)(#[^)]*)?\)")
+LIST = re.compile(r"([-*]|\d+\.) ")
 MERMAID = re.compile(r"```mermaid\n.*?```\n", re.DOTALL)
 FIGURE = "![The stages, and one image's way through them](docs/architecture.svg)\n"
 
@@ -65,7 +66,23 @@ def copy_pages(folder: Path) -> None:
             return link[1] if target not in names and Path(target).exists() else link[0]
 
         text = LINK.sub(keep_link, Path(name).read_text("utf-8"))
-        (folder / name).write_text(MERMAID.sub(FIGURE, text), "utf-8")
+        (folder / name).write_text(separate_blocks(MERMAID.sub(FIGURE, text)), "utf-8")
+
+
+def separate_blocks(text: str) -> str:
+    """Put blank lines before lists and tables, and around comments, as MkDocs needs them, unlike
+    GitHub.
+    """
+    lines, former, is_code = [], "", False
+    for line in text.splitlines():
+        is_code ^= line.startswith("```")
+        starts = [LIST.match(line) and not LIST.match(former) and not former.startswith(" ")]
+        starts += [line.startswith("|") and not former.startswith("|"), former.endswith("-->")]
+        if former and not is_code and any(starts):
+            lines.append("")
+        lines.append(line)
+        former = line
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
