@@ -121,11 +121,12 @@ def format_time(seconds: float) -> str:
 
 
 def describe_machine() -> str:
-    """Name the number of cores and the processor."""
+    """Name the number of cores, the processor, and how busy it is with other work."""
     processors = Path("/proc/cpuinfo")
     text = processors.read_text() if processors.exists() else ""
     model = re.search(r"model name\s*: (.*)", text)
-    return f"{os.cpu_count()} cores ({model[1] if model else platform.machine()})"
+    name = model[1] if model else platform.machine()
+    return f"{os.cpu_count()} cores ({name}), with a load of {os.getloadavg()[0]:.1f} at the start"
 
 
 if __name__ == "__main__":
