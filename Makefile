@@ -46,6 +46,7 @@ lint: $(ENV)/ready-dev
 	ruff check .
 	ruff format --check .
 
+# The generated pages, tables and figures, and the documentation as a site: open site/index.html
 docs: $(ENV)/ready-dev
 	python -m docs.make_parameters
 	python -m docs.make_dag
