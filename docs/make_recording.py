@@ -1,4 +1,4 @@
-"""Record the live table of the members in a real run, as an animated SVG.
+"""Record the live table of the members in a real `dvc repro`, as an animated SVG.
 
     python -m docs.make_recording
 
@@ -29,7 +29,7 @@ from brainmri.common.files import write_bytes
 from brainmri.common.params import EditableParams, derive_ensemble
 
 FIGURE = Path("docs/recording.svg")
-COMMAND = "dvc repro evaluate"
+COMMAND = "dvc repro"
 PRESET, MEMBERS = "frozen", 7
 COLUMNS, LINES = 88, 20
 FRAME_S = 0.5  # shortest time that a screen is recorded for

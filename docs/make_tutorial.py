@@ -1,6 +1,6 @@
 """Run the commands of docs/tutorial.md in a new clone, and write their outputs and times there.
 
-    python -m docs.make_tutorial IMAGES FOLDER
+    python -m docs.make_tutorial IMAGES FOLDER [--from COMMAND]
 
 IMAGES is a folder with the public images in `no` and `yes`; FOLDER, which may not exist, gets the
 clone. An output comes after its block of commands, between `<!-- output: PATTERN -->` and
@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import dropwhile
 from pathlib import Path
 
 from brainmri.common.files import write_bytes
@@ -34,11 +35,17 @@ AUTHOR = {
 
 def main() -> None:
     options = parse_arguments()
-    clone = make_clone(options.folder)
-    shutil.copytree(options.images, clone / "data/raw")
-    replace(MACHINE, lambda match: f"{match[1]}Times are from {describe_machine()}.\n{match[2]}")
-    for block in BLOCK.finditer(PAGE.read_text("utf-8")):
-        commands = block["commands"]
+    blocks = [block["commands"] for block in BLOCK.finditer(PAGE.read_text("utf-8"))]
+    if options.first:
+        clone = options.folder.resolve() / "clone"
+        blocks = list(dropwhile(lambda commands: options.first not in commands, blocks))
+    else:
+        clone = make_clone(options.folder)
+        shutil.copytree(options.images, clone / "data/raw")
+        replace(
+            MACHINE, lambda match: f"{match[1]}Times are from {describe_machine()}.\n{match[2]}"
+        )
+    for commands in blocks:
         print(commands, end="", flush=True)
         started = time.monotonic()
         lines = run(commands, clone)
@@ -54,6 +61,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("images", metavar="IMAGES", type=Path)
     parser.add_argument("folder", metavar="FOLDER", type=Path)
+    parser.add_argument(
+        "--from",
+        dest="first",
+        metavar="COMMAND",
+        help="go on in FOLDER with the first block that has this in its commands",
+    )
     return parser.parse_args()
 
 
