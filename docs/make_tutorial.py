@@ -71,12 +71,15 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def make_clone(folder: Path) -> Path:
-    """Clone the project into a new folder, with this environment, configured as by `make`."""
+    """Clone the project into a new folder, with this environment and the built-in images, as `make
+    repro` leaves it.
+    """
     folder.mkdir(parents=True)
     clone = folder.resolve() / "clone"
     subprocess.run(["git", "clone", "--quiet", ".", clone], check=True)
     (clone / ".venv").symlink_to(Path(sys.prefix))
-    subprocess.run([sys.executable, "-m", "brainmri.configure"], cwd=clone, check=True)
+    for command in ("python -m brainmri.configure", "dvc repro --quiet data/dvc.yaml"):
+        run(command, clone)
     return clone
 
 
