@@ -47,10 +47,13 @@ lint: $(ENV)/ready-dev
 	ruff check .
 	ruff format --check .
 
+# The generated pages, tables and figures, and the documentation as a site: open site/index.html
 docs: $(ENV)/ready-dev
 	python -m docs.make_parameters
 	python -m docs.make_dag
 	python -m docs.make_results
+	python -m docs.make_architecture
+	python -m docs.make_site
 
 bench: $(ENV)/ready-bench
 	python -m benchmarks.run
@@ -74,7 +77,7 @@ $(ENV)/ready: requirements.txt requirements/training.txt $(LOCKED) brainmri/conf
 	python -m brainmri.configure
 	touch $@
 
-$(ENV)/ready-dev: $(ENV)/ready requirements/dev.txt requirements/cluster.txt requirements/app.txt requirements/dicom.txt
+$(ENV)/ready-dev: $(ENV)/ready requirements/dev.txt requirements/cluster.txt requirements/app.txt requirements/dicom.txt requirements/docs.txt
 	$(INSTALL) requirements/dev.txt
 	touch $@
 

@@ -15,7 +15,7 @@ from tests.faults.table import Fault, list_faults
 from tests.support.disk import can_mount
 
 PAGE = Path("docs/reliability.md")
-TEXT = """# Fault tolerance
+TEXT = """# Fault-injection tests
 
 `make faults` causes these faults in the real pipeline, with small settings (48 images, 3 members,
 2 epochs), and writes this page; `make test` causes a few of each. After each fault, `dvc repro` has
@@ -31,7 +31,7 @@ restores them where their inputs are the same.) Each row is from the last run th
 
 {losses}
 
-## What to do after a fault
+## Recovery
 Run `dvc repro` again. If it refuses, run
 ```bash
 make repair

@@ -42,3 +42,8 @@ def test_each_fixed_version_has_its_source():
 )
 def test_lower_versions_are_found(locked, expected):
     assert outdated(locked, "# of models\nkeras==3.15.0  # CVE-2026-12570\n") == expected
+
+
+def test_gpu_libraries_are_of_the_locked_version():
+    page = (ROOT / "docs/installation.md").read_text("utf-8")
+    assert f"tensorflow[and-cuda]=={versions_of(LOCKED)['tensorflow']}'" in page

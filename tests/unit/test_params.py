@@ -14,10 +14,14 @@ from hypothesis import strategies as st
 
 from brainmri.common.errors import UserError
 from brainmri.common.params import (
+    Data,
     IncludedNetwork,
+    Ingest,
     KerasApplication,
     OwnNetwork,
     Params,
+    Recipe,
+    Train,
     derive_ensemble,
     load_params,
     read_params,
@@ -26,7 +30,7 @@ from brainmri.common.params import (
 from brainmri.crossval.experiments import compose_params
 from brainmri.models.applications import APPLICATIONS
 from brainmri.models.networks import NETWORKS
-from docs.make_parameters import markdown_table
+from docs.make_parameters import describe_values, markdown_tables
 from tests.support.checkout import ROOT
 from tests.support.project import assign, scratch_params
 
@@ -867,4 +871,24 @@ def test_every_network_exists():
 
 
 def test_documentation_lists_every_parameter():
-    assert markdown_table(COMMITTED) in (ROOT / "docs/parameters.md").read_text(), "run `make docs`"
+    assert markdown_tables(COMMITTED) in (ROOT / "docs/parameters.md").read_text(), (
+        "run `make docs`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "expected"),
+    [
+        (Params, "members", "integer, 1 to 999"),
+        (Params, "seed", "integer, 0 to 1,048,575"),
+        (Train, "epochs", "integer, 1 or more; `auto`"),
+        (Train, "clip_norm", "number, above 0; `null`"),
+        (Train, "label_smoothing", "number, 0 or more, below 1"),
+        (Train, "cache", "`auto`, `memory`, `none`"),
+        (Recipe, "fraction", "number, above 0, at most 4"),
+        (Data, "labels", "text; `null`"),
+        (Ingest, "crop", "`true`, `false`"),
+    ],
+)
+def test_documentation_says_what_is_allowed(section, name, expected):
+    assert describe_values(section.model_json_schema()["properties"][name]) == expected
