@@ -62,7 +62,7 @@ def small(sources, tmp_path_factory) -> Project:
             return Project(folder / "project")
         shutil.rmtree(folder / "project", ignore_errors=True)
         project = sources.copy(folder)
-        project.experiment(**SMALL)
+        project.reproduce(**SMALL)
         project.commit("Small run")
         (folder / "done").touch()
     return project
