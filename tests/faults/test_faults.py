@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.faults.faults import interrupt_in_turn
 from tests.faults.reference import ReferenceRun
 from tests.faults.table import list_faults
 from tests.support.disk import can_mount
@@ -24,6 +25,14 @@ def reference(sources, small, tmp_path_factory) -> ReferenceRun:
     ],
 )
 def test_recovery(reference, tmp_path, fault, case):
+    """Where the fault is in the first stages, as far as the weights: later ones take long."""
+    if case and case[0] == "ingest":
+        reference = reference.until("weigh")
     if fault.needs_disk and not can_mount():
         pytest.skip("no disk can be mounted here")
     fault.function(reference, tmp_path, *case)
+
+
+def test_recovery_from_interruptions_in_turn(reference, tmp_path):
+    """As `make faults` tries each alone; the project's end is checked once, after the last."""
+    interrupt_in_turn(reference.until("weigh"), tmp_path)
