@@ -183,8 +183,9 @@ def fill_disk(reference: ReferenceRun, folder: Path, stage: str, left: int) -> b
 def run_twice(reference: ReferenceRun, folder: Path, stage: str) -> bool:
     """Run two `dvc repro` in one clone, from a stage on."""
     project = reference.copy_before(stage, folder)
+    command = ["dvc", "repro", *reference.targets]
     runs = [
-        subprocess.Popen(["dvc", "repro"], cwd=project.path, env=project.environment, **PIPES)
+        subprocess.Popen(command, cwd=project.path, env=project.environment, **PIPES)
         for _ in range(2)
     ]
     for run in runs:

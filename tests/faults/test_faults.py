@@ -8,6 +8,7 @@ from tests.faults.table import list_faults
 from tests.support.disk import can_mount
 
 STAGES = ("data/dvc.yaml:phantom", "ingest", "fan-out", "weigh", "evaluate")
+LAST = {"ingest": "weigh", "weigh": "evaluate"}  # with which recovery ends, by the fault's stage
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,9 @@ def reference(sources, small, tmp_path_factory) -> ReferenceRun:
     ],
 )
 def test_recovery(reference, tmp_path, fault, case):
-    """Where the fault is in the first stages, as far as the weights: later ones take long."""
-    if case and case[0] == "ingest":
-        reference = reference.until("weigh")
+    """As far as `LAST`, since the stages after it take long."""
+    if case and case[0] in LAST:
+        reference = reference.until(LAST[case[0]])
     if fault.needs_disk and not can_mount():
         pytest.skip("no disk can be mounted here")
     fault.function(reference, tmp_path, *case)
