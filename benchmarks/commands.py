@@ -7,13 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-COMPOSE = """
-import sys
-from pathlib import Path
-from dvc.utils.hydra import compose_and_dump
-config = str(Path.cwd() / "conf")
-compose_and_dump("params.yaml", config, None, "compose", config, sys.argv[1:])
-"""
+from tests.support.composition import COMPOSE
 
 
 def compose(project: Path, params: dict[str, object]) -> None:

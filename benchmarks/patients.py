@@ -1,11 +1,11 @@
 """Measure what a split overstates that tears patients apart.
 
-    python -m benchmarks.patients
+    python -m benchmarks.patients [--patients N] [-S KEY=VALUE …]
 
-Makes 40 patients with 10 slices each. All slices of a patient show one healthy anatomy, turned,
-shifted and scaled; half of the patients are called "yes" by lot, so nothing can be learned that
-holds for another patient: an honest accuracy is about 0.5. Runs the pipeline without and with
-`data.patient`.
+Makes 40 patients, or another number, with 10 slices each. All slices of a patient show one healthy
+anatomy, turned, shifted and scaled; half of the patients are called "yes" by lot, so nothing can be
+learned that holds for another patient: an honest accuracy is about 0.5. Runs the pipeline without
+and with `data.patient`.
 """
 
 import argparse
@@ -21,13 +21,14 @@ from brainmri.evaluation.metrics import format_metric
 from brainmri.images.phantoms import draw, to_png
 from tests.support.checkout import checkout
 
-PATIENTS, SLICES = 40, 10
+SLICES = 10
 SIDE = 192  # pixels
 PATTERN = r"'(P\d+)_'"
 SETTINGS = {
     "preset": "scratch",
     "data.source": "data/raw",
     "members": 3,
+    "train.epochs": 60,
     "ingest.image_size": 64,
     "ingest.crop": False,
     "train.mixup": 0,
@@ -51,10 +52,10 @@ def draw_slices(patient: int) -> list[np.ndarray]:
     return slices
 
 
-def write_images(folder: Path) -> None:
+def write_images(folder: Path, patients: int) -> None:
     """Write the images into class folders, named by patient and slice."""
-    is_yes = np.random.default_rng(0).permutation(PATIENTS) < PATIENTS // 2
-    for patient in range(PATIENTS):
+    is_yes = np.random.default_rng(0).permutation(patients) < patients // 2
+    for patient in range(patients):
         class_folder = folder / ("yes" if is_yes[patient] else "no")
         class_folder.mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(draw_slices(patient)):
@@ -63,11 +64,13 @@ def write_images(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=60)
-    settings = SETTINGS | {"train.epochs": parser.parse_args().epochs}
+    parser.add_argument("-S", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--patients", type=int, default=40, metavar="N")
+    options = parser.parse_args()
+    settings = SETTINGS | dict(setting.split("=", 1) for setting in options.settings)
     with tempfile.TemporaryDirectory() as folder:
         project = checkout(Path(folder) / "project")
-        write_images(project / "data/raw")
+        write_images(project / "data/raw", options.patients)
         for name, pattern in (("without", "null"), ("with", PATTERN)):
             compose(project, settings | {"data.patient": pattern})
             dvc(project, "repro", "evaluate")

@@ -15,6 +15,24 @@ settings.register_profile("repeatable", derandomize=True, **ANY_SPEED)
 # pytest --hypothesis-profile searching
 settings.register_profile("searching", derandomize=False, **ANY_SPEED)
 settings.load_profile("repeatable")
+# Files that take a minute or more. The second needs no `small`, which the first makes meanwhile.
+LONGEST = [
+    "test_words",
+    "test_training",
+    "test_pipeline",
+    "test_cluster",
+    "test_faults",
+    "test_stale",
+    "test_learnable",
+    "test_crossval",
+    "test_fresh_clone",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest files first, or one process would run the last of them alone."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +62,7 @@ def small(sources, tmp_path_factory) -> Project:
             return Project(folder / "project")
         shutil.rmtree(folder / "project", ignore_errors=True)
         project = sources.copy(folder)
-        project.experiment(**SMALL)
+        project.reproduce(**SMALL)
         project.commit("Small run")
         (folder / "done").touch()
     return project

@@ -176,7 +176,7 @@ def hosts(tmp_path_factory):
 def project(sources, hosts) -> Project:
     """The driver's clone, which is up to date as far as the bootstrap samples."""
     project = sources.copy(hosts.folder / "driver")
-    project.experiment("bootstrap-sample", **SETTINGS)
+    project.reproduce("bootstrap-sample", **SETTINGS)
     return project
 
 

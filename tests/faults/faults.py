@@ -85,33 +85,59 @@ def stop(reference: ReferenceRun, folder: Path, stage: str, how: signal.Signals)
             process = start_repro(project)
             wait_for_stage(process, stage)
             time.sleep(delay)
-            if how == signal.SIGINT:
-                os.killpg(process.pid, how)
-            else:
-                process.send_signal(how)
-            check_no_process(project)
-            status = process.wait()
+            status = end_by_signal(process, how, project)
         if status != 0:
             return recover(project, reference).needed_repair
     raise NotRecovered("the run that was stopped ended as if it had not been")
 
 
+def end_by_signal(process: subprocess.Popen, how: signal.Signals, project: Project) -> int:
+    """Send a signal as `stop` does; check that no process remains; return the run's status."""
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)
+    else:
+        process.send_signal(how)
+    check_no_process(project)
+    return process.wait()
+
+
 def kill_member(reference: ReferenceRun, folder: Path) -> bool:
     """Send SIGKILL to one member's process while it trains."""
     project = reference.copy_before("fan-out", folder)
-    log = project.path / ".dvc/tmp/fan-out/member-01.log"
+    with no_process_remains(project):
+        process = start_repro(project)
+        os.kill(process_of_member(project, "member-01"), signal.SIGKILL)
+        output, _ = process.communicate(timeout=LIMIT_S)
+    return recover_one_member(process.returncode, output, project, reference)
 
-    def try_to_kill() -> bool:
+
+def process_of_member(project: Project, name: str) -> int:
+    """Wait until a member trains; return the PID of its process."""
+    log = project.path / f".dvc/tmp/fan-out/{name}.log"
+    pids: list[int] = []
+
+    def is_training() -> bool:
         for pid in processes_of(project):
             with suppress(OSError):  # it has ended meanwhile
                 if Path(f"/proc/{pid}/fd/1").readlink() == log:
-                    os.kill(pid, signal.SIGKILL)
-                    return True
-        return False
+                    pids.append(pid)
+        return bool(pids)
 
+    check(wait_for(is_training), f"{name} did not start")
+    return pids[0]
+
+
+def interrupt_in_turn(reference: ReferenceRun, folder: Path) -> bool:
+    """Press Ctrl-C while members train; kill DVC alone in the next run, a member in the third."""
+    project = reference.copy_before("fan-out", folder)
     with no_process_remains(project):
+        for how in (signal.SIGINT, signal.SIGKILL):
+            process = start_repro(project)
+            process_of_member(project, "member-01")
+            status = end_by_signal(process, how, project)
+            check(status != 0, "the run that was stopped ended as if it had not been")
         process = start_repro(project)
-        check(wait_for(try_to_kill), "member-01 did not start")
+        os.kill(process_of_member(project, "member-01"), signal.SIGKILL)
         output, _ = process.communicate(timeout=LIMIT_S)
     return recover_one_member(process.returncode, output, project, reference)
 
@@ -157,8 +183,9 @@ def fill_disk(reference: ReferenceRun, folder: Path, stage: str, left: int) -> b
 def run_twice(reference: ReferenceRun, folder: Path, stage: str) -> bool:
     """Run two `dvc repro` in one clone, from a stage on."""
     project = reference.copy_before(stage, folder)
+    command = ["dvc", "repro", *reference.targets]
     runs = [
-        subprocess.Popen(["dvc", "repro"], cwd=project.path, env=project.environment, **PIPES)
+        subprocess.Popen(command, cwd=project.path, env=project.environment, **PIPES)
         for _ in range(2)
     ]
     for run in runs:

@@ -10,7 +10,6 @@ from tests.faults.reference import (
     check,
     half_copies,
     lock_entries,
-    output_files,
 )
 from tests.support.project import Output, Project
 
@@ -35,11 +34,12 @@ class Recovery(NamedTuple):
 
 def recover(project: Project, reference: ReferenceRun) -> Recovery:
     """Run `dvc repro`, with a repair where DVC refuses; check that the end is the reference's."""
-    output, status = project.try_to_run("dvc", "repro")
+    command = ("dvc", "repro", *reference.targets)
+    output, status = project.try_to_run(*command)
     needed_repair = status != 0
     if needed_repair:
         run_repair(project)
-        output, status = project.try_to_run("dvc", "repro")
+        output, status = project.try_to_run(*command)
     check(status == 0, f"dvc repro failed: {output[-SHOWN:]}")
     check_state(project, reference)
     if half_copies(project) and not processes_of(project):
@@ -57,7 +57,7 @@ def run_repair(project: Project) -> Output:
 
 def check_state(project: Project, reference: ReferenceRun) -> None:
     """Check that outputs, lock files and cache are as after the reference run."""
-    files = output_files(project)
+    files = reference.files_of(project)
     different = different_keys(files, reference.files)
     check(not different, f"files differ from the reference run: {different}")
     entries = lock_entries(project, reference.stages)
@@ -69,7 +69,8 @@ def check_state(project: Project, reference: ReferenceRun) -> None:
         expected = (file.parent.name + file.name).removesuffix(".dir")
         is_whole = hashlib.md5(file.read_bytes()).hexdigest() == expected
         check(is_whole, f"{file.name} in the cache is damaged")
-    check("up to date" in project.run("dvc", "status"), "dvc status is not clean")
+    status = project.run("dvc", "status", *reference.targets)
+    check("up to date" in status, "dvc status is not clean")
 
 
 def different_keys(actual: dict, expected: dict) -> str:

@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import yaml
@@ -44,10 +45,16 @@ class ReferenceRun:
         The project at the end.
     restores_training : bool
         Whether a copy can restore the members too, if they train after its stage.
+    last : str
+        The stage with which it ends; empty for the last of the pipeline.
+    later_outputs : list of str
+        What the stages after it write.
     """
 
     folder: Path
     restores_training: bool = False
+    last: str = ""
+    later_outputs: list[str] = field(default_factory=list)
     durations: dict[str, float] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     final: Project | None = None
@@ -86,9 +93,34 @@ class ReferenceRun:
         }
         return self._compare_with(final)
 
+    def until(self, last: str) -> "ReferenceRun":
+        """Return the part that ends with a stage."""
+        number = self.stages.index(last) + 1
+        later = lock_entries(self.final, self.stages[number:]).values()
+        return replace(
+            self,
+            last=last,
+            durations=dict(islice(self.durations.items(), number)),
+            later_outputs=[out["path"] for entry in later for out in entry["outs"]],
+        )._compare_with(self.final)
+
+    def files_of(self, project: Project) -> dict[str, str]:
+        """Return the SHA-256 of each file that the run makes, by path."""
+        return {
+            path: digest
+            for path, digest in output_files(project).items()
+            if not any(path == out or path.startswith(f"{out}/") for out in self.later_outputs)
+        }
+
+    @property
+    def targets(self) -> list[str]:
+        """What to name in `dvc repro`."""
+        return [self.last] if self.last else []
+
     def _compare_with(self, final: Project) -> "ReferenceRun":
-        self.files = output_files(final)
-        is_complete = "models/ensemble.keras" in self.files and "weigh" in self.durations
+        self.files = self.files_of(final)
+        result = "models/weights.json" if self.last else "models/ensemble.keras"
+        is_complete = result in self.files and "weigh" in self.durations
         check(is_complete, "the reference run made nothing to compare with")
         self.final = final
         return self
@@ -96,7 +128,7 @@ class ReferenceRun:
     def _make_start(self) -> Project:
         """Make a project with small settings, committed, in which nothing has run."""
         project = make_project(self.folder / "start")
-        project.experiment("data/dvc.yaml:phantom", **SMALL)
+        project.reproduce("data/dvc.yaml:phantom", **SMALL)
         project.commit("Small settings")
         for name in ("data/phantom", ".dvc/cache", ".dvc/tmp"):
             shutil.rmtree(project.path / name)

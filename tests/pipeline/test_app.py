@@ -4,9 +4,7 @@ import os
 import shutil
 import signal
 
-import pytest
-
-from tests.support.app import UPLOAD, encode_upload, running_app
+from tests.support.app import UPLOAD, App, encode_upload, running_app
 
 
 def test_app_answers_its_own_page_alone_and_bounds_uploads(small, tmp_path):
@@ -52,27 +50,36 @@ def test_app_answers_its_own_page_alone_and_bounds_uploads(small, tmp_path):
         assert status == 413
         assert "all uploads, 500 MB" in answer
         assert app.ask("/")[0] == 200
-
-
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_uploads_are_removed_when_the_app_ends(small, tmp_path, how):
-    with running_app(small, tmp_path / "temporary") as app:
-        assert app.ask(UPLOAD, encode_upload(b"content"))[0] == 200
-        (folder,) = app.temporary.iterdir()
-        assert folder.stat().st_mode & 0o777 == 0o700
-        assert len(app.uploads) == 1
-        assert app.end(how) == 128 + how
+        check_end(app, signal.SIGTERM)
         assert list(app.temporary.iterdir()) == []
 
 
-def test_uploads_of_a_killed_app_are_removed_by_the_next(small, tmp_path):
+def check_end(app: App, how: signal.Signals) -> None:
+    """Check that a signal ends an app, and that it removes its folder of uploads."""
+    before = {*app.temporary.iterdir()}
+    assert app.end(how) == 128 + how
+    after = {*app.temporary.iterdir()}
+    assert len(before - after) == 1
+    assert after < before
+
+
+def test_uploads_are_removed_by_the_app_or_after_its_end_by_the_next(small, tmp_path):
     temporary = tmp_path / "temporary"
     with running_app(small, temporary) as killed, running_app(small, temporary) as other:
         for app in (killed, other):
             assert app.ask(UPLOAD, encode_upload(b"%d" % app.port))[0] == 200
         assert len(killed.uploads) == 2
+        assert [folder.stat().st_mode & 0o777 for folder in temporary.iterdir()] == [0o700] * 2
         killed.end(signal.SIGKILL)
-        (temporary / "brainmri-app-mine").symlink_to(shutil.copytree("docs", tmp_path / "docs"))
+        link = temporary / "brainmri-app-mine"
+        link.symlink_to(shutil.copytree("docs", tmp_path / "docs"))
         with running_app(small, temporary) as following:
             assert [file.read_bytes() for file in following.uploads] == [b"%d" % other.port]
             assert (tmp_path / "docs/security.md").exists()
+            assert following.ask(UPLOAD, encode_upload(b"content"))[0] == 200
+            assert len(other.uploads) == 2
+            check_end(following, signal.SIGHUP)
+        assert [file.read_bytes() for file in other.uploads] == [b"%d" % other.port]
+        check_end(other, signal.SIGINT)
+        assert other.uploads == []
+        assert [*temporary.iterdir()] == [link]

@@ -58,7 +58,7 @@ def test_truncated_lines_are_skipped(tmp_path):
 
 
 def test_stages_leave_their_timings(done):
-    done.experiment("evaluate", **{"weigh.scheme": "uniform"})
+    done.reproduce("evaluate", **{"weigh.scheme": "uniform"})
     timings = read_timings(done.path / ".dvc/tmp/timings.jsonl")
     stages = {timing.stage for timing in timings}
     assert {"data/dvc.yaml:phantom", "ingest", "fan-out"} <= stages

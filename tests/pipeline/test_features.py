@@ -83,26 +83,18 @@ def test_features_of_known_images_are_not_computed_again(made):
     assert files() == grown
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
+def test_features_of_other_parameters_or_weights_are_computed_again(made):
+    compute()
+    for values in (
         {"features__views": 3},
         {"train__augment__rotation": 90.0},
         {"train__views": "plain"},
-    ],
-)
-def test_other_features_are_computed_anew(made, values):
-    compute()
-    made.set(**values)
-    assert compute()[0] == len(made.images)
-
-
-def test_features_of_other_weights_are_computed_anew(made):
-    """Of a file of the same name."""
+    ):
+        made.set(**values)
+        assert compute()[0] == len(made.images)
     file = load_params().network.weights_file
-    compute()
     keras.utils.set_random_seed(2)
-    application_base(NETWORK, SIDE, None).save_weights(file)
+    application_base(NETWORK, SIDE, None).save_weights(file)  # of the same name
     assert compute()[0] == len(made.images)
     Path(file).unlink()
     with pytest.raises(UserError, match=r"base\.weights\.h5 is missing; expected a file of"):

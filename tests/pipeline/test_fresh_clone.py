@@ -50,7 +50,8 @@ def test_nothing_writes_through_links_into_the_cache(clone, tmp_path):
     assert (project.path / "data/phantom/no/no-000.png").is_symlink()
     assert (project.path / "models/ensemble.keras").is_symlink()
     assert json.loads(project.read("metrics/ingest.json"))["images"] == 48
-    project.experiment("evaluate", **{"phantom.classes.yes": 25, "weigh.scheme": "auc"})
+    changes = {"phantom.classes.yes": 25, "members": 1, "weigh.scheme": "auc"}
+    project.reproduce("evaluate", **changes)
     assert json.loads(project.read("metrics/ingest.json"))["images"] == 49
     assert not damaged_objects(cache)
     assert "up to date" in project.run("dvc", "status", "evaluate")

@@ -23,7 +23,7 @@ from brainmri.store.reader import RadReader
 from tests.support.learnable import write_images
 from tests.support.project import Project
 
-FOLDS, FOLD, SEED, MEMBERS = 4, 1, 3, 6
+FOLDS, FOLD, SEED, MEMBERS = 4, 1, 3, 4
 FRACTION = 0.35  # few draws, so that most images are out-of-bag to some member
 SETTINGS = {
     "preset": "scratch",
@@ -32,6 +32,7 @@ SETTINGS = {
     "members": MEMBERS,
     "ingest.image_size": 32,
     "ingest.crop": False,
+    "network.name": "residual-sides",
     "split.folds": FOLDS,
     "split.fold": FOLD,
     "train.epochs": 16,
@@ -45,7 +46,7 @@ SETTINGS = {
 CLASSES = ["no", "yes"]
 
 
-def pipeline_run(sources: Project, tmp_path_factory, shuffled: bool) -> Project:
+def pipeline_run(small: Project, tmp_path_factory, shuffled: bool) -> Project:
     """Run the pipeline once for all tests, none of which changes the project."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / f"learnable-{shuffled}"
@@ -54,24 +55,24 @@ def pipeline_run(sources: Project, tmp_path_factory, shuffled: bool) -> Project:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
             shutil.rmtree(folder / "project", ignore_errors=True)
-            project = sources.copy(folder)
+            project = small.copy(folder)
             write_images(project.path / "data/raw", shuffled)
             if shuffled:
-                project.experiment("export", **SETTINGS)
+                project.reproduce("export", **SETTINGS)
             else:
-                project.experiment("evaluate", **SETTINGS | {"members": 3})
+                project.reproduce("evaluate", **SETTINGS | {"members": 3})
             (folder / "done").touch()
     return Project(folder / "project")
 
 
 @pytest.fixture(scope="session")
-def learned(sources, tmp_path_factory) -> Project:
-    return pipeline_run(sources, tmp_path_factory, shuffled=False)
+def learned(small, tmp_path_factory) -> Project:
+    return pipeline_run(small, tmp_path_factory, shuffled=False)
 
 
 @pytest.fixture(scope="session")
-def shuffled(sources, tmp_path_factory) -> Project:
-    return pipeline_run(sources, tmp_path_factory, shuffled=True)
+def shuffled(small, tmp_path_factory) -> Project:
+    return pipeline_run(small, tmp_path_factory, shuffled=True)
 
 
 class Rows:

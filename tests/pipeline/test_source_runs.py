@@ -89,7 +89,7 @@ def test_forms_of_unicode_are_one_name(project):
 
 def test_other_spelling_of_the_source_runs_nothing(done):
     lock, params = done.read("dvc.lock"), done.read("params.yaml")
-    assert not ran(done.experiment(**{"data.source": "./data//phantom/"}))
+    assert not ran(done.reproduce(**{"data.source": "./data//phantom/"}))
     assert (done.read("dvc.lock"), done.read("params.yaml")) == (lock, params)
     reports = ("docs/model-card.md", "plots/report.html")
     before = [done.read(path) for path in reports]

@@ -1,8 +1,10 @@
 """Use of an exported ensemble: the model file, `brainmri.predict`, heat maps of new images."""
 
+import contextlib
 import csv
 import io
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +21,7 @@ from brainmri.images.phantom_masks import tumor_mask
 from brainmri.models.ensemble import load_ensemble, member_models
 from brainmri.models.heat_maps import heat_maps
 from brainmri.store.reader import RadReader
-from tests.support.project import Project
+from tests.support.project import Output, Project
 
 PREDICT = ("python", "-m", "brainmri.predict")
 WITHOUT_THE_PROJECT = """
@@ -33,6 +35,30 @@ outputs |= {f"served_{key}": value.numpy() for key, value in served.items()}
 assert not any(name.startswith(("brainmri", "stages")) for name in sys.modules)
 np.savez(sys.argv[4], **outputs)
 """
+
+
+def predict(project: Project, *arguments: str, ok: bool = True) -> Output:
+    """Run `python -m brainmri.predict` in this process, which has imported what takes seconds.
+
+    tests/pipeline/test_unlucky.py and tests/pipeline/test_words.py run it in its own.
+    """
+    stdout, stderr, status = io.StringIO(), io.StringIO(), None
+    with (
+        contextlib.chdir(project.path),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", ["predict", *arguments])
+        try:
+            runpy.run_module("brainmri.predict", run_name="__main__")
+        except SystemExit as end:
+            status = end.code
+            if isinstance(status, str):
+                print(status, file=stderr)
+    output = Output(stdout.getvalue(), stderr.getvalue())
+    assert (not status) == ok, f"ended with {status!r}:\n{output}"
+    return output
 
 
 def table(project: Project, path: str) -> list[dict[str, str]]:
@@ -112,12 +138,12 @@ def test_predictions_are_those_of_evaluate(done):
     noise = np.random.default_rng(0).integers(0, 256, (200, 200), np.uint8)
     Image.fromarray(noise).save(done.path / "noise.png")
     images = ("data/phantom/yes", "data/phantom/n*/no-00*.png", "noise.png")
-    output = done.run(*PREDICT, "--json", *images)
+    output = predict(done, "--json", *images)
     records = [json.loads(line) for line in output.stdout.splitlines()]
     assert len(records) == 24 + 10 + 1
     assert records[0]["file"] == "data/phantom/yes/yes-000.png"
     assert records[-1]["unlike_training_images"] is True
-    printed = done.run(*PREDICT, paths[0], "noise.png")
+    printed = predict(done, paths[0], "noise.png")
     assert paths[0] in printed
     assert f"{expected[paths[0].removeprefix('data/phantom/')]:.3f}" in printed
     assert "unlike the training images" in printed
@@ -127,7 +153,7 @@ def test_unreadable_files_do_not_stop_the_others(done):
     (done.path / "bad.jpg").write_text("<html>")
     (done.path / "empty.png").write_bytes(b"")
     files = ["bad.jpg", "data/phantom/no", "empty.png", "missing.png"]
-    output = done.run(*PREDICT, *files, ok=False)
+    output = predict(done, *files, ok=False)
     assert output.stdout.count("data/phantom/no/no-0") == 24
     lines = output.stderr.splitlines()
     for name, reason in (
@@ -151,7 +177,7 @@ def test_labeled_images_give_the_metrics_of_evaluate(done):
         target = done.path / "hospital" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((done.path / "data/phantom" / path).read_bytes())
-    printed = metrics_in(done.run(*PREDICT, "--labels", "hospital").stdout)
+    printed = metrics_in(predict(done, "--labels", "hospital").stdout)
     metrics = printed["without_near_duplicates"]
     expected = json.loads(done.read("metrics/ensemble.json"))
     for name in (
@@ -165,7 +191,7 @@ def test_labeled_images_give_the_metrics_of_evaluate(done):
         assert metrics[name] == pytest.approx(expected[name], abs=1e-4)
     assert printed["near_duplicates_of_training_images"] == 0
     assert metrics["images"] == len(test)
-    output = done.run(*PREDICT, "--labels", "data/phantom")
+    output = predict(done, "--labels", "data/phantom")
     overlap = 48 - len(test)
     warning = f"warning: {overlap} of these 48 images are near duplicates of training images"
     assert warning in output.stderr
@@ -180,7 +206,7 @@ def rounded(metrics: dict) -> dict:
 
 
 def test_labeled_images_of_one_class(done):
-    output = done.run(*PREDICT, "--labels", "--csv", "data/phantom/no")
+    output = predict(done, "--labels", "--csv", "data/phantom/no")
     missing = "no balanced accuracy, F1, ROC AUC, average precision or 95 % intervals"
     assert f"warning: {missing}" in output.stderr
     assert "'yes' has 0" in output
@@ -193,7 +219,7 @@ def test_labeled_images_outside_class_folders_are_refused(done):
     (done.path / "other").mkdir()
     content = (done.path / "data/phantom/no/no-000.png").read_bytes()
     (done.path / "other/a.png").write_bytes(content)
-    output = done.run(*PREDICT, "--labels", "other", ok=False)
+    output = predict(done, "--labels", "other", ok=False)
     assert "error: other/a.png is in no class folder; expected folders named no, yes" in output
 
 
@@ -209,7 +235,7 @@ def test_heat_maps_of_new_images_are_those_of_test_images(done):
         images, labels = rad.images(rows), rad.labels[rows]
     assert set(labels.tolist()) == {0, 1}
     paths = [f"data/phantom/{metadata['images'][row]['path']}" for row in rows]
-    done.run(*PREDICT, "--explain", "overlays", *paths)
+    predict(done, "--explain", "overlays", *paths)
     overlays = sorted((done.path / "overlays").iterdir())
     names = [f"{number:04d}-{Path(path).stem}.png" for number, path in enumerate(paths, start=1)]
     assert [path.name for path in overlays] == names
@@ -228,7 +254,7 @@ def test_other_models_are_refused(done):
         ("models/members/member-00/model.keras", "no ensemble of this pipeline"),
         ("missing.keras", "is missing"),
     ):
-        output = done.run(*PREDICT, "--model", name, "data/phantom/no", ok=False)
+        output = predict(done, "--model", name, "data/phantom/no", ok=False)
         assert output.stderr.startswith(f"error: {name}")
         assert reason in output.stderr
 
