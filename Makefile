@@ -73,7 +73,7 @@ $(ENV)/ready: requirements.txt requirements/training.txt $(LOCKED) brainmri/conf
 	python -m brainmri.configure
 	touch $@
 
-$(ENV)/ready-dev: $(ENV)/ready requirements/dev.txt requirements/cluster.txt requirements/app.txt requirements/dicom.txt
+$(ENV)/ready-dev: $(ENV)/ready requirements/dev.txt requirements/cluster.txt requirements/app.txt requirements/dicom.txt requirements/export.txt
 	$(INSTALL) requirements/dev.txt
 	touch $@
 

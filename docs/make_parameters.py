@@ -64,7 +64,7 @@ def _rows(section: type[Section], defaults: dict, prefix: str) -> list[str]:
             kind = next(iter(get_args(field.annotation)), field.annotation)
             rows += _rows(kind, default, f"{prefix}{name}.")
         else:
-            value = yaml.safe_dump(default).splitlines()[0]
+            value = yaml.safe_dump(default, default_flow_style=True).splitlines()[0]
             rows.append(_row(f"{prefix}{name}", f"`{value}`", field.description))
     return rows
 
