@@ -14,6 +14,7 @@ from brainmri.evaluation.results import Difference
 from brainmri.models.about import About
 
 LIMIT = 1e-4  # of the difference of a probability, or of novelty, in parts of it above 1
+# Modules, and packages of the same names but for hyphens
 PACKAGES = {"onnx": ("onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
 Outputs = dict[str, np.ndarray]
 Predictor = Callable[[np.ndarray], Outputs]
@@ -29,8 +30,9 @@ def check_packages(formats: list[str]) -> None:
     for name in formats:
         missing = [package for package in PACKAGES.get(name, ()) if find_spec(package) is None]
         if missing:
+            names = " and ".join(missing).replace("_", "-")
             raise UserError(
-                f"export.formats: {name} needs {' and '.join(missing)}, which is not installed;"
+                f"export.formats: {name} needs {names}, which is not installed;"
                 " run `pip install -c requirements/locked.txt -r requirements/export.txt`"
             )
 
