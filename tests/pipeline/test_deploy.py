@@ -35,6 +35,7 @@ from brainmri.models.tta import with_tta
 from tests.support.checkout import ROOT
 from tests.support.image_files import SLICES, place_on_canvas
 from tests.support.tiny_networks import SIDE, pooling_network
+from tests.support.waiting import LIMIT_S
 
 ALL = ["keras", "saved_model", "onnx", "litert"]
 ABOUT = {
@@ -47,7 +48,13 @@ ABOUT = {
 BLOCK = re.compile(
     r"^```(?:python|html)\n(?:#|<!--) (\w+\.\w+)(.*?)^```$", re.MULTILINE | re.DOTALL
 )
-NODE = shutil.which("npm")
+DEPLOY = (ROOT / "docs/deploy.md").read_text("utf-8")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CANVAS_LEVELS = """() => {
+  const {width, height} = document.getElementById("prepared");
+  const context = document.getElementById("prepared").getContext("2d");
+  return [...context.getImageData(0, 0, width, height).data].filter((_, i) => i % 4 == 0);
+}"""
 
 
 def random_weights(model: keras.Model, seed: int) -> None:
@@ -167,7 +174,7 @@ def exported(tmp_path_factory) -> Iterator[Exported]:
     with pytest.MonkeyPatch.context() as patch:
         path = tmp_path_factory.mktemp("exported")
         patch.chdir(path)
-        for name, program in BLOCK.findall((ROOT / "docs/deploy.md").read_text()):
+        for name, program in BLOCK.findall(DEPLOY):
             (path / name).write_text("#" + program if name.endswith(".py") else "<!--" + program)
         yield Exported(path)
 
@@ -355,3 +362,55 @@ def test_project_decodes_for_other_programs(exported, tmp_path):
     )
     with Image.open(tmp_path / "stored.png") as stored:
         np.testing.assert_array_equal(np.asarray(stored), exported.images[5, ..., 0])
+
+
+@pytest.fixture(scope="module")
+def page(exported) -> Path:
+    """The page of docs/deploy.md; skips where its runtime can't be had."""
+    if not CHROMIUM:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    package = re.search(r"npm install (onnxruntime-web@\S+)", DEPLOY).group(1)
+    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", package]
+    if not shutil.which("npm") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip(f"needs npm and a registry that has {package}")
+    folder = "models/exported"
+    files = (f"{folder}/ensemble.onnx", f"{folder}/about.json", "classify.html")
+    run_program(exported, "make_page.py", *files)
+    return exported.path / "classify.html"
+
+
+def test_page_predicts_without_a_server(exported, page, tmp_path):
+    """On a disk, from a file input, with no connection; the same probabilities but for rounding."""
+    from playwright.sync_api import sync_playwright
+
+    files = {exported.path / f"{number}.png": exported.images[number, ..., 0] for number in (0, 15)}
+    for number, image in enumerate(odd_images()):
+        image.save(tmp_path / f"{number}.png")
+        file = tmp_path / f"{number}.png"
+        files[file] = decode(file, SIDE, crop=True).pixels
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = chromium.new_page()
+        browser.set_default_timeout(1000 * LIMIT_S)
+        requests, errors = [], []
+        browser.on("request", lambda request: requests.append(request.url))
+        browser.on("pageerror", lambda error: errors.append(str(error)))
+        browser.on("console", lambda line: line.type == "error" and errors.append(line.text))
+        browser.goto(page.as_uri())
+        browser.wait_for_selector("#files:enabled")
+        for file, pixels in files.items():
+            browser.set_input_files("#files", file)
+            browser.wait_for_selector("#prediction:has-text(':')")
+            canvas = browser.evaluate(CANVAS_LEVELS)
+            assert np.abs(np.reshape(canvas, (SIDE, SIDE)) - pixels.astype(int)).max() <= 1, file
+            text = browser.inner_text("#prediction")
+            expected = batch_predictor(exported.model)(pixels[np.newaxis, ..., np.newaxis])
+            probability = float(re.search(r"yes ([\d.]+)", text).group(1))
+            assert probability == pytest.approx(expected["probabilities"][0, 1], abs=0.02), file
+            assert ("unlike" in text) == (expected["novelty"][0] > 1)
+        browser.set_input_files("#files", exported.path / "models/exported/about.json")
+        browser.wait_for_selector("#prediction:has-text('no prediction:')")
+        chromium.close()
+    assert errors == []
+    assert {url.partition(":")[0] for url in requests} == {"file", "blob"}
+    assert len([url for url in requests if url.startswith("file:")]) == 1
