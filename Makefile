@@ -82,7 +82,7 @@ $(ENV)/ready-app: $(ENV)/ready requirements/app.txt
 	touch $@
 
 # TorchEnsemble asks for torchvision, which it uses for nothing that is measured here.
-$(ENV)/ready-bench: $(ENV)/ready requirements/bench.txt
+$(ENV)/ready-bench: $(ENV)/ready requirements/bench.txt requirements/export.txt
 	$(INSTALL) requirements/bench.txt
 	python -m pip install --quiet --no-deps torchensemble==0.2.0
 	touch $@

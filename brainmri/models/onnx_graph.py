@@ -69,7 +69,7 @@ class Graph:
 
     def constant(self, values, dtype=np.float32) -> str:
         """Add a constant; return its name."""
-        array = np.ascontiguousarray(np.asarray(values), dtype)
+        array = np.asarray(np.asarray(values), dtype, order="C")
         key = ("constant", array.dtype.str, array.shape, array.tobytes())
         if key not in self._names:
             self._names[key] = f"constant_{len(self.constants)}"
@@ -322,18 +322,15 @@ def _resizing(graph: Graph, layer, x: Tensor) -> str:
 
 
 def _flip(graph: Graph, operation, x: Tensor) -> str:
-    return _reverse(graph, x, operation.axis)
-
-
-def _reverse(graph: Graph, x: Tensor, axis: int) -> str:
     last, before_first = graph.integers(-1), graph.integers(np.iinfo(np.int64).min)
-    return graph.add("Slice", x.name, last, before_first, graph.integers(x.axis(axis)), last)
+    axis = graph.integers(x.axis(operation.axis))
+    return graph.add("Slice", x.name, last, before_first, axis, last)
 
 
 def _item(graph: Graph, operation, x: Tensor, key) -> str:
-    if key != (Ellipsis, slice(None, None, -1)):
-        raise _unsupported(operation, f"the index {key}")
-    return _reverse(graph, x, -1)
+    if x.rank == 4 and key[0] is Ellipsis and isinstance(key[1], int):
+        return graph.add("Gather", x.name, graph.constant(key[1], np.int64), axis=1)  # a channel
+    raise _unsupported(operation, f"the index {key}")
 
 
 def _reshape(graph: Graph, operation, x: Tensor) -> str:
@@ -358,9 +355,14 @@ def _concatenate(graph: Graph, operation, tensors: list[Tensor]) -> str:
 
 
 def _stack(graph: Graph, operation, tensors: list[Tensor]) -> str:
-    axis = graph.integers(operation.axis)
-    names = [graph.add("Unsqueeze", tensor.name, axis) for tensor in tensors]
-    return graph.add("Concat", *names, axis=operation.axis)
+    rank = tensors[0].rank
+    axis = operation.axis % (rank + 1)
+    if rank == 3:
+        if axis != rank:
+            raise _unsupported(operation, f"axis {axis}")
+        axis = 1  # of channels
+    names = [graph.add("Unsqueeze", tensor.name, graph.integers(axis)) for tensor in tensors]
+    return graph.add("Concat", *names, axis=axis)
 
 
 def _mean(graph: Graph, operation, x: Tensor) -> str:
