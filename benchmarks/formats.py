@@ -19,7 +19,7 @@ start_tensorflow()
 import keras
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
 from benchmarks.size import count_bytes
 from benchmarks.table import cpu_model
@@ -67,6 +67,7 @@ def quantize_onnx(source: Path, target: Path, batches: Iterator[np.ndarray]) -> 
         Batches(batches),
         op_types_to_quantize=["Conv"],
         per_channel=True,
+        activation_type=QuantType.QUInt8,
         nodes_to_exclude=resizing,
     )
 

@@ -66,8 +66,9 @@ def random_weights(model: keras.Model, seed: int) -> None:
             variable.assign(rng.uniform(0.5, 1.5, values.shape))
         elif variable.name in ("beta", "bias", "moving_mean", "mean"):
             variable.assign(rng.normal(0, 0.1, values.shape))
-        elif variable.name == "kernel" and values.ndim == 2:
-            variable.assign(rng.normal(0, 2 / np.sqrt(len(values)), values.shape))
+        elif variable.name == "kernel":
+            inputs = values[..., 0].size if values.shape[-1] > 1 else values[..., 0, 0].size
+            variable.assign(rng.normal(0, np.sqrt(2 / inputs), values.shape))
 
 
 def standardize_scores(network: keras.Model, images: np.ndarray) -> None:
@@ -238,13 +239,13 @@ def test_equal_models_give_equal_bytes(exported):
     exported.write()
 
 
-@pytest.mark.parametrize("wrong", [0.01, np.nan])
+@pytest.mark.parametrize("error", [0.01, np.nan])
 @pytest.mark.parametrize("key", ["probabilities", "members", "novelty"])
-def test_format_that_differs_is_refused(exported, monkeypatch, tmp_path, key, wrong):
+def test_format_that_differs_is_refused(exported, monkeypatch, tmp_path, key, error):
     def write(model, about, text):
         return lambda images: {
             **batch_predictor(model)(images),
-            key: batch_predictor(model)(images)[key] + wrong,
+            key: batch_predictor(model)(images)[key] + error,
         }
 
     monkeypatch.chdir(tmp_path)
