@@ -105,7 +105,7 @@ def largest_difference(name: str, outputs: Outputs, expected: Outputs) -> Differ
             raise UserError(
                 f"export.formats: {key} of the {name} file differ from the Keras model's by up to"
                 f" {difference:.2g} on the test images; expected {LIMIT} or less;"
-                f" remove {name} from export.formats"
+                f" remove {name} from export.formats, or train with train.precision: float32"
             )
         differences[key] = float(f"{difference:.1e}")
     return Difference(**differences)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from brainmri.common.errors import UserError
 from brainmri.models.saving import ZIP_EPOCH
 
 SIGNATURE = "serving_default"
@@ -31,6 +32,11 @@ def to_litert(
     -------
     bytes
         Of the file, the same for the same model.
+
+    Raises
+    ------
+    UserError
+        If LiteRT lacks an operator, as for 16-bit floats.
     """
     images = tf.TensorSpec(model.inputs[0].shape, tf.uint8, "images")
     classify = tf.function(lambda images: model(images, training=False), [images])
@@ -42,7 +48,14 @@ def to_litert(
     if calibration is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ({"images": batch} for batch in calibration)
-    content = io.BytesIO(converter.convert())
+    try:
+        content = io.BytesIO(converter.convert())
+    except Exception as error:  # noqa: BLE001, the converter raises several kinds
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"export.formats: LiteRT can't hold the model ({reason}); remove litert from"
+            " export.formats, or train with train.precision: float32"
+        ) from None
     with zipfile.ZipFile(content, "a") as archive:
         for name, entry in files.items():
             archive.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), entry)

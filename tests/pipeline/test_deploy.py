@@ -275,6 +275,19 @@ def test_unknown_layer_is_one_line():
     assert "\n" not in str(error.value)
 
 
+def test_16_bit_floats_are_one_line_of_litert():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = with_tta(build_network("residual-sides", 32, 2, 0.0, 0.0, 0.0), "zoomed")
+    finally:
+        keras.config.set_dtype_policy(policy)
+    ensemble = build_ensemble_model({"a": model}, {"a": 1.0})
+    with pytest.raises(UserError, match=r"LiteRT can't hold the model .*float32") as error:
+        to_litert(ensemble, {})
+    assert "\n" not in str(error.value)
+
+
 def run_program(exported: Exported, *arguments: object) -> str:
     """Run a program of docs/deploy.md in a Python that can't import this project."""
     command = [sys.executable, *map(str, arguments)]
