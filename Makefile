@@ -77,7 +77,7 @@ $(ENV)/ready: requirements.txt requirements/training.txt $(LOCKED) brainmri/conf
 	python -m brainmri.configure
 	touch $@
 
-$(ENV)/ready-dev: $(ENV)/ready requirements/dev.txt requirements/cluster.txt requirements/app.txt requirements/dicom.txt requirements/docs.txt
+$(ENV)/ready-dev: $(ENV)/ready requirements/dev.txt requirements/cluster.txt requirements/app.txt requirements/dicom.txt requirements/docs.txt requirements/export.txt requirements/logs.txt
 	$(INSTALL) requirements/dev.txt
 	touch $@
 
@@ -86,7 +86,7 @@ $(ENV)/ready-app: $(ENV)/ready requirements/app.txt
 	touch $@
 
 # TorchEnsemble asks for torchvision, which it uses for nothing that is measured here.
-$(ENV)/ready-bench: $(ENV)/ready requirements/bench.txt
+$(ENV)/ready-bench: $(ENV)/ready requirements/bench.txt requirements/export.txt
 	$(INSTALL) requirements/bench.txt
 	python -m pip install --quiet --no-deps torchensemble==0.2.0
 	touch $@

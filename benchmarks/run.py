@@ -79,7 +79,7 @@ class RateBenchmark:
     ----------
     name, unit : str
     module : str
-        In `benchmarks.rates`; prints both rates as JSON.
+        In `benchmarks.rates`, and its arguments; prints both rates as JSON.
     baseline : str
     goal : float
         Of the ratio of both.
@@ -114,6 +114,20 @@ RATES = [
         "images/s",
         "single",
         "five member calls, sequential",
+        2.0,
+    ),
+    RateBenchmark(
+        "single-image prediction by ONNX Runtime, one core",
+        "images/s",
+        "onnx_runtime",
+        "`model.predict` of the Keras file, one core",
+        2.0,
+    ),
+    RateBenchmark(
+        "single-image prediction by ONNX Runtime, one core",
+        "images/s",
+        "onnx_runtime compiled",
+        "the Keras file as one compiled function, one core",
         2.0,
     ),
 ]
@@ -254,9 +268,9 @@ class Benchmarks:
 
     def run_rates(self, module: str) -> list[dict[str, float]]:
         """Run a module of `benchmarks.rates` in each round; return what it measured."""
-        outputs = [
-            python(self.project, "-m", f"benchmarks.rates.{module}") for _ in range(self.rounds)
-        ]
+        name, *arguments = module.split()
+        command = ("-m", f"benchmarks.rates.{name}", *arguments)
+        outputs = [python(self.project, *command) for _ in range(self.rounds)]
         return [json.loads(output.splitlines()[-1]) for output in outputs]
 
     def compare_dvc_commands(self) -> list[Row]:

@@ -90,8 +90,9 @@ def _rows(section: type[Section], defaults: dict, prefix: str) -> list[tuple[str
             kind = next(iter(get_args(field.annotation)), field.annotation)
             rows += _rows(kind, default, f"{prefix}{name}.")
         else:
-            value = f"`{yaml.safe_dump(default).splitlines()[0]}`" if name in defaults else ""
-            rows.append(_row(full_name, value, describe_values(schema[name]), field.description))
+            value = yaml.safe_dump(default, default_flow_style=True).splitlines()[0]
+            shown = f"`{value}`" if name in defaults else ""
+            rows.append(_row(full_name, shown, describe_values(schema[name]), field.description))
     return rows
 
 

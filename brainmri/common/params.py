@@ -42,6 +42,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**20)]
 Count = Annotated[int, Field(ge=1)]
 Epochs = Count | Literal["auto"]
+ExportFormat = Literal["keras", "saved_model", "onnx", "litert"]
 
 
 def check_pattern(pattern: str) -> str:
@@ -469,6 +470,11 @@ class Export(Section):
     training_hashes: bool = Field(
         description="whether the model holds perceptual hashes of the training images, by which"
         " predict --labels excludes their near duplicates"
+    )
+    formats: Annotated[list[ExportFormat], Field(min_length=1)] = Field(
+        description="files that hold the ensemble: keras, which is always written; saved_model for"
+        " TensorFlow Serving; onnx; litert (docs/deploy.md). Packages of the last two:"
+        " requirements/export.txt"
     )
 
 

@@ -24,7 +24,11 @@ FAN_OUT_MARKER = Path("data/fan-out.json")
 MEMBERS = Path("models/members")
 VOTING_WEIGHTS = Path("models/weights.json")
 ENSEMBLE = Path("models/ensemble.keras")
-SAVED_MODEL = Path("models/saved_model")
+EXPORTED = Path("models/exported")  # what `export.formats` asks for besides
+EXPORTED_ABOUT = EXPORTED / "about.json"
+SAVED_MODEL = EXPORTED / "saved_model"
+ONNX_MODEL = EXPORTED / "ensemble.onnx"
+LITERT_MODEL = EXPORTED / "ensemble.tflite"
 EXPLANATIONS = Path("models/explanations.npz")
 
 INGEST_METRICS = Path("metrics/ingest.json")

@@ -15,6 +15,7 @@ from brainmri.evaluation.voting import ENSEMBLE, UNIFORM
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Interval = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
 Count = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class OutOfBag(TypedDict):
@@ -237,10 +238,19 @@ class NoveltyWarnings(TypedDict):
     fraction: Fraction
 
 
+class Difference(TypedDict):
+    """The largest difference of each output of a file from those of the Keras model."""
+
+    probabilities: NonNegative
+    members: NonNegative
+    novelty: NonNegative
+
+
 class ExportMetrics(TypedDict):
-    """metrics/export.json."""
+    """metrics/export.json; `largest_difference` is of the test images, by format."""
 
     novelty_warnings_of_test_images: NoveltyWarnings
+    largest_difference: dict[str, Difference]
 
 
 class PointingGame(TypedDict):

@@ -8,17 +8,22 @@ import keras
 import numpy as np
 
 from brainmri.common.params import Params
-from brainmri.common.paths import ENSEMBLE, MEMBERS, SAVED_MODEL
+from brainmri.common.paths import ENSEMBLE, MEMBERS
 from brainmri.evaluation.decisions import positive_of
 from brainmri.evaluation.metrics import reported_classes
-from brainmri.evaluation.results import NoveltyWarnings, VotingWeights, read_ensemble_metrics
+from brainmri.evaluation.results import (
+    ExportMetrics,
+    NoveltyWarnings,
+    VotingWeights,
+    read_ensemble_metrics,
+)
 from brainmri.evaluation.voting import ENSEMBLE as ENSEMBLE_VOTER
 from brainmri.models.about import About, TrainingImages
 from brainmri.models.ensemble import batch_predictor, build_ensemble_model
+from brainmri.models.formats import concatenate, write_formats
 from brainmri.models.heat_maps import heat_scale
 from brainmri.models.novelty import fit_novelty, novelty_model, thumbnailer
 from brainmri.models.saving import load_model, save_model
-from brainmri.models.serving import save_serving
 from brainmri.sampling.files import Split
 from brainmri.store.metadata import Image, Metadata
 from brainmri.store.reader import RadReader
@@ -39,8 +44,10 @@ DISCLAIMER = (
 
 def export_ensemble(
     params: Params, metadata: Metadata, split: Split, vote: VotingWeights
-) -> NoveltyWarnings:
-    """Write the ensemble as a Keras model and a SavedModel; return its warnings of test images."""
+) -> ExportMetrics:
+    """Write the ensemble as a Keras model and in `export.formats`; return what is measured of it
+    on the test images.
+    """
     weights = {name: member["weight"] for name, member in vote["members"].items()}
     calibration = vote["calibrations"][ENSEMBLE_VOTER]
     members = {name: load_model(MEMBERS / name / "model.keras") for name in weights}
@@ -63,9 +70,8 @@ def export_ensemble(
         predict = batch_predictor(model)
         with_finding = [row for row in split["training"] if rad.labels[row] in explained]
         scale = heat_scale(members, weights, rad, with_finding)
-        is_novel = np.concatenate(
-            [predict(images)["novelty"] > 1 for images in _batches(rad, split["test"])]
-        )
+        outputs = concatenate([predict(images) for images in _batches(rad, split["test"])])
+    is_novel = outputs["novelty"] > 1
     warnings: NoveltyWarnings = {"images": len(is_novel), "fraction": float(np.mean(is_novel))}
     about: About = {
         "classes": metadata["classes"],
@@ -87,8 +93,11 @@ def export_ensemble(
         "disclaimer": DISCLAIMER,
     }
     save_model(model, ENSEMBLE, about)
-    save_serving(model, SAVED_MODEL, about)
-    return warnings
+    with RadReader() as rad:
+        differences = write_formats(
+            params.export.formats, model, about, lambda: _batches(rad, split["test"]), outputs
+        )
+    return {"novelty_warnings_of_test_images": warnings, "largest_difference": differences}
 
 
 def _fit_novelty(rad: RadReader, training: list[int], false_alarms: float) -> keras.Model:

@@ -31,10 +31,28 @@ def thumbnailer(shape: tuple[int, int, int]) -> keras.Model:
     keras.Model
         From float images, n×h×w×1, to thumbnails, n×`SIDE`².
     """
-    images = keras.Input(shape, name="pixels")
-    small = layers.Flatten()(layers.Resizing(SIDE, SIDE, antialias=True)(images))
+    height, width, _ = shape
+    resize_rows = layers.Conv2D(SIDE, (height, 1), use_bias=False, name="resized_rows")
+    resize_columns = layers.Conv2D(SIDE, (width, 1), use_bias=False, name="resized_columns")
     standardize = layers.LayerNormalization(epsilon=NOISE_LEVEL**2, center=False, scale=False)
-    return keras.Model(images, standardize(small), name="thumbnail")
+    images = keras.Input(shape, name="pixels")
+    columns = layers.Reshape((width, SIDE, 1))(resize_rows(images))
+    small = layers.Flatten()(resize_columns(columns))
+    thumbnail = keras.Model(images, standardize(small), name="thumbnail")
+    for layer, length in ((resize_rows, height), (resize_columns, width)):
+        layer.set_weights([resizing_weights(length)[:, np.newaxis, np.newaxis, :]])
+    return thumbnail
+
+
+def resizing_weights(length: int) -> np.ndarray:
+    """Return the weights of pixels in an antialiased resize along one axis, `length`×`SIDE`.
+
+    A resize is linear in the pixels and separable: two products with constant matrices, which every
+    runtime has, are the same as Keras's `Resizing` with `antialias`, which few have.
+    """
+    identity = np.eye(length, dtype=np.float32)[np.newaxis, ..., np.newaxis]
+    resize = layers.Resizing(length, SIDE, antialias=True)
+    return np.asarray(resize(identity))[0, ..., 0]
 
 
 def fit_novelty(

@@ -79,7 +79,7 @@ def test_exported_model_works_without_the_project(small, tmp_path):
     paths = [
         tmp_path / "images.npy",
         small.path / "models/ensemble.keras",
-        small.path / "models/saved_model",
+        small.path / "models/exported/saved_model",
         tmp_path / "outputs.npz",
     ]
     command = [sys.executable, "-c", WITHOUT_THE_PROJECT, *map(str, paths)]
@@ -113,7 +113,7 @@ def test_exported_model_describes_itself(small):
     hashes = [[images[row]["perceptual_hash"], images[row]["whole_hash"]] for row in training]
     assert about["training_images"]["perceptual_hashes"] == sorted(hashes)
     assert sum(about["weights"].values()) == pytest.approx(1)
-    assert json.loads(small.read("models/saved_model/assets.extra/about.json")) == about
+    assert json.loads(small.read("models/exported/saved_model/assets.extra/about.json")) == about
 
 
 def test_predictions_are_those_of_evaluate(done):

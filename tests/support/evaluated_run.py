@@ -157,6 +157,7 @@ class EvaluatedRun:
         params = scratch_params()
         params |= {"members": 3, "explain": {"images": 6}}
         params["export"]["false_alarms"] = 0.25
+        params["export"]["formats"] = ["keras", "saved_model", "onnx", "litert"]
         params["ingest"]["image_size"] = SIDE
         params.pop("ensemble")
         further_input = params.pop("further_input")

@@ -33,7 +33,8 @@ def run(tmp_path_factory) -> EvaluatedRun:
     game = {"images": 5, "accuracy": 0.61, "energy": 0.32, "chance": 0.03}
     run.write("metrics/explain.json", {"images_drawn": 6, "pointing_game": game})
     warnings = {"images": 9, "fraction": 0.222}
-    run.write("metrics/export.json", {"novelty_warnings_of_test_images": warnings})
+    metrics = {"novelty_warnings_of_test_images": warnings, "largest_difference": {}}
+    run.write("metrics/export.json", metrics)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.path)
         report.main()
