@@ -1,8 +1,10 @@
-"""Write tables and a figure of the accuracies in docs/results, which benchmarks.accuracy measured.
+"""Write the results of docs/results and metrics/ into the pages that show them.
 
     python -m docs.make_results
 
-Writes  docs/results/accuracy.png; the tables in README.md, README.es.md and docs/evaluation.md
+Writes  docs/results/accuracy.png; the tables in README.md, README.es.md and docs/evaluation.md; in
+        both READMEs also the headline, what `evaluate` printed of the run in metrics/, and what
+        the first run costs
 """
 
 import json
@@ -10,6 +12,7 @@ import re
 from pathlib import Path
 
 from brainmri.common.files import write_bytes
+from brainmri.evaluation.decision_metrics import describe_decisions
 from brainmri.evaluation.figures.layout import (
     ENSEMBLE_COLOR,
     MEMBER_COLOR,
@@ -17,11 +20,13 @@ from brainmri.evaluation.figures.layout import (
     new_figure,
     plot_style,
 )
+from brainmri.evaluation.metrics import describe_headlines
+from brainmri.evaluation.results import read_ensemble_metrics
 
 RESULTS = Path("docs/results")
 FIGURE = RESULTS / "accuracy.png"
 ENGLISH, SPANISH, PAGE = Path("README.md"), Path("README.es.md"), Path("docs/evaluation.md")
-TABLE = re.compile(r"(<!-- results -->\n).*?(?=\n<!-- end of results -->)", re.DOTALL)
+PART = r"(<!-- {name} -->\n).*?(?=<!-- end of {name} -->)"
 COLUMNS = ("", "members", "CPU time", "accuracy", "balanced accuracy", "ROC AUC", "log loss")
 IN_SPANISH = {
     "members": "miembros",
@@ -43,6 +48,31 @@ LABELS = {  # the order of the rows
     "torchensemble": "TorchEnsemble, `residual` from scratch",
     "hog-svm": "HOG and SVM",
 }
+SENTENCES = {
+    ENGLISH: {
+        "headline": (
+            "**Accuracy {accuracy:.3f}** (95 % interval {low:.3f} to {high:.3f}), ROC AUC"
+            " {roc_auc:.3f}, on the {images} public images of [Brain MRI Images for Brain Tumor"
+            " Detection]({url}), cross-validated over {groups} groups of near duplicates.\n"
+        ),
+        "start": (
+            "On {machine}, `make repro` takes {minutes:.0f} minutes, {memory} GB of memory,"
+            " {environment} GB of disk for the packages and {clone} GB for the clone.\n"
+        ),
+    },
+    SPANISH: {
+        "headline": (
+            "**Exactitud {accuracy:.3f}** (intervalo del 95 %: {low:.3f} a {high:.3f}), ROC AUC"
+            " {roc_auc:.3f}, en las {images} imágenes públicas de [Brain MRI Images for Brain Tumor"
+            " Detection]({url}), con validación cruzada sobre {groups} grupos de casi duplicados.\n"
+        ),
+        "start": (
+            "En {machine}, `make repro` toma {minutes:.0f} minutos, {memory} GB de memoria,"
+            " {environment} GB de disco para los paquetes y {clone} GB para el clon.\n"
+        ),
+    },
+}
+URL = "https://www.kaggle.com/datasets/navoneel/brain-mri-images-for-brain-tumor-detection"
 LIMITS, TICKS = (0.05, 60), (0.1, 0.3, 1, 3, 10, 30)  # minutes
 METRICS = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 
@@ -50,23 +80,55 @@ METRICS = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 def main() -> None:
     results = read_results()
     write_bytes(FIGURE, draw(results))
-    for path, table in format_tables(results).items():
+    for path, parts in format_parts(results).items():
         text = path.read_text("utf-8")
-        path.write_text(TABLE.sub(lambda match, new=table: match[1] + new, text), "utf-8")
+        for name, content in parts.items():
+            pattern = re.compile(PART.format(name=name), re.DOTALL)
+            text = pattern.sub(lambda match, new=content: match[1] + new, text)
+        path.write_text(text, "utf-8")
 
 
-def format_tables(results: dict[str, dict]) -> dict[Path, str]:
-    """Return the table of each page."""
+def format_parts(results: dict[str, dict]) -> dict[Path, dict[str, str]]:
+    """Return what is between the markers of each page, by their name."""
     table = format_table(results, with_intervals=False)
-    with_intervals = format_table(results, with_intervals=True)
-    return {ENGLISH: table, SPANISH: translate(table), PAGE: with_intervals}
+    start = json.loads((RESULTS / "start.json").read_bytes())
+    shared = {"evaluation": format_evaluation()}
+    parts: dict[Path, dict[str, str]] = {PAGE: {"results": format_table(results, True)}}
+    for path, sentences in SENTENCES.items():
+        parts[path] = {
+            **shared,
+            "results": table if path == ENGLISH else translate(table),
+            "headline": format_headline(sentences["headline"], results["default"]),
+            "start": sentences["start"].format(minutes=start["seconds"] / 60, **start),
+        }
+    return parts
+
+
+def format_headline(sentence: str, result: dict) -> str:
+    """Return the sentence on the cross-validated default."""
+    low, high = result["interval"]["accuracy"]
+    return sentence.format(
+        low=low,
+        high=high,
+        images=result["images"],
+        groups=sum(result["independent_groups"].values()),
+        url=URL,
+        **{name: result["ensemble"][name] for name in ("accuracy", "roc_auc")},
+    )
+
+
+def format_evaluation() -> str:
+    """Return what `evaluate` prints of metrics/ensemble.json."""
+    metrics = read_ensemble_metrics()
+    lines = [*describe_headlines(metrics), *describe_decisions(metrics)]
+    return "\n".join(["```", *lines, "```", ""])
 
 
 def translate(table: str) -> str:
-    """Put a table into Spanish, with decimal commas."""
+    """Translate a table into Spanish."""
     for english, spanish in IN_SPANISH.items():
         table = table.replace(english, spanish)
-    return re.sub(r"(\d)\.(\d)", r"\1,\2", table)
+    return table
 
 
 def read_results() -> dict[str, dict]:
@@ -88,7 +150,7 @@ def format_table(results: dict[str, dict], with_intervals: bool) -> str:
                 cell += f" ({low:.3f} to {high:.3f})"
             cells.append(cell)
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 def draw(results: dict[str, dict]) -> bytes:

@@ -17,7 +17,7 @@ from brainmri.common.paths import ENSEMBLE_METRICS, MEMBERS
 from brainmri.evaluation import plots
 from brainmri.evaluation.decision_metrics import describe_decisions
 from brainmri.evaluation.intervals import missing_metrics
-from brainmri.evaluation.metrics import HEADLINES, format_metric
+from brainmri.evaluation.metrics import describe_headlines
 from brainmri.evaluation.patients import describe_patients
 from brainmri.evaluation.predictions import read_predictions
 from brainmri.evaluation.results import read_out_of_bag, read_voting_weights
@@ -54,11 +54,7 @@ def main() -> None:
     called = image_names(metadata["images"], settings.names)
     plots.write_tables(evaluation, called)
     plots.write_figures(evaluation, summary, called, settings.bins, settings.gallery)
-    for name in HEADLINES:
-        value = format_metric(summary[name], summary["interval"][name])
-        mean_member = format_metric(summary["mean_member"][name])
-        print(f"{name.replace('_', ' ')}: {value}; mean member {mean_member}")
-    for line in describe_decisions(summary):
+    for line in (*describe_headlines(summary), *describe_decisions(summary)):
         print(line)
     if "by_patient" in summary:
         print(describe_patients(summary["by_patient"]))

@@ -5,6 +5,8 @@ each class against the rest, macro-averaged. So is the ROC AUC of more than two 
 is that of either.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from brainmri.evaluation.log_loss import log_loss
@@ -174,6 +176,14 @@ def format_metric(value: float | None, interval: list[float] | None = None) -> s
     if interval is None:
         return f"{value:.3f}"
     return f"{value:.3f} (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def describe_headlines(metrics: dict) -> Iterator[str]:
+    """Describe the headlines of an ensemble and of its mean member, in a line each."""
+    for name in HEADLINES:
+        value = format_metric(metrics[name], metrics["interval"][name])
+        mean_member = format_metric(metrics["mean_member"][name])
+        yield f"{name.replace('_', ' ')}: {value}; mean member {mean_member}"
 
 
 def mean(values: np.ndarray | list[float]) -> float:

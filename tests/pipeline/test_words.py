@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from docs.make_dag import READMES, mermaid
-from docs.make_results import format_tables, read_results
+from docs.make_results import format_parts, read_results
 from tests.support.project import Output, Project, ran, skipped
 from tests.support.waiting import LIMIT_S, wait_for
 
@@ -25,10 +25,6 @@ OWN_DATA = "needs data of one's own; tests/pipeline/test_given_data.py has such"
 NOT_RUN = {
     "make test": "these are the tests",
     "make crossval": "tests/pipeline/test_crossval.py runs what it calls, on images in data/raw",
-    "make bench": (
-        "takes ten minutes and the machine to itself;"
-        " tests/pipeline/test_concurrency.py has its parts"
-    ),
     "dvc exp run -S preset=original": "tests/pipeline/test_pipeline.py trains it in two epochs",
     "source .venv/bin/activate": "the tests run in an environment already",
     "dvc import https://github.com/A-PachecoT/brain-mri-classification data/raw -o data/raw": (
@@ -153,12 +149,15 @@ def test_graph_of_the_stages_is_that_of_dvc(monkeypatch):
         assert block in path.read_text("utf-8")
 
 
-def test_tables_of_results_are_of_the_committed_files(monkeypatch):
-    """And the pages show the figure."""
+def test_results_are_those_of_the_committed_files(monkeypatch):
+    """Tables, headline, printed metrics and costs; and the pages show the figure."""
     monkeypatch.chdir(ROOT)
-    for path, table in format_tables(read_results()).items():
-        assert table in path.read_text("utf-8"), "run `make docs`"
-        assert "results/accuracy.png" in path.read_text("utf-8")
+    for path, parts in format_parts(read_results()).items():
+        text = path.read_text("utf-8")
+        for name, content in parts.items():
+            part = f"<!-- {name} -->\n{content}<!-- end of {name} -->"
+            assert part in text, f"{path}, {name}: run `make docs`"
+        assert "results/accuracy.png" in text
 
 
 def test_spanish_readme_matches_the_english():
