@@ -1,5 +1,8 @@
 """Decision rules, prediction sets and their metrics, by hand or computed again."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -258,6 +261,25 @@ def test_sets_need_groups(error, groups):
     assert list_sets(np.ones((1, 2)), np.zeros(1, int), {"no": enough, "yes": enough}, error) == [
         (0, 1)
     ]
+
+
+def test_documented_function_computes_the_same_sets():
+    """That of docs/deploy.md, which needs only about.json."""
+    text = (Path(__file__).parents[2] / "docs/deploy.md").read_text("utf-8")
+    [source] = re.findall(r"```python\n(# sets\.py.*?)```", text, re.DOTALL)
+    names: dict = {}
+    exec(source, names)
+    labels, groups, weights, out_of_bag = made_votes(40)
+    calibration = calibration_groups(labels, groups, out_of_bag, weights, CLASSES)
+    decision = {"positive": None, "rule": ARGMAX, "error": 0.2, "images": calibration}
+    about = {"weights": dict(enumerate(weights)), "decision": decision}
+    new = np.random.default_rng(1).dirichlet((1, 1, 1), (4, 20))
+    decided = decide_votes(np.tensordot(weights, new, 1), new, weights, decision)
+    sets = list_sets(decided.p_values, decided.labels, calibration, 0.2)
+    assert len(set(sets)) > 3
+    for image, expected in enumerate(sets):
+        listed = names["prediction_set"](about, new[:, image], decided.labels[image])
+        assert listed == [CLASSES[label] for label in expected]
 
 
 def test_sets_by_patient():
