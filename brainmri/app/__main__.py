@@ -47,12 +47,12 @@ def run(options: argparse.Namespace) -> None:
         start_tensorflow()  # before Gradio, after which its import takes longer
         from brainmri.app.examples import write_examples
         from brainmri.app.page import build_page, serve
-        from brainmri.app.predictions import Gallery, predict_files
+        from brainmri.app.predictions import Gallery, Table, predict_files
         from brainmri.models.ensemble import load_ensemble
 
         model, about = load_ensemble(options.model)
 
-        def predict(files: list[str] | None) -> tuple[str, Gallery]:
+        def predict(files: list[str] | None) -> tuple[Table, bytes, Gallery]:
             return predict_files(files, model, about, options.model)
 
         examples = folder / "examples"

@@ -1,12 +1,14 @@
 """The page of the app, built with Gradio."""
 
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
 from starlette.middleware import Middleware
 
-from brainmri.app.predictions import Gallery
+from brainmri.app.predictions import Gallery, Table
 from brainmri.app.requests import CheckedRequests
 
 SUFFIXES = [".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm"]
@@ -22,7 +24,7 @@ images: without evidence it stays dark.
 
 
 def build_page(
-    predict: Callable[[list[str]], tuple[str, Gallery]], examples: list[str]
+    predict: Callable[[list[str]], tuple[Table, bytes, Gallery]], examples: list[str]
 ) -> gr.Blocks:
     """Build the page: images in, predictions and overlays out.
 
@@ -53,7 +55,14 @@ def build_page(
                     elem_id="examples",
                 )
             with gr.Column(scale=2):
-                table = gr.HTML(elem_id="predictions")
+                table = gr.Dataframe(
+                    label="Predictions: click a column's title to sort",
+                    interactive=False,
+                    visible=False,
+                    wrap=True,
+                    elem_id="predictions",
+                )
+                download = gr.DownloadButton("Download CSV", visible=False, elem_id="download")
                 overlays = gr.Gallery(
                     label="Evidence for a finding",
                     columns=2,
@@ -62,15 +71,31 @@ def build_page(
                     elem_id="overlays",
                 )
 
-        def predict_example(event: gr.SelectData) -> tuple[str, Gallery]:
-            return predict([examples[event.index]])
+        def show(paths: list[str] | None) -> tuple[gr.Dataframe, gr.DownloadButton, Gallery]:
+            predictions, csv, gallery = predict(paths)
+            rows = gr.Dataframe(
+                headers=predictions.header, value=predictions.rows, visible=bool(predictions.rows)
+            )
+            file = write_download(csv) if csv else None
+            return rows, gr.DownloadButton(value=file, visible=bool(csv)), gallery
 
-        outputs = [table, overlays]
+        def show_example(event: gr.SelectData) -> tuple[gr.Dataframe, gr.DownloadButton, Gallery]:
+            return show([examples[event.index]])
+
+        outputs = [table, download, overlays]
         # One prediction at a time
         settings = {"api_visibility": "private", "concurrency_id": "predictions"}
-        files.change(predict, files, outputs, **settings)
-        example_gallery.select(predict_example, None, outputs, **settings)
+        files.change(show, files, outputs, **settings)
+        example_gallery.select(show_example, None, outputs, **settings)
     return page.queue(max_size=MAX_WAITING, api_open=False)
+
+
+def write_download(content: bytes) -> str:
+    """Write a file that the page offers for download, among the uploads; return its path."""
+    folder = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))
+    path = folder / "predictions.csv"
+    path.write_bytes(content)
+    return str(path)
 
 
 def serve(page: gr.Blocks, port: int | None, examples: Path, uploads: Path) -> None:

@@ -1,6 +1,7 @@
 """Predictions for uploaded files, as the page shows them."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -11,18 +12,24 @@ from brainmri.images.limits import ImageError
 from brainmri.images.workers import decode_all
 from brainmri.models.about import About
 from brainmri.predict.inference import predict_images
-from brainmri.predict.output import describe_decision
+from brainmri.predict.output import describe_decision, format_records, record_of
 from brainmri.predict.overlays import draw_overlays
 from brainmri.predict.prediction import Prediction
-from brainmri.report.rendering import environment_of
 
-TEMPLATES = Path(__file__).parent / "templates"
+
+class Table(NamedTuple):
+    """Rows of a table, and their header."""
+
+    header: list[str]
+    rows: list[list[str | float]]
+
+
 Gallery = list[tuple[np.ndarray, str]]  # images with captions
 
 
 def predict_files(
     files: list[str] | None, model: keras.Model, about: About, model_file: str | Path
-) -> tuple[str, Gallery]:
+) -> tuple[Table, bytes, Gallery]:
     """Predict the classes of image files.
 
     Parameters
@@ -34,13 +41,15 @@ def predict_files(
 
     Returns
     -------
-    table : str
-        HTML: a row for each file, those that could not be read last; empty without files.
+    table : Table
+        A row for each file, those that could not be read last.
+    csv : bytes
+        The predictions as `python -m brainmri.predict --csv` prints them; empty without any.
     gallery : list of (ndarray of uint8, shape (height, width, 3); str)
         Overlay and caption of each image that could be read.
     """
     if not files:
-        return "", []
+        return Table([], []), b"", []
     paths = [Path(file) for file in files[:MAX_FILES]]
     images, errors = [], []
     for path, image in decode_all(paths, about["size"], about["crop"], usable_cores()):
@@ -54,8 +63,9 @@ def predict_files(
     predictions = list(predict_images(images, model, about, model_file))
     overlays = draw_overlays(predictions, model, about) if predictions else []
     captions = [caption_of(prediction, about["classes"]) for prediction in predictions]
-    table = render_table(predictions, errors, about["classes"])
-    return table, list(zip(overlays, captions, strict=True))
+    records = [record_of(prediction, about["classes"]) for prediction in predictions]
+    table = make_table(predictions, errors, about["classes"])
+    return table, format_records(records), list(zip(overlays, captions, strict=True))
 
 
 def caption_of(prediction: Prediction, classes: list[str]) -> str:
@@ -64,10 +74,10 @@ def caption_of(prediction: Prediction, classes: list[str]) -> str:
     return f"{prediction.path.name}: {classes[prediction.label]} {probability:.2f}"
 
 
-def render_table(
+def make_table(
     predictions: list[Prediction], errors: list[tuple[str, str]], classes: list[str]
-) -> str:
-    """Render predictions, and the files that could not be read, as an HTML table.
+) -> Table:
+    """Make the table of predictions, and of the files that could not be read.
 
     Parameters
     ----------
@@ -76,8 +86,21 @@ def render_table(
         Name of the file, and why it could not be read.
     classes : list of str
     """
-    template = environment_of(TEMPLATES).get_template("predictions.html.j2")
-    decisions = [describe_decision(prediction, classes) for prediction in predictions]
-    return template.render(
-        predictions=predictions, decisions=decisions, errors=errors, classes=classes
-    )
+    header = ["image", "decision", *classes, "entropy, nats", "disagreement, nats", "novelty"]
+    rows: list[list[str | float]] = []
+    for prediction in predictions:
+        decision = describe_decision(prediction, classes) or classes[prediction.label]
+        probabilities = [round(float(value), 3) for value in prediction.probabilities]
+        rows.append(
+            [
+                prediction.path.name,
+                decision,
+                *probabilities,
+                round(prediction.entropy, 3),
+                round(prediction.mutual_information, 3),
+                round(prediction.novelty, 2),
+            ]
+        )
+    empty = [""] * (len(header) - 2)
+    rows += [[name, f"can't be read: {reason}", *empty] for name, reason in errors]
+    return Table(header, rows)

@@ -94,6 +94,14 @@ def _vote(prediction: Prediction | PatientPrediction, classes: list[str]) -> Rec
     }
 
 
+def format_records(records: list[Record]) -> bytes:
+    """Format records as CSV, with a header; empty without records."""
+    if not records:
+        return b""
+    rows = [[_csv_cell(value) for value in record.values()] for record in records]
+    return format_csv([[*records[0]], *rows])
+
+
 def print_csv(records: Iterable[Record]) -> None:
     """Print records as CSV, with a header; on a terminal, what it may take for commands is
     escaped.

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
 
@@ -23,6 +24,7 @@ LOADED = "images => images.map(image => image.complete && image.naturalWidth > 1
 CHARTS_ARE_DRAWN = (
     "document.querySelectorAll('.vega-embed canvas, .vega-embed svg.marks').length >= 6"
 )
+EXAMPLE_IS_PREDICTED = "document.getElementById('predictions').innerText.includes('glioma 1.png')"
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
 
 
@@ -80,7 +82,7 @@ def test_report_needs_no_other_file(small, tmp_path, width):
         text = chromium.page.inner_text("body")
         page_width = chromium.page.evaluate("document.documentElement.scrollWidth")
     assert page_width <= width
-    assert loaded == [True] * 7
+    assert loaded == [True] * 8
     assert chromium.errors == []
     assert chromium.addresses() == {address}
     ensemble = json.loads(small.read("metrics/ensemble.json"))
@@ -105,7 +107,7 @@ def test_plots_page_draws_charts_after_a_move(small, tmp_path):
         chromium.page.goto(address)
         chromium.page.wait_for_function(CHARTS_ARE_DRAWN)
         loaded = chromium.page.eval_on_selector_all("img", LOADED)
-    assert loaded == [True] * 7
+    assert loaded == [True] * 8
     assert chromium.errors == []
     assert all(url.startswith(f"file://{tmp_path}/moved/") for url in chromium.addresses())
 
@@ -129,11 +131,15 @@ def test_app_predicts_uploads_and_examples(small, tmp_path):
             text = page.inner_text("#predictions")
             assert "yes-000.png" in text
             assert "not an image of a known format" in text
+            with page.expect_download() as download:
+                page.click("#download")
+            content = Path(download.value.path()).read_text("utf-8")
+            assert content.splitlines()[1].split(",")[0].endswith("yes-000.png")
             page.wait_for_selector("#overlays img")
             height = page.eval_on_selector("#overlays img", "image => image.naturalHeight")
             assert height == 12 * 32
             page.locator("#examples img").nth(1).click()
-            page.wait_for_selector("#predictions td:has-text('glioma 1.png')")
+            page.wait_for_function(EXAMPLE_IS_PREDICTED)
         assert chromium.errors == []
         assert all(url.startswith(address) for url in chromium.addresses())
         connections = psutil.Process(server.pid).net_connections()
