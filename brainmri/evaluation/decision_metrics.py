@@ -49,20 +49,20 @@ def rule_metrics(
     Returns
     -------
     dict
-        `RuleMetrics`, without the rule itself. Rates and their intervals only with a positive
-        class; see `binary_rates`.
+        `RuleMetrics`, without the rule itself. Rates, with their intervals, only with a
+        positive class; see `binary_rates`.
     """
     metrics = {"accuracy": float(np.mean(decided == labels))}
     if costs is not None:
         metrics["mean_cost"] = float(np.mean(np.array(costs)[labels, decided]))
     if positive is None:
         return metrics
-    metrics["positive"] = classes[positive]
     is_positive, is_decided = labels == positive, decided == positive
     rates, groups_of = binary_rates(is_positive, is_decided, groups)
-    metrics["rates"] = {name: none_if_nan(rate) for name, rate in rates.items()}
-    metrics["rate_intervals"] = {
-        name: wilson_interval(rate, groups_of[name]) for name, rate in rates.items()
+    metrics["rates"] = {
+        "positive": classes[positive],
+        **{name: none_if_nan(rate) for name, rate in rates.items()},
+        "interval": {name: wilson_interval(rate, groups_of[name]) for name, rate in rates.items()},
     }
     if prevalence is not None:
         metrics["at_prevalence"] = at_prevalence(rates, groups_of, prevalence)
@@ -292,12 +292,11 @@ def describe_decisions(metrics: dict) -> Iterator[str]:
     """Describe the metrics of a decision rule and of prediction sets, in a line each."""
     rule = metrics["decision_rule"]
     if rates := rule.get("rates"):
-        intervals = rule["rate_intervals"]
         named = [
-            f"{RATE_NAMES[name]} {format_metric(rate, intervals[name])}"
-            for name, rate in rates.items()
+            f"{described} {format_metric(rates[name], rates['interval'][name])}"
+            for name, described in RATE_NAMES.items()
         ]
-        yield f"class {rule['positive']!r}: {', '.join(named)}"
+        yield f"class {rates['positive']!r}: {', '.join(named)}"
     if sets := metrics.get("prediction_sets"):
         coverage = [
             f"{name!r} {format_metric(values['coverage'], values['interval']['coverage'])}"

@@ -51,7 +51,7 @@ def missing_metrics(counts: Mapping[str, int]) -> str | None:
     small = {name: count for name, count in counts.items() if count < MIN_GROUPS}
     if not small:
         return None
-    dropped = "ROC AUC, average precision or 95 % intervals"
+    dropped = "ROC AUC, average precision or bootstrap intervals"
     if 0 in small.values():
         dropped = f"balanced accuracy, F1, {dropped}"
     shown = list(small.items())[:MAX_SHOWN]

@@ -115,22 +115,24 @@ class PredictiveValues(TypedDict):
     npv: Fraction | None
 
 
-class BinaryRates(TypedDict):
-    """Rates of the positive class against all others."""
-
-    sensitivity: Fraction | None
-    specificity: Fraction | None
-    ppv: Fraction | None
-    npv: Fraction | None
-
-
 class RateIntervals(TypedDict):
-    """Their 95 % intervals; None without images to count."""
+    """95 % intervals of rates; None without images to count."""
 
     sensitivity: Interval | None
     specificity: Interval | None
     ppv: Interval | None
     npv: Interval | None
+
+
+class BinaryRates(TypedDict):
+    """Rates of the positive class against all others."""
+
+    positive: str
+    sensitivity: Fraction | None
+    specificity: Fraction | None
+    ppv: Fraction | None
+    npv: Fraction | None
+    interval: RateIntervals
 
 
 class PredictiveIntervals(TypedDict):
@@ -153,10 +155,8 @@ class RuleMetrics(TypedDict):
     name: str
     threshold: FiniteFloat | None
     accuracy: Fraction
-    positive: NotRequired[str]
     mean_cost: NotRequired[FiniteFloat]
     rates: NotRequired[BinaryRates]
-    rate_intervals: NotRequired[RateIntervals]
     at_prevalence: NotRequired[AtPrevalence]
 
 
@@ -184,10 +184,15 @@ class SetRatesOfClass(SetRates):
     interval: SetIntervals
 
 
-class SetMetrics(SetRatesOfClass):
-    """Metrics of prediction sets with a rate of errors."""
+class SetMetrics(TypedDict):
+    """Metrics of prediction sets with a rate of errors; see `decision_metrics.set_rates`."""
 
     error: Fraction
+    coverage: Fraction
+    mean_size: FiniteFloat
+    decided: Fraction
+    decided_accuracy: Fraction | None
+    interval: SetIntervals
     by_class: dict[str, SetRatesOfClass]
 
 

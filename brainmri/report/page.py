@@ -129,9 +129,10 @@ def rate_rows(metrics: RuleMetrics) -> list[Row]:
     """Return name, value and interval of each rate of the positive class, if there is one."""
     if "rates" not in metrics:
         return []
+    rates = metrics["rates"]
     rows: list[Row] = [
-        (RATE_NAMES[name], rate, format_interval(metrics["rate_intervals"][name]))
-        for name, rate in metrics["rates"].items()
+        (described, rates[name], format_interval(rates["interval"][name]))
+        for name, described in RATE_NAMES.items()
     ]
     if at := metrics.get("at_prevalence"):
         for name, interval in at["interval"].items():

@@ -188,12 +188,12 @@ def test_plots_page_needs_no_network(done, tmp_path):
     page = (folder / "index.html").read_text("utf-8")
     tags = tags_of(page)
     sources = [attributes["src"] for tag, attributes in tags if tag == "img"]
-    assert len(sources) == 7
+    assert len(sources) == 8
     for source in sources:
         image = (folder / source).resolve()
         assert image.is_relative_to(folder.resolve())
         assert image.read_bytes().startswith(b"\x89PNG")
     links = [tag for tag, attributes in tags if {"src", "href"} & attributes.keys()]
-    assert links == ["img"] * 7
+    assert links == ["img"] * 8
     assert "window.vegaEmbed=" in page
     assert page.count("vegaEmbed('#") >= 6

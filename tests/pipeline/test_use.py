@@ -207,7 +207,7 @@ def rounded(metrics: dict) -> dict:
 
 def test_labeled_images_of_one_class(done):
     output = predict(done, "--labels", "--csv", "data/phantom/no")
-    missing = "no balanced accuracy, F1, ROC AUC, average precision or 95 % intervals"
+    missing = "no balanced accuracy, F1, ROC AUC, average precision or bootstrap intervals"
     assert f"warning: {missing}" in output.stderr
     assert "'yes' has 0" in output
     metrics = metrics_in(output.stderr)["without_near_duplicates"]

@@ -52,13 +52,18 @@ METRICS = {
         "name": "youden",
         "threshold": 0.451,
         "accuracy": 0.816,
-        "positive": "yes",
-        "rates": {"sensitivity": 0.652, "specificity": 0.553, "ppv": 0.654, "npv": 0.555},
-        "rate_intervals": {
-            "sensitivity": [0.601, 0.691],
-            "specificity": [0.501, 0.591],
-            "ppv": [0.602, 0.692],
-            "npv": None,
+        "rates": {
+            "positive": "yes",
+            "sensitivity": 0.652,
+            "specificity": 0.553,
+            "ppv": 0.654,
+            "npv": 0.555,
+            "interval": {
+                "sensitivity": [0.601, 0.691],
+                "specificity": [0.501, 0.591],
+                "ppv": [0.602, 0.692],
+                "npv": None,
+            },
         },
         "at_prevalence": {
             "prevalence": 0.05,

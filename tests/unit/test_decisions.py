@@ -117,16 +117,18 @@ def test_rates_of_the_positive_class():
     decided = np.array([1, 1, 1, 1, 1, 1, 0, 0, 0, 1])
     groups = np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
     metrics = rule_metrics(labels, decided, groups, 1, ["no", "yes"], None, None)
+    intervals = metrics["rates"].pop("interval")
     assert metrics["rates"] == {
+        "positive": "yes",
         "sensitivity": 6 / 8,
         "specificity": 1 / 2,
         "ppv": 6 / 7,
         "npv": 1 / 3,
     }
-    assert metrics["rate_intervals"]["sensitivity"] == wilson_interval(6 / 8, 7)
-    assert metrics["rate_intervals"]["ppv"] == wilson_interval(6 / 7, 6)
+    assert intervals["sensitivity"] == wilson_interval(6 / 8, 7)
+    assert intervals["ppv"] == wilson_interval(6 / 7, 6)
     never = rule_metrics(labels, np.zeros(10, int), groups, 1, ["no", "yes"], None, 0.1)
-    assert never["rates"]["ppv"] is never["rate_intervals"]["ppv"] is None
+    assert never["rates"]["ppv"] is never["rates"]["interval"]["ppv"] is None
     assert never["at_prevalence"]["ppv"] is None
     assert never["at_prevalence"]["npv"] == pytest.approx(0.9)
     assert "rates" not in rule_metrics(labels, decided, groups, None, ["no", "yes"])

@@ -154,7 +154,7 @@ def test_metrics_with_one_positive():
     assert summary["independent_groups"] == {"no": 5, "yes": 1}
     reason = missing_metrics(summary["independent_groups"])
     assert reason.startswith(
-        "no ROC AUC, average precision or 95 % intervals: expected 5 or more independent groups"
+        "no ROC AUC, average precision or bootstrap intervals: expected 5 or more independent"
     )
     assert reason.endswith("'yes' has 1")
     assert json.loads(COMPACT.encode(summary)) == summary  # no NaN

@@ -816,9 +816,10 @@ def test_decision_rule(evaluated):
         "ppv": sk.precision_score(truth, decided),
         "npv": sk.precision_score(truth, decided, pos_label=0),
     }
-    assert (rule["threshold"], rule["positive"]) == (THRESHOLD, evaluated.classes[1])
+    assert (rule["threshold"], rule["rates"].pop("positive")) == (THRESHOLD, evaluated.classes[1])
+    intervals = rule["rates"].pop("interval")
     assert rule["rates"] == pytest.approx(rates)
-    for name, (low, high) in rule["rate_intervals"].items():
+    for name, (low, high) in intervals.items():
         assert low < rates[name] < high
 
 
@@ -935,7 +936,7 @@ def test_missing_metrics_are_explained(evaluated, capsys):
     evaluate.main()
     *_, last = capsys.readouterr().out.splitlines()
     assert last.startswith(
-        "no ROC AUC, average precision or 95 % intervals: expected 5 or more independent groups"
+        "no ROC AUC, average precision or bootstrap intervals: expected 5 or more independent"
     )
     assert last.endswith("; `make crossval` tests on all images")
     assert evaluated.read("metrics/ensemble.json")["best_member"]["roc_auc"] is None

@@ -261,7 +261,7 @@ def test_names_are_escaped(run, tmp_path, monkeypatch):
     other.write("data/rad/metadata.json", metadata)
     metrics = other.read("metrics/ensemble.json")
     metrics["recall"] = {"no": 0.621, "a|<i>": 0.622}
-    metrics["decision_rule"]["positive"] = "a|<i>"
+    metrics["decision_rule"]["rates"]["positive"] = "a|<i>"
     other.write("metrics/ensemble.json", metrics)
     vote = other.read("models/weights.json")
     calibration = vote["decision"]["images"]

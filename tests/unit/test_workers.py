@@ -20,6 +20,7 @@ from brainmri.images.workers import decode_all, run_on_files
 from tests.support import decoders
 from tests.support.checkout import ROOT
 from tests.support.image_files import SLICES
+from tests.support.project import heed_signals
 from tests.support.waiting import wait_for
 
 LOOP = """
@@ -41,7 +42,9 @@ def outcomes(function, *calls: tuple, threads: int = 2) -> list:
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    """The processes that decode: others are those of other tests."""
+    processes = psutil.Process().children(recursive=True)
+    return [process for process in processes if workers.SERVE in process.cmdline()]
 
 
 @pytest.fixture
@@ -121,7 +124,12 @@ def test_processes_are_as_many_as_memory_is_free_for(monkeypatch, free, at_once)
 def test_ctrl_c_takes_effect_while_a_file_is_decoded(number):
     command = [sys.executable, "-c", LOOP]
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=heed_signals,  # noqa: PLW1509
     )
     assert process.stdout.readline() == b"started\n"
     tree = psutil.Process(process.pid)
