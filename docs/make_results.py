@@ -36,6 +36,7 @@ IN_SPANISH = {
     "the default": "por defecto",
     "from scratch": "desde cero",
     "HOG and SVM": "HOG y SVM",
+    "cores of an": "núcleos de un",
 }
 LABELS = {  # the order of the rows
     "default": "the default",
@@ -95,11 +96,12 @@ def format_parts(results: dict[str, dict]) -> dict[Path, dict[str, str]]:
     shared = {"evaluation": format_evaluation()}
     parts: dict[Path, dict[str, str]] = {PAGE: {"results": format_table(results, True)}}
     for path, sentences in SENTENCES.items():
+        start_sentence = sentences["start"].format(minutes=start["seconds"] / 60, **start)
         parts[path] = {
             **shared,
             "results": table if path == ENGLISH else translate(table),
             "headline": format_headline(sentences["headline"], results["default"]),
-            "start": sentences["start"].format(minutes=start["seconds"] / 60, **start),
+            "start": translate(start_sentence) if path == SPANISH else start_sentence,
         }
     return parts
 
