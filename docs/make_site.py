@@ -18,7 +18,7 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 CONFIG, SITE = Path("mkdocs.yml"), Path("site")
-PATTERNS = ("*.md", "docs/*.svg", "docs/**/*.png", "docs/site/*", "plots/*.png")
+PATTERNS = ("*.md", "docs/*.svg", "docs/*.png", "docs/site/*", "plots/*.png")
 NOT_PAGES = re.compile("data/|tests/")
 LIST_FILES = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]
 LINK = re.compile(r"(?<!!)\[([^]]*)\]\((?!https?:|#)([^)#]*)(#[^)]*)?\)")
