@@ -21,6 +21,7 @@ from brainmri.common.paths import CROSSVAL_METRICS
 from brainmri.crossval.experiments import compose_params, run_folds
 from brainmri.crossval.report import print_summary, write_figure
 from brainmri.crossval.summary import summarize
+from brainmri.evaluation.prediction_sets import error_rate
 
 
 def main() -> None:
@@ -31,7 +32,8 @@ def main() -> None:
     folds = parse_numbers(options.folds, "--folds") or list(range(params["split"]["folds"]))
     votes = run_folds(params, seeds, folds, options.set_param)
     evaluate = params["evaluate"]
-    summary = summarize(votes, evaluate["resamples"], evaluate["bins"], params["decide"]["error"])
+    error = options.error or params["decide"]["error"]
+    summary = summarize(votes, evaluate["resamples"], evaluate["bins"], error)
     write_json(CROSSVAL_METRICS, summary)
     write_figure(summary, list(votes.values()))
     print_summary(summary)
@@ -44,6 +46,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", help="seeds to run, such as 1,2,3; default: that of params.yaml")
     parser.add_argument("--folds", help="folds to run, such as 0,1; default: all")
+    parser.add_argument(
+        "--error",
+        type=error_rate,
+        help="rate of errors of the prediction sets, for which nothing runs again; default:"
+        " decide.error",
+    )
     parser.add_argument(
         "-S",
         "--set-param",

@@ -5,6 +5,7 @@ no cost of images or of training.
 """
 
 import math
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -29,6 +30,23 @@ class CalibrationGroup(TypedDict):
 
 
 CalibrationGroups = dict[str, list[CalibrationGroup]]  # by class
+
+
+def error_rate(text: str) -> float:
+    """Return a rate of errors that was given as an argument of a command.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is no number from 0.001 to 0.5, as `decide.error`.
+    """
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0.001 <= rate <= 0.5:
+        raise ArgumentTypeError(f"{text!r}; expected a number from 0.001 to 0.5")
+    return rate
 
 
 def fewest_groups(error: float) -> int:

@@ -17,7 +17,6 @@ file; else a patient is as the table has it, or DICOM's PatientID.
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -31,7 +30,7 @@ from brainmri.common.params import check_pattern
 from brainmri.common.paths import ENSEMBLE
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
-from brainmri.evaluation.prediction_sets import missing_sets
+from brainmri.evaluation.prediction_sets import error_rate, missing_sets
 from brainmri.images.decoding import DecodedImage
 from brainmri.images.limits import ImageError
 from brainmri.images.workers import decode_all
@@ -122,17 +121,6 @@ def parse_arguments() -> argparse.Namespace:
     if options.patient and not (options.by_patient or options.labels or options.table):
         parser.error("--patient needs --by-patient, --labels or --table")
     return options
-
-
-def error_rate(text: str) -> float:
-    """Return a rate of errors if it is one."""
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not 0.001 <= rate <= 0.5:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0.001 to 0.5")
-    return rate
 
 
 def patient_pattern(pattern: str) -> str:

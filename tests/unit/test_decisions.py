@@ -1,6 +1,7 @@
 """Decision rules, prediction sets and their metrics, by hand or computed again."""
 
 import re
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from brainmri.evaluation.decisions import decide_votes
 from brainmri.evaluation.patients import patients_out_of_bag
 from brainmri.evaluation.prediction_sets import (
     calibration_groups,
+    error_rate,
     fewest_groups,
     list_sets,
     missing_sets,
@@ -346,3 +348,10 @@ def test_risk_coverage_by_hand():
     fractions, accuracies = risk_coverage(labels, np.stack([1 - positive, positive], axis=1))
     assert fractions.tolist() == [1 / 4, 3 / 4, 1]
     assert accuracies.tolist() == pytest.approx([1, 2 / 3, 3 / 4])
+
+
+@pytest.mark.parametrize("text", ["0", "0.6", "nan", "x", ""])
+def test_rates_of_errors_have_a_range(text):
+    with pytest.raises(ArgumentTypeError, match=r"expected a number from 0\.001 to 0\.5"):
+        error_rate(text)
+    assert error_rate("0.05") == 0.05
