@@ -74,6 +74,14 @@ SENTENCES = {
     },
 }
 URL = "https://www.kaggle.com/datasets/navoneel/brain-mri-images-for-brain-tumor-detection"
+ERRORS = (0.1, 0.05)  # rates of errors, of which docs/results has a file
+SEED_METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "roc_auc": "ROC AUC",
+    "log_loss": "log loss",
+    "expected_calibration_error": "expected calibration error",
+}
 LIMITS, TICKS = (0.05, 60), (0.1, 0.3, 1, 3, 10, 30)  # minutes
 METRICS = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 
@@ -94,7 +102,13 @@ def format_parts(results: dict[str, dict]) -> dict[Path, dict[str, str]]:
     table = format_table(results, with_intervals=False)
     start = json.loads((RESULTS / "start.json").read_bytes())
     shared = {"evaluation": format_evaluation()}
-    parts: dict[Path, dict[str, str]] = {PAGE: {"results": format_table(results, True)}}
+    parts: dict[Path, dict[str, str]] = {
+        PAGE: {
+            "results": format_table(results, with_intervals=True),
+            "seeds": format_seeds(),
+            "sets": format_sets(),
+        }
+    }
     for path, sentences in SENTENCES.items():
         start_sentence = sentences["start"].format(minutes=start["seconds"] / 60, **start)
         parts[path] = {
@@ -104,6 +118,40 @@ def format_parts(results: dict[str, dict]) -> dict[Path, dict[str, str]]:
             "start": translate(start_sentence) if path == SPANISH else start_sentence,
         }
     return parts
+
+
+def format_seeds() -> str:
+    """Return a table of the default's metrics with several seeds."""
+    result = json.loads((RESULTS / f"seeds-{ERRORS[0]:g}.json").read_bytes())
+    seeds = list(result["seeds"])
+    lines = [
+        f"| | all seeds, 95 % interval | {' | '.join(f'seed {seed}' for seed in seeds)} |",
+        "| --- " * (len(seeds) + 2) + "|",
+    ]
+    for name, label in SEED_METRICS.items():
+        low, high = result["interval"][name]
+        cells = [label, f"{result['ensemble'][name]:.3f} ({low:.3f} to {high:.3f})"]
+        cells += [f"{result['seeds'][seed][name]:.3f}" for seed in seeds]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def format_sets() -> str:
+    """Return a table of the default's prediction sets with several rates of errors."""
+    header = ["rate of errors", "coverage of `no`", "coverage of `yes`"]
+    header += ["decided", "accuracy of these"]
+    lines = [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
+    for error in ERRORS:
+        result = json.loads((RESULTS / f"seeds-{error:g}.json").read_bytes())
+        sets = result["prediction_sets"]
+        parts = [(sets["by_class"][name], "coverage") for name in ("no", "yes")]
+        parts += [(sets, "decided"), (sets, "decided_accuracy")]
+        cells = [f"{error:g}"]
+        for part, name in parts:
+            low, high = part["interval"][name]
+            cells.append(f"{part[name]:.3f} ({low:.3f} to {high:.3f})")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
 def format_headline(sentence: str, result: dict) -> str:
