@@ -31,6 +31,7 @@ from brainmri.parallel.resources import (
 from stages import fan_out as fan_out_stage
 
 GIB = 2**30
+DVC = (sys.executable, "-m", "dvc")
 MEMBERS = [f"member-{number:02d}" for number in range(4)]
 
 
@@ -241,11 +242,11 @@ EPOCHS = [
 def test_dvc_shows_metrics_while_members_train(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     commit = ["git", "-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "Start"]
-    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], commit):
+    for command in (["git", "init", "-q"], [*DVC, "init", "-q"], commit):
         subprocess.run(command, check=True)
     train_logged("dvclive", [{"loss": 9.0}] * 3, capsys)  # a former training
     train_logged("dvclive", EPOCHS, capsys)
-    shown = subprocess.run(["dvc", "plots", "show", "--json"], capture_output=True, check=True)
+    shown = subprocess.run([*DVC, "plots", "show", "--json"], capture_output=True, check=True)
     plots = json.loads(shown.stdout)["data"]
     points = {Path(name).stem: plot[0]["content"]["data"]["values"] for name, plot in plots.items()}
     assert [point["out_of_bag_log_loss"] for point in points["out_of_bag_log_loss"]] == [
