@@ -19,13 +19,12 @@ import argparse
 import json
 import shutil
 import tempfile
-import threading
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from benchmarks.commands import compose, dvc, python
+from benchmarks.watching import CpuTime
 from brainmri.common.files import write_json
 from brainmri.common.paths import CROSSVAL_METRICS, METADATA, PLOTS, SPLIT
 from brainmri.crossval.experiments import completed_folds, compose_params
@@ -43,7 +42,6 @@ BASELINES = {  # modules of `benchmarks.contestants`, and their arguments
     "hog-svm": ("hog_svm",),
 }
 MEMBERS = {"torchensemble": 5, "hog-svm": 1}
-INTERVAL_S = 0.3
 
 
 def main() -> None:
@@ -134,40 +132,6 @@ def make_votes(project: Path, probabilities: list[list[float]]) -> Votes:
         classes=classes,
         probabilities={ENSEMBLE: np.array(probabilities)},
     )
-
-
-class CpuTime:
-    """The CPU time of all processes that this one starts meanwhile, in seconds.
-
-    It is read from the system while they run: what an operating system sums up for a parent leaves
-    out processes that nobody waits for.
-    """
-
-    def __enter__(self) -> "CpuTime":
-        self._seconds: dict[tuple[int, float], float] = {}
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join()
-
-    @property
-    def seconds(self) -> float:
-        return sum(self._seconds.values())
-
-    def _watch(self) -> None:
-        this = psutil.Process()
-        while not self._is_over.wait(INTERVAL_S):
-            for process in this.children(recursive=True):
-                try:
-                    times = process.cpu_times()
-                except psutil.NoSuchProcess:
-                    continue
-                key = process.pid, process.create_time()
-                self._seconds[key] = times.user + times.system
 
 
 if __name__ == "__main__":

@@ -11,17 +11,14 @@ import os
 import platform
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-import psutil
-
+from benchmarks.watching import PeakMemory
 from brainmri.common.files import write_json
 from tests.support.checkout import ROOT
 
 RESULT = ROOT / "docs/results/start.json"
-INTERVAL_S = 0.5
 GB = 1e9
 
 
@@ -57,35 +54,6 @@ def used(folder: Path) -> int:
     """Return the bytes that a folder takes on the disk."""
     output = subprocess.run(["du", "-s", "-B1", folder], capture_output=True, check=True).stdout
     return int(output.split()[0])
-
-
-class PeakMemory:
-    """The most memory that the processes that this one starts have at a time, in bytes.
-
-    Memory that processes share is counted once.
-    """
-
-    def __enter__(self) -> "PeakMemory":
-        self.peak = 0
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        this = psutil.Process()
-        while not self._is_over.wait(INTERVAL_S):
-            total = 0
-            for process in this.children(recursive=True):
-                try:
-                    total += process.memory_full_info().pss
-                except (psutil.NoSuchProcess, psutil.AccessDenied):
-                    continue
-            self.peak = max(self.peak, total)
 
 
 if __name__ == "__main__":
