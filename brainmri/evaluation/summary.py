@@ -82,11 +82,6 @@ class Evaluation:
         return decide_votes(self.ensemble, self.predictions, self.weights, self.decision)
 
     @property
-    def predicted(self) -> np.ndarray:
-        """Return the most probable classes: int, shape (n,)."""
-        return self.ensemble.argmax(axis=1)
-
-    @property
     def members(self) -> list[str]:
         """Return the members' names."""
         return list(self.voting["members"])
