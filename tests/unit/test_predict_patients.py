@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from brainmri.app import predictions as app
 from brainmri.common.command import run_command
 from brainmri.images.decoding import ImageError
 from brainmri.predict import __main__ as command
@@ -168,6 +170,32 @@ def test_patients_of_dicom_files(scans, monkeypatch, capsys):
     assert "error: scans/yes/P2_1.png: no PatientID; --patient can find" in output.err
     run(monkeypatch, "--csv", "--by-patient", "--patient", "(P[0-9]+)_", "scans")
     assert [row["slices"] for row in rows_of(capsys.readouterr().out)] == ["2", "3", "1"]
+
+
+def test_app_has_the_patients_of_predict(scans, monkeypatch, capsys):
+    """Its CSV, and a row without prediction for an image of no patient."""
+    monkeypatch.chdir(scans)
+    monkeypatch.setattr(app, "draw_overlays", lambda predictions, model, about: predictions)
+    run(monkeypatch, "--csv", "--by-patient", "--patient", "(P[0-9]+)_", *LEVELS)
+    output = capsys.readouterr()
+    other = shutil.copy("no/P7_1.png", "other.png")
+    _, table, gallery = app.predict_files(
+        [*LEVELS, other], "the stand-in", ABOUT, "m.keras", "(P[0-9]+)_"
+    )
+    assert len(gallery) == 7
+    assert table.csv.decode() == output.out
+    assert table.note == output.err.strip()
+    assert table.header == [
+        *("patient", "slices", "first file", "class", "no", "yes", "decision", "novel slices")
+    ]
+    patients = [[row[0], row[1], row[2], row[3], row[7]] for row in table.rows[:3]]
+    assert patients == [
+        [0, 2, "P7_1.png", "no", 1],
+        [1, 3, "P1_1.png", "yes", 2],
+        [2, 1, "P2_1.png", "yes", 1],
+    ]
+    assert table.rows[3][:6] == ["", "", "other.png", "", "", ""]
+    assert str(table.rows[3][6]).startswith("--patient finds no patient in its path")
 
 
 def test_labeled_patients(scans, monkeypatch, capsys):
