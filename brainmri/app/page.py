@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 
 from brainmri.app.predictions import Gallery, Table
 from brainmri.app.requests import CheckedRequests
+from brainmri.report.rendering import TEMPLATES
 
 SUFFIXES = [".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm"]
 MAX_FILE_SIZE = "20mb"
@@ -22,11 +23,7 @@ INTRODUCTION = """
 a finding (of more than two classes, for the predicted one) is laid over it, on one scale for all
 images: without evidence it stays dark.
 """
-# Columns as wide as the longest word of the title, and lines as long as can be read
-STYLE = """
-.header-cell .header.wrap { overflow-wrap: normal !important; word-break: normal !important; }
-.sizing-body td { max-width: 16rem !important; }
-"""
+STYLES = [TEMPLATES / "colors.css", Path(__file__).with_name("page.css")]
 
 
 def build_page(
@@ -66,6 +63,7 @@ def build_page(
                     label="Evidence for a finding",
                     columns=2,
                     height="auto",
+                    object_fit="contain",
                     format="png",
                     elem_id="overlays",
                 )
@@ -108,6 +106,23 @@ def shown_table(name: str, table: Table) -> tuple[gr.Dataframe, gr.DownloadButto
     return dataframe, gr.DownloadButton(value=file, visible=bool(file))
 
 
+def make_theme() -> gr.themes.Default:
+    """Return Gradio's theme with the font and the colors of the report; dark ones are Gradio's."""
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    return theme.set(
+        body_text_color="var(--ink)",
+        block_label_text_color="var(--muted)",
+        border_color_primary="var(--line)",
+        button_secondary_background_fill="var(--panel)",
+        button_secondary_background_fill_hover="var(--line)",
+        button_secondary_text_color="var(--ink)",
+        color_accent="var(--accent)",
+        link_text_color="var(--accent)",
+        table_odd_background_fill="white",
+        table_row_focus="var(--panel)",
+    )
+
+
 def write_download(name: str, content: bytes) -> str:
     """Write a file that the page offers for download, among the uploads; return its path."""
     folder = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))
@@ -138,6 +153,6 @@ def serve(page: gr.Blocks, port: int | None, examples: Path, uploads: Path) -> N
         allowed_paths=[str(examples)],
         footer_links=[],
         app_kwargs={"middleware": [Middleware(CheckedRequests, uploads=uploads)]},
-        css=STYLE,
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        css_paths=STYLES,
+        theme=make_theme(),
     )

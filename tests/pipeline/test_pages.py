@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -31,6 +32,12 @@ CHARTS_ARE_DRAWN = (
     "document.querySelectorAll('.vega-embed canvas, .vega-embed svg.marks').length >= 6"
 )
 EXAMPLE_IS_PREDICTED = "document.getElementById('predictions').innerText.includes('glioma 1.png')"
+# From elements to those of them whose text is on several lines
+BROKEN = """elements => elements.filter(element => {
+    const range = document.createRange()
+    range.selectNodeContents(element)
+    return new Set([...range.getClientRects()].map(box => Math.round(box.top))).size > 1
+}).map(element => element.innerText)"""
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
 
 
@@ -94,7 +101,11 @@ def test_report_needs_no_other_file(small, tmp_path, width):
         loaded = chromium.page.eval_on_selector_all("img", LOADED)
         text = chromium.page.inner_text("body")
         page_width = chromium.page.evaluate("document.documentElement.scrollWidth")
+        intervals = chromium.page.locator("td", has_text=re.compile(r"^[0-9.]+ to [0-9.]+$"))
+        count, broken = intervals.count(), intervals.evaluate_all(BROKEN)
     assert page_width <= width
+    assert count > 10
+    assert broken == []
     assert loaded == [True] * 8
     assert chromium.errors == []
     assert chromium.addresses() == {address}
@@ -164,6 +175,7 @@ def test_app_predicts_patients_of_dicom_files(small, tmp_path):
         page.wait_for_selector("#patients table")
         cells = page.locator("#patients [role=gridcell]").all_inner_texts()
         label = page.inner_text("#patients .label")
+        assert page.eval_on_selector_all("#patients .header", BROKEN) == []
         patients = chromium.download_table("patients")
         images = chromium.download_table("predictions")
         assert "Doe" not in page.content()
