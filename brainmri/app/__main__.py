@@ -2,6 +2,10 @@
 
     make app              (or: python -m brainmri.app --port 7860)
 
+Where patients are known, the page also has a prediction for each, the mean of those for the images,
+as `python -m brainmri.predict --by-patient` has: --patient finds the patient in the name of a file;
+else a patient is DICOM's PatientID. The page calls patients by numbers.
+
 The page is on the loopback interface only, answers no other web site, and loads nothing from other
 machines. Uploaded images are deleted when the app ends, or after a day; if it is killed, when the
 next one starts.
@@ -17,6 +21,7 @@ from brainmri.common.command import run_command
 from brainmri.common.errors import UserError
 from brainmri.common.paths import ENSEMBLE
 from brainmri.models.runtime import start_tensorflow
+from brainmri.predict.patients import patient_pattern
 
 
 def main() -> None:
@@ -29,6 +34,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--port", type=int, help="of the page; default: the first free one from 7860"
+    )
+    parser.add_argument(
+        "--patient",
+        type=patient_pattern,
+        metavar="REGEX",
+        help="its one group is the patient in the name of a file; default: DICOM's PatientID",
     )
     parser.add_argument(
         "--model",
@@ -52,8 +63,8 @@ def run(options: argparse.Namespace) -> None:
 
         model, about = load_ensemble(options.model)
 
-        def predict(files: list[str] | None) -> tuple[Table, bytes, Gallery]:
-            return predict_files(files, model, about, options.model)
+        def predict(files: list[str] | None) -> tuple[Table, Table, Gallery]:
+            return predict_files(files, model, about, options.model, options.patient)
 
         examples = folder / "examples"
         page = build_page(predict, write_examples(examples))

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
+from gradio.components import Component
 from starlette.middleware import Middleware
 
 from brainmri.app.predictions import Gallery, Table
 from brainmri.app.requests import CheckedRequests
+from brainmri.report.rendering import TEMPLATES
 
 SUFFIXES = [".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm"]
 MAX_FILE_SIZE = "20mb"
@@ -21,10 +23,11 @@ INTRODUCTION = """
 a finding (of more than two classes, for the predicted one) is laid over it, on one scale for all
 images: without evidence it stays dark.
 """
+STYLES = [TEMPLATES / "colors.css", Path(__file__).with_name("page.css")]
 
 
 def build_page(
-    predict: Callable[[list[str]], tuple[Table, bytes, Gallery]], examples: list[str]
+    predict: Callable[[list[str]], tuple[Table, Table, Gallery]], examples: list[str]
 ) -> gr.Blocks:
     """Build the page: images in, predictions and overlays out.
 
@@ -55,34 +58,28 @@ def build_page(
                     elem_id="examples",
                 )
             with gr.Column(scale=2):
-                table = gr.Dataframe(
-                    label="Predictions: click a column's title to sort",
-                    interactive=False,
-                    visible=False,
-                    wrap=True,
-                    elem_id="predictions",
-                )
-                download = gr.DownloadButton("Download CSV", visible=False, elem_id="download")
+                tables = [*hidden_table("predictions"), *hidden_table("patients")]
                 overlays = gr.Gallery(
                     label="Evidence for a finding",
                     columns=2,
                     height="auto",
+                    object_fit="contain",
                     format="png",
                     elem_id="overlays",
                 )
 
-        def show(paths: list[str] | None) -> tuple[gr.Dataframe, gr.DownloadButton, Gallery]:
-            predictions, csv, gallery = predict(paths)
-            rows = gr.Dataframe(
-                headers=predictions.header, value=predictions.rows, visible=bool(predictions.rows)
-            )
-            file = write_download(csv) if csv else None
-            return rows, gr.DownloadButton(value=file, visible=bool(csv)), gallery
+        def show(paths: list[str] | None) -> list[Component | Gallery]:
+            images, patients, gallery = predict(paths)
+            return [
+                *shown_table("predictions", images),
+                *shown_table("patients", patients),
+                gallery,
+            ]
 
-        def show_example(event: gr.SelectData) -> tuple[gr.Dataframe, gr.DownloadButton, Gallery]:
+        def show_example(event: gr.SelectData) -> list[Component | Gallery]:
             return show([examples[event.index]])
 
-        outputs = [table, download, overlays]
+        outputs = [*tables, overlays]
         # One prediction at a time
         settings = {"api_visibility": "private", "concurrency_id": "predictions"}
         files.change(show, files, outputs, **settings)
@@ -90,10 +87,46 @@ def build_page(
     return page.queue(max_size=MAX_WAITING, api_open=False)
 
 
-def write_download(content: bytes) -> str:
+def hidden_table(name: str) -> tuple[gr.Dataframe, gr.DownloadButton]:
+    """Return a table without rows, and the button that downloads its CSV, named by what it has."""
+    table = gr.Dataframe(interactive=False, visible=False, wrap=True, elem_id=name)
+    return table, gr.DownloadButton("Download CSV", visible=False, elem_id=f"download-{name}")
+
+
+def shown_table(name: str, table: Table) -> tuple[gr.Dataframe, gr.DownloadButton]:
+    """Return what replaces the `hidden_table`; without rows, it stays hidden."""
+    label = f"{name.capitalize()}: click a column's title to sort"
+    dataframe = gr.Dataframe(
+        headers=table.header or None,
+        value=table.rows,
+        label=f"{label}; {table.note}" if table.note else label,
+        visible=bool(table.rows),
+    )
+    file = write_download(f"{name}.csv", table.csv) if table.csv else None
+    return dataframe, gr.DownloadButton(value=file, visible=bool(file))
+
+
+def make_theme() -> gr.themes.Default:
+    """Return Gradio's theme with the font and the colors of the report; dark ones are Gradio's."""
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    return theme.set(
+        body_text_color="var(--ink)",
+        block_label_text_color="var(--muted)",
+        border_color_primary="var(--line)",
+        button_secondary_background_fill="var(--panel)",
+        button_secondary_background_fill_hover="var(--line)",
+        button_secondary_text_color="var(--ink)",
+        color_accent="var(--accent)",
+        link_text_color="var(--accent)",
+        table_odd_background_fill="white",
+        table_row_focus="var(--panel)",
+    )
+
+
+def write_download(name: str, content: bytes) -> str:
     """Write a file that the page offers for download, among the uploads; return its path."""
     folder = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))
-    path = folder / "predictions.csv"
+    path = folder / name
     path.write_bytes(content)
     return str(path)
 
@@ -120,5 +153,6 @@ def serve(page: gr.Blocks, port: int | None, examples: Path, uploads: Path) -> N
         allowed_paths=[str(examples)],
         footer_links=[],
         app_kwargs={"middleware": [Middleware(CheckedRequests, uploads=uploads)]},
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        css_paths=STYLES,
+        theme=make_theme(),
     )

@@ -26,11 +26,10 @@ from typing import NoReturn
 from brainmri.common.command import run_command
 from brainmri.common.errors import UserError, printable
 from brainmri.common.files import format_json
-from brainmri.common.params import check_pattern
 from brainmri.common.paths import ENSEMBLE
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
-from brainmri.evaluation.prediction_sets import error_rate, missing_sets
+from brainmri.evaluation.prediction_sets import error_rate
 from brainmri.images.decoding import DecodedImage
 from brainmri.images.limits import ImageError
 from brainmri.images.workers import decode_all
@@ -45,11 +44,13 @@ from brainmri.predict.output import (
     print_patient_table,
     print_table,
     record_of,
+    why_no_sets,
 )
 from brainmri.predict.patients import (
     dicom_patients,
     find_patients,
     number_patients,
+    patient_pattern,
     predict_patients,
     with_patients,
 )
@@ -123,14 +124,6 @@ def parse_arguments() -> argparse.Namespace:
     return options
 
 
-def patient_pattern(pattern: str) -> str:
-    """Return a regular expression if it has exactly one group."""
-    try:
-        return check_pattern(pattern)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def run(options: argparse.Namespace) -> None:
     """Predict, print, and exit with an error if a file has no prediction."""
     files = list_files(options.paths)
@@ -143,15 +136,9 @@ def run(options: argparse.Namespace) -> None:
     from brainmri.predict.inference import predict_images
 
     model, about = load_ensemble(options.model)
-    decision = about["decision"]
     if options.error:
-        decision["error"] = options.error
-    calibration = decision["patients"] if options.by_patient else decision["images"]
-    if calibration is None:
-        print(
-            "no prediction sets: the patients of the training images are unknown", file=sys.stderr
-        )
-    elif reason := missing_sets(calibration, decision["error"]):
+        about["decision"]["error"] = options.error
+    if reason := why_no_sets(about["decision"], options.by_patient):
         print(reason, file=sys.stderr)
     labels: dict[Path, int] = {}
     patients: dict[Path, str | None] = {}

@@ -10,6 +10,8 @@ from brainmri.common.errors import printable
 from brainmri.common.files import to_json
 from brainmri.common.tables import format_csv
 from brainmri.evaluation.labels import columns, pad, shorten_all
+from brainmri.evaluation.prediction_sets import missing_sets
+from brainmri.evaluation.results import Decision
 from brainmri.predict.prediction import PatientPrediction, Prediction
 
 FILE_WIDTH = 40  # columns of the table
@@ -72,6 +74,14 @@ def describe_decision(prediction: Prediction | PatientPrediction, classes: list[
         return None
     names = [classes[label] for label in prediction.prediction_set]
     return names[0] if len(names) == 1 else f"unsure: {', '.join(names)}"
+
+
+def why_no_sets(decision: Decision, by_patient: bool) -> str | None:
+    """Explain in one line why predictions have no prediction sets; None if they have."""
+    calibration = decision["patients"] if by_patient else decision["images"]
+    if calibration is None:
+        return "no prediction sets: the patients of the training images are unknown"
+    return missing_sets(calibration, decision["error"])
 
 
 def _decision_cell(prediction: Prediction | PatientPrediction, classes: list[str]) -> str:

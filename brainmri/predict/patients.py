@@ -1,5 +1,6 @@
 """Patients of image files, and the votes on them."""
 
+import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from brainmri.common.errors import printable
+from brainmri.common.params import check_pattern
 from brainmri.evaluation.decisions import decide_votes
 from brainmri.evaluation.patients import mean_by_patient
 from brainmri.evaluation.prediction_sets import list_sets
@@ -15,6 +17,20 @@ from brainmri.images.decoding import DecodedImage
 from brainmri.images.patients import number_identifiers, search_patients
 from brainmri.models.about import About
 from brainmri.predict.prediction import PatientPrediction, Prediction
+
+
+def patient_pattern(text: str) -> str:
+    """Return a regular expression that was given as an argument of a command.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is none, or has not exactly one group.
+    """
+    try:
+        return check_pattern(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def find_patients(files: dict[Path, str], pattern: str) -> dict[Path, str | None]:
@@ -37,20 +53,37 @@ def with_patients(
 
     Parameters
     ----------
+    images, patients : see `identify_patients`
+    """
+    for path, image in identify_patients(images, patients):
+        if image.patient:
+            yield path, image
+        else:
+            reason = why_unidentified(patients)
+            print(f"error: {printable(path)}: {reason}", file=sys.stderr, flush=True)
+
+
+def identify_patients(
+    images: Iterable[tuple[Path, DecodedImage]], patients: dict[Path, str | None]
+) -> Iterator[tuple[Path, DecodedImage]]:
+    """Yield each image with the identifier of its patient; None or "" where there is none.
+
+    Parameters
+    ----------
     images : iterable of (path, DecodedImage)
         Read as they are needed.
     patients : dict of Path to str or None
         Identifiers; see `find_patients`. If it is empty, DICOM's PatientIDs are the patients.
     """
     for path, image in images:
-        patient = patients[path] if patients else image.patient
-        if patient:
-            yield path, replace(image, patient=patient)
-            continue
-        reason = "no PatientID; --patient can find the patient in the path"
-        if patients:
-            reason = "--patient finds no patient in its path; expected one in each: correct it"
-        print(f"error: {printable(path)}: {reason}", file=sys.stderr, flush=True)
+        yield path, replace(image, patient=patients[path]) if patients else image
+
+
+def why_unidentified(patients: dict[Path, str | None]) -> str:
+    """Return why an image has no patient; see `identify_patients`."""
+    if patients:
+        return "--patient finds no patient in its path; expected one in each: correct it"
+    return "no PatientID; --patient can find the patient in the path"
 
 
 def number_patients(predictions: list[Prediction]) -> np.ndarray:

@@ -32,9 +32,12 @@ def render(template: str, **values: object) -> bytes:
 
 @functools.cache
 def environment_of(folder: Path) -> Environment:
-    """Return what renders the templates in a folder; those of HTML escape values."""
+    """Return what renders the templates in a folder, which may extend those of the report.
+
+    Those of HTML escape values.
+    """
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader([folder, TEMPLATES]),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -350,10 +350,11 @@ def test_app_table_and_gallery(folders, batches, monkeypatch):
     )
     monkeypatch.setattr(app, "MAX_FILES", 4)
     names = ("yes/b.png", "no/b.png", "no/c.png", "yes/c.png", "yes/a.png")
-    table, content, gallery = app.predict_files(
+    table, patients, gallery = app.predict_files(
         [str(folders / name) for name in names], None, ABOUT, "m.keras"
     )
     assert batches[0].shape == (3, 16, 16, 1)
+    assert patients == app.EMPTY
     assert gallery == [
         ("b.png", "b.png: no 0.88"),
         ("c.png", "c.png: yes 0.73"),
@@ -371,14 +372,14 @@ def test_app_table_and_gallery(folders, batches, monkeypatch):
     assert is_unreadable == [False, False, False, True, True]
     assert "more than 4 images at once" in decisions[4]
     assert (no[0], yes[0]) == (0.881, 0.119)
-    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    rows = list(csv.DictReader(io.StringIO(table.csv.decode())))
     assert [Path(row["file"]).name for row in rows] == list(names[:3])
     assert float(rows[0]["probability of no"]) == pytest.approx(0.8808, abs=1e-4)
 
 
 @pytest.mark.parametrize("files", [[], None])
 def test_app_without_files(files):
-    assert app.predict_files(files, None, ABOUT, "m.keras") == (([], []), b"", [])
+    assert app.predict_files(files, None, ABOUT, "m.keras") == (app.EMPTY, app.EMPTY, [])
 
 
 def test_app_table_warns_of_novelty():
@@ -386,7 +387,7 @@ def test_app_table_warns_of_novelty():
         prediction_of("a.png", 0.3, novelty=1.0),
         prediction_of("b.png", 0.3, novelty=1.1),
     ]
-    table = app.make_table(predictions, [], ["no", "yes"])
+    table = app.tabulate_images(predictions, [], ABOUT)
     assert table.rows == [
         ["a.png", "unsure: no, yes", 0.7, 0.3, 0.6, 0.2, 1.0],
         ["b.png", "unsure: unlike the training images", 0.7, 0.3, 0.6, 0.2, 1.1],
