@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from brainmri.evaluation.log_loss import log_loss
-
 # Standard deviations of the priors of the temperature's logarithm and of a bias
 TEMPERATURE_SD, BIAS_SD = 0.5, 1.0
+DECIMALS = 9  # of what is fitted
 
 
 def calibrate(
@@ -38,6 +37,10 @@ def fit_calibration(labels: np.ndarray, probabilities: np.ndarray) -> tuple[floa
     Few predictions change them little: the priors are normal with mean 0, the temperature's
     logarithm with standard deviation 0.5, each bias with 1.
 
+    The optimizer stops where the posterior is flat but for rounding, at half of the digits, and
+    the rest depend on processor and environment. So the gradient's zero is computed from there, and
+    rounded to far fewer digits than are correct: equal predictions give equal values.
+
     Parameters
     ----------
     labels : ndarray of int, shape (n,)
@@ -55,14 +58,27 @@ def fit_calibration(labels: np.ndarray, probabilities: np.ndarray) -> tuple[floa
     A. Alexandari, A. Kundaje, A. Shrikumar, "Maximum Likelihood with Bias-Corrected Calibration is
     Hard-To-Beat at Label Shift Adaptation", ICML 2020.
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import minimize, root
+
+    log_probabilities = np.log(np.maximum(probabilities, 1e-7))
+    classes = probabilities.shape[1]
+    is_true = np.eye(classes)[labels]
+    prior_sd = np.append(TEMPERATURE_SD, np.full(classes - 1, BIAS_SD))
 
     def negative_log_posterior(values: np.ndarray) -> float:
-        calibrated = calibrate(probabilities, np.exp(values[0]), np.append(0, values[1:]))
-        likelihood = len(labels) * log_loss(labels, calibrated)
-        temperature_prior = (values[0] / TEMPERATURE_SD) ** 2 / 2
-        bias_prior = ((values[1:] / BIAS_SD) ** 2).sum() / 2
-        return likelihood + temperature_prior + bias_prior
+        scores = log_probabilities / np.exp(values[0]) + np.append(0, values[1:])
+        highest = scores.max(axis=1)
+        totals = np.exp(scores - highest[:, np.newaxis]).sum(axis=1)
+        losses = highest + np.log(totals) - scores[np.arange(len(labels)), labels]
+        return losses.sum() + ((values / prior_sd) ** 2).sum() / 2
 
-    best = minimize(negative_log_posterior, np.zeros(probabilities.shape[1])).x
-    return float(np.exp(best[0])), np.append(0, best[1:])
+    def gradient(values: np.ndarray) -> np.ndarray:
+        temperature = np.exp(values[0])
+        of_scores = calibrate(probabilities, temperature, np.append(0, values[1:])) - is_true
+        of_temperature = -(of_scores * log_probabilities).sum() / temperature
+        return np.append(of_temperature, of_scores.sum(axis=0)[1:]) + values / prior_sd**2
+
+    start = minimize(negative_log_posterior, np.zeros(classes), jac=gradient).x
+    best = root(gradient, start, tol=1e-12).x
+    temperature, biases = np.exp(best[0]), np.append(0, best[1:])
+    return float(np.round(temperature, DECIMALS)), np.round(biases, DECIMALS)

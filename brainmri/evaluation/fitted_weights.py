@@ -18,6 +18,7 @@ ROUNDS = 100  # of greedy selection
 EQUAL_CHOICES = 20  # choices that the equal vote counts as at its start
 PULL = 3  # towards equal weights, as strong as so many images
 FOLDS = 5
+DECIMALS = 9  # of fitted weights: the optimizer's last digits depend on processor and environment
 
 
 def true_class_probabilities(
@@ -88,7 +89,7 @@ def greedy_weights(true_class: np.ndarray) -> np.ndarray:
     """
     values, is_out_of_bag = _values_and_mask(true_class)
     choices = np.full(len(values), EQUAL_CHOICES / len(values))
-    votes, totals = choices @ values, choices @ is_out_of_bag
+    votes, totals = _mix(choices, values), _mix(choices, is_out_of_bag)
     best_choices, best_loss = choices.copy(), np.log(totals / votes).sum()
     for _ in range(ROUNDS):
         losses = np.log((totals + is_out_of_bag) / (votes + values)).sum(axis=1)
@@ -130,13 +131,14 @@ def stacking_weights(true_class: np.ndarray) -> np.ndarray:
 
     def negative_log_posterior(logits: np.ndarray) -> tuple[float, np.ndarray]:
         weights = softmax(logits)
-        votes, totals = weights @ values, weights @ is_out_of_bag
+        votes, totals = _mix(weights, values), _mix(weights, is_out_of_bag)
         loss = np.log(totals / votes).sum() - PULL * log_softmax(logits).mean()
-        slopes = is_out_of_bag @ (1 / totals) - values @ (1 / votes)
+        slopes = (is_out_of_bag / totals - values / votes).sum(axis=1)
         gradient = weights * slopes - PULL / members
         return loss, gradient - weights * gradient.sum()
 
-    return softmax(minimize(negative_log_posterior, np.zeros(members), jac=True).x)
+    weights = softmax(minimize(negative_log_posterior, np.zeros(members), jac=True).x)
+    return np.round(weights, DECIMALS)
 
 
 def measure_optimism(
@@ -171,7 +173,7 @@ def vote_losses(true_class: np.ndarray, weights: np.ndarray) -> np.ndarray:
     `voting.out_of_bag_vote`.
     """
     values, is_out_of_bag = _values_and_mask(true_class)
-    return np.log((weights @ is_out_of_bag) / (weights @ values))
+    return np.log(_mix(weights, is_out_of_bag) / _mix(weights, values))
 
 
 def deal_groups(labels: np.ndarray, groups: np.ndarray, folds: int) -> np.ndarray:
@@ -198,3 +200,8 @@ def _values_and_mask(true_class: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the probabilities, 0 where an image is not out-of-bag, and 1 where it is, else 0."""
     is_missing = np.isnan(true_class)
     return np.where(is_missing, 0.0, true_class), 1.0 - is_missing
+
+
+def _mix(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Compute the weighted sum of the members' rows; not by `@`, see `voting.soft_vote`."""
+    return np.einsum("m,mn->n", weights, values)

@@ -168,7 +168,7 @@ def p_values(
         fractions = np.repeat(1 / np.array(sizes), sizes)
         for start in range(0, members.shape[1], CHUNK):
             chunk = slice(start, start + CHUNK)
-            votes = (voting @ members[:, chunk, label]).T
+            votes = np.einsum("gm,mn->ng", voting, members[:, chunk, label])
             is_lower = calibration <= votes[:, row_of]
             values[chunk, label] = (1 + is_lower @ fractions) / (len(listed) + 1)
     return values

@@ -78,7 +78,8 @@ def soft_vote(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
     ndarray of float, shape (n, classes)
         Each row sums to 1.
     """
-    mean = np.tensordot(weights, probabilities, 1)
+    # By `einsum`: the last bits of `@` and `tensordot` depend on processor and environment.
+    mean = np.einsum("m,mnc->nc", weights, probabilities)
     return mean / mean.sum(axis=1, keepdims=True)
 
 

@@ -84,7 +84,9 @@ def fit_novelty(
             errors.append(reconstruction_error(thumbnails[is_held_out], mean, components))
         mean, components = principal_components(thumbnails)
         limit = np.quantile(np.concatenate(errors), 1 - false_alarms)
-        return mean, components, float(limit)
+        # Rounded: its last bits depend on the library of linear algebra, as those of the components
+        # do, of which the model keeps 32.
+        return mean, components, float(f"{limit:.9g}")
 
 
 def novelty_model(

@@ -1,6 +1,9 @@
 """Metrics, votes and calibration against values by hand or by scikit-learn."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from brainmri.evaluation.voting import (
     voting_weights,
 )
 from brainmri.evaluation.weighting import weight_members
+from tests.support.checkout import ROOT
 
 LABELS = np.array([0, 0, 0, 1, 1])
 POSITIVE = np.array([0.1, 0.4, 0.6, 0.8, 0.3])
@@ -338,6 +342,50 @@ def test_calibration_of_few_predictions():
     temperature, biases = fit_calibration(np.array([0, 1, 1]), probabilities)
     assert 0.4 < temperature < 1
     assert np.abs(biases).max() < 0.5
+
+
+def test_rounding_errors_change_no_calibration():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 80)
+    probabilities = rng.dirichlet((1, 1, 1), 80) / 2 + np.eye(3)[labels] / 2
+    temperature, biases = fit_calibration(labels, probabilities)
+    for _ in range(20):
+        last_bits = rng.choice([-1, 0, 1], probabilities.shape) * 2.0**-52
+        of_others = fit_calibration(labels, probabilities * (1 + last_bits))
+        assert of_others[0] == temperature
+        np.testing.assert_array_equal(of_others[1], biases)
+
+
+CALIBRATED_VOTE = """
+import numpy as np
+from brainmri.evaluation.calibration import fit_calibration
+from brainmri.evaluation.fitted_weights import fit_weights
+from brainmri.evaluation.voting import soft_vote
+rng = np.random.default_rng(0)
+labels = rng.integers(0, 2, 80)
+members = rng.dirichlet((1, 1), (5, 80)) / 2 + np.eye(2)[labels] / 2
+of_true_class = members[:, np.arange(80), labels]
+weights = [fit_weights(scheme, of_true_class) for scheme in ("stacking", "greedy")]
+vote = soft_vote(members, weights[0])
+print(vote.tobytes().hex(), *[values.tolist() for values in weights])
+print(*[fit_calibration(labels, votes) for votes in (vote, *members)])
+"""
+
+
+def test_same_calibrated_vote_with_the_linear_algebra_of_another_processor():
+    """OpenBLAS takes a processor's name from the environment, where there is one."""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", CALIBRATED_VOTE],
+            cwd=ROOT,
+            env=os.environ | processor,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for processor in ({}, {"OPENBLAS_CORETYPE": "Nehalem"})
+    ]
+    assert outputs[0] == outputs[1] != ""
 
 
 @pytest.mark.filterwarnings("error")

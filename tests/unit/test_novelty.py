@@ -24,6 +24,15 @@ def test_novelty_model_gives_the_fitted_novelty():
     assert model.predict(others, verbose=0).min() > 1
 
 
+def test_rounding_errors_change_no_limit():
+    rng = np.random.default_rng(0)
+    thumbnails = rng.normal(size=(60, 64))
+    *_, limit = fit_novelty(thumbnails, 0.1)
+    for _ in range(5):
+        last_bits = rng.choice([-1, 0, 1], thumbnails.shape) * 2.0**-52
+        assert fit_novelty(thumbnails * (1 + last_bits), 0.1)[2] == limit
+
+
 @pytest.mark.parametrize("count", [103, 13])
 def test_fit_novelty_agrees_with_scikit_learn(count):
     rng = np.random.default_rng(0)
