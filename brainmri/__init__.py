@@ -1,1 +1,1 @@
-"""Bagged ensembles of CNNs for small sets of brain MRI slices."""
+"""Ensembles of CNNs for small sets of brain MRI slices."""

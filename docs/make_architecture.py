@@ -13,7 +13,7 @@ from brainmri.images.decoding import decode
 from brainmri.images.phantoms import draw_phantom, to_png
 
 FIGURE = Path("docs/architecture.svg")
-IMAGE_SIZE = 128  # of a stored image, as by default
+IMAGE_SIZE = 160  # of a stored image, as by default
 STEPS = (  # stage; package; what happens to the image; what it is afterward
     ("", "", ("one image file of class “yes”",), "data/phantom/yes/yes-000.png"),
     (

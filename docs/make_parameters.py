@@ -22,12 +22,12 @@ Change one for a run with `dvc exp run -S NAME=VALUE`, or edit the file and run 
 `data.test`: `dvc exp run` derives the blocks `ensemble` and `further_input` from these. Do not edit
 the derived blocks.
 
-`-S preset=NAME` sets all parameters of a preset: `fine-tuned`, `frozen`, `scratch`, or one of
-[the seed projects](evaluation.md#the-seed-projects). This adds a recipe:
+`-S preset=NAME` sets all parameters of a preset: `bagging`, `fine-tuned`, `frozen`, `scratch`, or
+one of [the seed projects](evaluation.md#the-seed-projects). This adds a recipe:
 
 ```
 dvc exp run -S '+recipes.mine={{l1: 0.0, l2: 0.001, dropout: 0.4, learning_rate: 0.002, \
-augment: 1.0, fraction: 1.0}}'
+augment: 1.0, fraction: 0.8}}'
 ```
 
 Rules about several parameters:

@@ -489,7 +489,7 @@ class EditableParams(Section):
     """What a person edits: all of params.yaml but its derived block."""
 
     about: str = Field(default="", description="a comment, since `dvc exp run` drops those of YAML")
-    seed: Seed = Field(description="of the split, the bootstrap samples and the training")
+    seed: Seed = Field(description="of the split, the members' samples and the training")
     members: Annotated[int, Field(ge=1, le=999)] = Field(description="members of the ensemble")
     data: Data
     phantom: Phantom

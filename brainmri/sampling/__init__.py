@@ -1,1 +1,1 @@
-"""Groups of near duplicates, cross-validation folds, bootstrap samples."""
+"""Groups of near duplicates, cross-validation folds, members' samples."""

@@ -26,9 +26,10 @@ def draw_sample(
     ----------
     scheme : {"bootstrap", "subsample", "committee"}
         "bootstrap" draws images with replacement, "subsample" without: see `bootstrap_sample`.
-        "committee" assigns the images to 1 / (1 − fraction) folds; each member holds out the next
-        of them, and after the last one the images are assigned again. So every image is
-        out-of-bag for some member even if there are few.
+        "committee" assigns the images to 1 / (1 − fraction) folds, or to as many as a class has
+        groups if these are fewer; each member holds out the next of them, and after the last one
+        the images are assigned again. So every image is out-of-bag for some member even if there
+        are few.
     labels, groups, classes : see `bootstrap_sample`
     fraction : float
         See `bootstrap_sample`; below 1 except for "bootstrap".
@@ -54,7 +55,8 @@ def draw_sample(
         return bootstrap_sample(
             labels, groups, classes, fraction, seed + index, replace, whole_groups
         )
-    folds = max(2, round(1 / (1 - fraction)))
+    fewest = min(len(np.unique(groups[labels == label])) for label in range(len(classes)))
+    folds = max(2, min(round(1 / (1 - fraction)), fewest))
     round_index, fold = divmod(index, folds)
     fold_of = stratified_group_folds(
         labels, groups, classes, folds, seed + round_index * folds, "folds of recipes' fraction"

@@ -1,4 +1,4 @@
-"""Train one member of the ensemble on its bootstrap sample, whatever else trains in parallel."""
+"""Train one member of the ensemble on its sample, whatever else trains in parallel."""
 
 from collections.abc import Callable
 from functools import partial

@@ -173,10 +173,14 @@ def make_project(folder: Path) -> Project:
 
 
 def scratch_params() -> dict:
-    """Return params.yaml with the recipes of the preset `scratch`, and no derived members."""
+    """Return params.yaml with the recipes of the preset `scratch`, bootstrap samples of as many
+    images as there are, and no derived members.
+    """
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     preset = yaml.safe_load((ROOT / "conf/preset/scratch.yaml").read_text())
-    return {**params, "recipes": preset["recipes"], "ensemble": {}}
+    recipes = {name: {**recipe, "fraction": 1.0} for name, recipe in preset["recipes"].items()}
+    bootstrap = {"scheme": "bootstrap"}
+    return {**params, "bootstrap": bootstrap, "recipes": recipes, "ensemble": {}}
 
 
 def assign(params: dict, values: dict) -> None:

@@ -770,7 +770,7 @@ SEED_RECIPES = {  # l1, l2, dropout, learning_rate, augment, fraction
 
 def test_each_preset_is_tested():
     presets = {path.stem for path in (ROOT / "conf/preset").glob("*.yaml")}
-    assert presets == {*SEED_RECIPES, "scratch", "frozen", "fine-tuned"}
+    assert presets == {*SEED_RECIPES, "bagging", "scratch", "frozen", "fine-tuned"}
 
 
 @pytest.mark.parametrize(("preset", "freeze"), [("frozen", True), ("fine-tuned", False)])
@@ -783,6 +783,22 @@ def test_pretrained_presets(monkeypatch, preset, freeze):
         assert member.network.freeze == freeze
         assert member.weights_file == "data/weights/efficientnet-lite0.weights.h5"
         assert member.features.startswith("data/features/efficientnet-lite0-") == freeze
+
+
+def test_bagging_preset(monkeypatch):
+    """It draws as many images as there are with replacement, and changes nothing else."""
+    monkeypatch.chdir(ROOT)
+    content = compose_params(["preset=bagging"])
+    params = validate(content, Params)
+    assert params.bootstrap.scheme == "bootstrap"
+    assert {member.fraction for member in params.ensemble.values()} == {1.0}
+    for recipe in content["recipes"].values():
+        recipe["fraction"] = 0.8
+    assert content["recipes"] == COMMITTED["recipes"]
+    changed = ("bootstrap", "recipes", "ensemble")
+    assert {key: value for key, value in content.items() if key not in changed} == {
+        key: value for key, value in COMMITTED.items() if key not in changed
+    }
 
 
 def test_scratch_preset(monkeypatch):
