@@ -9,7 +9,7 @@ from typing import get_args
 
 from brainmri.common.params import IncludedNetwork, KerasApplication
 
-# Bytes that a member's process needs at most, at 128 pixels: with a network of the project's own,
+# Bytes that a member's process needs at most, at 160 pixels: with a network of the project's own,
 # with EfficientNet-Lite0 (1.1 GiB were measured), and with one of Keras Applications
 OWN_NETWORK_MEMORY = 2**30
 INCLUDED_NETWORK_MEMORY = 2**31

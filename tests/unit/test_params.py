@@ -720,7 +720,7 @@ def test_network_of_all_members_is_changed(monkeypatch, overrides, names):
 def test_recipes_of_any_name_have_networks(monkeypatch):
     """The paths of their weights are kept in one spelling."""
     network = "{name: vgg16, weights: ./data//weights/README.md, freeze: true}"
-    values = "l1: 0.0, l2: 0.0, dropout: 0.5, learning_rate: 0.1, augment: 1.0, fraction: 1.0"
+    values = "l1: 0.0, l2: 0.0, dropout: 0.5, learning_rate: 0.1, augment: 1.0, fraction: 0.8"
     recipe = f"+recipes={{v1.5: {{{values}, network: {network}}}}}"
     content = compose_from_command_line(monkeypatch, [recipe, "preset=scratch", "members=4"])
     assert content["recipes"]["v1.5"]["network"]["weights"] == "data/weights/README.md"

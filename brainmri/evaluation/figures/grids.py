@@ -14,7 +14,7 @@ OUTLINE_COLOR = "#00e5ff"  # of a tumor
 
 
 def draw_gallery(images: np.ndarray, captions: list[str], is_wrong: list[bool]) -> bytes:
-    """Draw images in a grid, captions above; captions of wrong predictions are red.
+    """Draw images in a grid, captions above; captions of misclassified images are red.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def draw_gallery(images: np.ndarray, captions: list[str], is_wrong: list[bool]) 
     """
     if not len(images):
         return _draw_none("evaluate.gallery")
-    title = "Test images, hardest first (red: predicted wrong)"
+    title = "Test images, hardest first (red: misclassified)"
     color_images = np.repeat(images[..., np.newaxis], 3, axis=-1)
     lines = _fit_captions(captions, IMAGE_WIDTH)
     with plot_style():
@@ -58,7 +58,7 @@ def draw_heat_maps(
     """
     if not len(images):
         return _draw_none("explain.images")
-    title = "Test images and the evidence in them, on one scale (caption in red: predicted wrong)"
+    title = "Test images and the evidence in them, on one scale (caption in red: misclassified)"
     pairs = [
         image_and_overlay(image, heat_map, scale)
         for image, heat_map in zip(images, heat, strict=True)

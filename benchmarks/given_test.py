@@ -1,0 +1,59 @@
+"""Train the default on images whose test images are given, without and with near duplicates of them.
+
+    python -m benchmarks.given_test --source FOLDER
+
+FOLDER has folders of training and of test images, such as Training and Testing, with a folder for
+each class; it may not be in the repository. Training images that are near duplicates of test images
+are dropped, then kept.
+
+Writes  docs/results/given-test.json: by `split.overlap`, the numbers of training and of test
+        images, the CPU time in minutes, and metrics of the test images
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from benchmarks.commands import compose, dvc
+from benchmarks.watching import CpuTime
+from brainmri.common.files import write_json
+from brainmri.common.paths import ENSEMBLE_METRICS, SPLIT
+from tests.support.checkout import ROOT, checkout
+
+RESULT = ROOT / "docs/results/given-test.json"
+METRICS = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss", "expected_calibration_error")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source", required=True, type=Path, help="folder of both folders")
+    source = parser.parse_args().source.resolve()
+    results = {}
+    for overlap in ("drop", "keep"):
+        results[overlap] = train_and_test(source, overlap)
+        print(f"{overlap}: {json.dumps(results[overlap])}", flush=True)
+        write_json(RESULT, results)
+
+
+def train_and_test(source: Path, overlap: str) -> dict:
+    """Run the pipeline up to its metrics in a checkout, and return them."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = checkout(Path(folder) / "project")
+        compose(project, {"data.source": source, "split.overlap": overlap})
+        with CpuTime() as cpu_time:
+            dvc(project, "repro", "evaluate")
+        metrics = json.loads((project / ENSEMBLE_METRICS).read_bytes())
+        split = json.loads((project / SPLIT).read_bytes())
+    return {
+        "training_images": len(split["training"]),
+        "test_images": len(split["test"]),
+        "cpu_minutes": cpu_time.seconds / 60,
+        **{name: metrics[name] for name in METRICS},
+        "recall": metrics["recall"],
+        "interval": metrics["interval"],
+    }
+
+
+if __name__ == "__main__":
+    main()
