@@ -6,8 +6,8 @@ export PYTHONNOUSERSITE := 1
 
 # pip checks each file's hash, and builds with the setuptools of requirements/build.txt instead of one that it would download.
 INSTALL = python -m pip install --quiet --require-hashes --use-pep517 --no-build-isolation --requirement
-COMPILE = UV_CUSTOM_COMPILE_COMMAND='make locked' $(ENV)/uv/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --annotation-style line $(ARGUMENTS)
+COMPILE = UV_CUSTOM_COMPILE_COMMAND='make locked' $(ENV)/uv/bin/uv pip compile --quiet --universal --fork-strategy fewest \
+	--python-version 3.11 --generate-hashes --no-emit-index-url --annotation-style line $(ARGUMENTS)
 
 .PHONY: repro test test-unit mutants faults cluster-test lint docs bench crossval app repair locked audit
 
