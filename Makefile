@@ -4,8 +4,10 @@ ENV := .venv
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
-LOCKED := requirements/locked.txt
-INSTALL = python -m pip install --quiet --constraint $(LOCKED) --requirement
+# pip checks each file's hash, and builds with the setuptools of requirements/build.txt instead of one that it would download.
+INSTALL = python -m pip install --quiet --require-hashes --use-pep517 --no-build-isolation --requirement
+COMPILE = UV_CUSTOM_COMPILE_COMMAND='make locked' $(ENV)/uv/bin/uv pip compile --quiet --universal --fork-strategy fewest \
+	--python-version 3.11 --generate-hashes --no-emit-index-url --annotation-style line $(ARGUMENTS)
 
 .PHONY: repro test test-unit mutants faults cluster-test lint docs bench crossval app repair locked audit
 
@@ -58,26 +60,31 @@ docs: $(ENV)/ready-dev
 bench: $(ENV)/ready-bench
 	python -m benchmarks.run
 
-# The versions that everybody gets, from what the requirements allow today: run it on the oldest Python.
+# The versions that everybody gets, and their hashes: versions that are locked stay, unless ARGUMENTS is --upgrade or
+# "--upgrade-package NAME".
 locked:
-	rm -rf $(ENV) && : > $(LOCKED)
-	$(MAKE) $(ENV)/ready-dev
-	python -m pip freeze --quiet > $(LOCKED)
+	$(PYTHON) -m venv $(ENV)/uv
+	$(ENV)/uv/bin/python -m pip install --quiet uv==0.13.9
+	$(COMPILE) requirements/dev.in --output-file requirements/dev.txt
+	for part in requirements $(addprefix requirements/,app build cluster dicom docs export gpu logs); do \
+		$(COMPILE) $$part.in --constraint requirements/dev.txt --output-file $$part.txt || exit; \
+	done
 
 # Needs a network: asks for known weaknesses of these versions.
 audit: $(ENV)/ready
 	$(PYTHON) -m venv $(ENV)/audit
 	$(ENV)/audit/bin/pip install --quiet pip-audit
-	$(ENV)/audit/bin/pip-audit --no-deps --disable-pip --requirement $(LOCKED)
+	$(ENV)/audit/bin/pip-audit --no-deps --disable-pip --requirement requirements/dev.txt
 
-$(ENV)/ready: requirements.txt requirements/training.txt $(LOCKED) brainmri/configure.py .dvc/plots/page.html
+$(ENV)/ready: requirements/build.txt requirements.txt brainmri/configure.py .dvc/plots/page.html
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: TensorFlow needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.13")'
 	$(PYTHON) -m venv $(ENV)
+	$(INSTALL) requirements/build.txt
 	$(INSTALL) requirements.txt
 	python -m brainmri.configure
 	touch $@
 
-$(ENV)/ready-dev: $(ENV)/ready requirements/dev.txt requirements/cluster.txt requirements/app.txt requirements/dicom.txt requirements/docs.txt requirements/export.txt requirements/logs.txt
+$(ENV)/ready-dev: $(ENV)/ready requirements/dev.txt
 	$(INSTALL) requirements/dev.txt
 	touch $@
 
@@ -86,7 +93,8 @@ $(ENV)/ready-app: $(ENV)/ready requirements/app.txt
 	touch $@
 
 # TorchEnsemble asks for torchvision, which it uses for nothing that is measured here.
-$(ENV)/ready-bench: $(ENV)/ready requirements/bench.txt requirements/export.txt
-	$(INSTALL) requirements/bench.txt
+$(ENV)/ready-bench: $(ENV)/ready requirements/bench.in requirements/export.txt
+	$(INSTALL) requirements/export.txt
+	python -m pip install --quiet --requirement requirements/bench.in
 	python -m pip install --quiet --no-deps torchensemble==0.2.0
 	touch $@

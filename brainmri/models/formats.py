@@ -33,7 +33,7 @@ def check_packages(formats: list[str]) -> None:
             names = " and ".join(missing).replace("_", "-")
             raise UserError(
                 f"export.formats: {name} needs {names}, which is not installed;"
-                " run `pip install -c requirements/locked.txt -r requirements/export.txt`"
+                " run `pip install -r requirements/export.txt`"
             )
 
 

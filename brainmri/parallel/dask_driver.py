@@ -31,7 +31,7 @@ from brainmri.parallel.staging import stage_files, staging_dir
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-REQUIREMENTS = Path("requirements/training.txt")  # of a worker
+REQUIREMENTS = Path("requirements/training.in")  # of a worker
 POLL_S = 0.05
 INSTALL = "install the same on both: pip install -r requirements/cluster.txt"
 

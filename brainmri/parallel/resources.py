@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import get_args
 
 from brainmri.common.params import IncludedNetwork, KerasApplication
@@ -122,7 +121,7 @@ def visible_gpus() -> list[str]:
     usable = [name for name in listed if tensorflow_gpus(name)] if count else []
     print(
         f"TensorFlow can use {len(usable)} of {len(listed)} GPU(s); to use all, install its CUDA"
-        f" libraries: pip install 'tensorflow[and-cuda]=={version('tensorflow')}'",
+        " libraries: pip install -r requirements/gpu.txt",
         flush=True,
     )
     return usable
