@@ -1,4 +1,4 @@
-"""Train the default on images whose test images are given, without and with near duplicates of them.
+"""Train the default on images with given test images, without and with near duplicates of these.
 
     python -m benchmarks.given_test --source FOLDER
 

@@ -131,14 +131,16 @@ def test_as_many_groups_as_folds():
 
 def test_committee_of_fewer_groups_than_folds():
     labels = np.repeat([0, 1], [4, 20])
-    samples = [draw_sample("committee", labels, np.arange(24), CLASSES, 0.8, 0, i) for i in range(4)]
+    groups = np.arange(24)
+    samples = [draw_sample("committee", labels, groups, CLASSES, 0.8, 0, i) for i in range(4)]
     held_out = [sorted(out_of_bag) for _, out_of_bag in samples]
     assert sorted(np.concatenate(held_out)) == list(range(24))
     assert [np.sum(labels[rows] == 0) for rows in held_out] == [1, 1, 1, 1]
 
 
 def test_committee_of_a_class_with_a_single_group():
-    with pytest.raises(UserError, match=r"'no' has 1 independent image.*folds of recipes' fraction: 2"):
+    message = r"'no' has 1 independent image.*folds of recipes' fraction: 2"
+    with pytest.raises(UserError, match=message):
         draw_sample("committee", np.repeat([0, 1], [1, 20]), np.arange(21), CLASSES, 0.8, 0, 0)
 
 
