@@ -11,7 +11,7 @@ def summarize(collection: Collection, lists: list[Findings], no_votes: str | Non
     Returns
     -------
     dict
-        Numbers of `images`, `rejected` files and `independent_groups` (of near duplicates); of
+        Numbers of `images`, `rejected` files and `groups_of_near_duplicates`; of
         images by class (`classes`) and by part of the given split (`split`); of `patients`; and
         for each list `images`, by class too, and where they count `groups`. `mislabeled` is None
         without the votes of a run.
@@ -20,7 +20,7 @@ def summarize(collection: Collection, lists: list[Findings], no_votes: str | Non
         "images": len(collection.files),
         "rejected": len(collection.rejected),
         "classes": collection.count_classes(list(range(len(collection.files)))),
-        "independent_groups": len({*collection.groups.tolist()}) if collection.files else 0,
+        "groups_of_near_duplicates": len({*collection.groups.tolist()}) if collection.files else 0,
     }
     parts = [part for part in PARTS if part in collection.splits]
     if parts:

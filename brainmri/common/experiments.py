@@ -49,7 +49,7 @@ def check_reachable(name: str, path: str) -> None:
     copied = copied_paths(sys.argv[1:])
     if copied is None or Path(path).is_absolute():
         return
-    lost = "which an experiment that is queued or runs with --temp would lack in its own folder"
+    lost = "which a queued experiment or a fold of cross-validation would lack in its own folder"
     if path.startswith(".."):
         raise UserError(
             f"{name}: {path!r} is a relative path out of the project, {lost}; give the absolute"
@@ -75,7 +75,7 @@ def check_reachable(name: str, path: str) -> None:
     if untracked:
         raise UserError(
             f"{name}: {untracked[0]!r} is neither in DVC nor in Git, {lost}; run `dvc add {path}`"
-            f" and `git add {path}.dvc`, or add `--copy-paths {path}` to the command"
+            f" and the `git add` that it prints, or add `--copy-paths {path}` to `dvc exp run`"
         )
 
 

@@ -1,7 +1,9 @@
 """The folds as DVC experiments: which ones are complete, and how to run those that are not."""
 
+import math
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from dvc.utils.serialize import load_yaml, parse_yaml
@@ -45,7 +47,11 @@ def run_folds(
     completed = completed_folds(params)
     missing = [key for key in requested if key not in completed]
     if missing:
-        for seed, fold in missing:
+        started = time.monotonic()
+        for number, (seed, fold) in enumerate(missing):
+            seconds_left = (time.monotonic() - started) / max(number, 1) * (len(missing) - number)
+            left = f", about {math.ceil(seconds_left / 60)} min left" if number else ""
+            print(f"fold {number + 1} of {len(missing)} to run: {seed=}, {fold=}{left}", flush=True)
             if not run_fold(seed, fold, overrides):
                 break
         completed = completed_folds(params)

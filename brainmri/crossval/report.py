@@ -46,7 +46,7 @@ def print_summary(summary: dict) -> None:
     """Print each of the ensemble's metrics with its interval and its spread over folds."""
     for name, value in summary[ENSEMBLE].items():
         pooled = format_metric(value, summary["interval"][name])
-        over_folds = "none: too few images of a class in a fold"
+        over_folds = "none: too few independent groups in a fold"
         if summary["folds"][name]:
             mean, deviation = summary["folds"][name]
             over_folds = f"{mean:.3f} ± {deviation:.3f}"

@@ -302,8 +302,11 @@ def describe_decisions(metrics: dict) -> Iterator[str]:
             f"{name!r} {format_metric(values['coverage'], values['interval']['coverage'])}"
             for name, values in sets["by_class"].items()
         ]
+        decided = "none is of one class, so that nothing is decided"
+        if sets["decided"]:
+            accuracy = format_metric(sets["decided_accuracy"])
+            decided = f"{sets['decided']:.0%} are of one class, of these {accuracy} are right"
         yield (
             f"prediction sets for a rate of errors of {sets['error']:g}: coverage of"
-            f" {', '.join(coverage)}; {sets['decided']:.0%} are of one class, of these"
-            f" {format_metric(sets['decided_accuracy'])} are right"
+            f" {', '.join(coverage)}; {decided}"
         )

@@ -38,10 +38,10 @@ def number_patients(
     """
     if pattern:
         identifiers = match_patients([file.below for file in files], pattern)
-        _refuse_single(identifiers, f"data.patient: {pattern!r}")
+        _check_identifiers(identifiers, dicom_patients, f"data.patient: {pattern!r}")
     elif any(file.patient for file in files):
         identifiers = [file.patient for file in files]
-        _refuse_single(identifiers, "data.labels: the column patient")
+        _check_identifiers(identifiers, dicom_patients, "data.labels: the column patient")
     else:
         identifiers = _dicom_identifiers(files, dicom_patients)
         if identifiers is None:
@@ -88,11 +88,23 @@ def search_patients(paths: list[str], pattern: str) -> list[str | None]:
     return [match and match[1] for match in matches]
 
 
-def _refuse_single(identifiers: list[str], name: str) -> None:
+def _check_identifiers(identifiers: list[str], dicom_patients: list[str | None], name: str) -> None:
+    """Refuse a single patient; warn where several have a PatientID in common, unless all do."""
     if len(set(identifiers)) == 1:
         raise UserError(
             f"{name} gives all {len(identifiers)} images the same patient; expected several, since"
             " a patient stays on one side of the split: correct it"
+        )
+    given: dict[str, set[str]] = defaultdict(set)
+    for identifier, patient in zip(identifiers, dicom_patients, strict=True):
+        if patient:
+            given[patient].add(identifier)
+    divided = [patients for patients in given.values() if len(patients) > 1]
+    if divided and len(given) > 1:
+        print(
+            f"warning: {name} divides the images of {len(divided)} of {len(given)} DICOM PatientIDs"
+            " among several patients, which may be on both sides of the split; correct it, or leave"
+            " it out to take the PatientID"
         )
 
 

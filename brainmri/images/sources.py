@@ -96,7 +96,8 @@ def _list_class_folders(parameter: str, source: Path) -> Source:
         reasons = [f" ({file['path']!r}: {file['reason']})" for file in rejected]
         raise UserError(
             f"{parameter}: {str(source)!r} has {len(classes)} class folder(s);"
-            f" expected two or more, one for each class{''.join(reasons[:1])}"
+            " expected two or more, one for each class, or a table of labels"
+            f" (data.labels){''.join(reasons[:1])}"
         )
     rejected += [{"path": path, "reason": "not in a class folder"} for path in tree.files[""]]
     paths = [path for folder in tree.files if folder for path in tree.files[folder]]

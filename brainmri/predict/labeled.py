@@ -26,7 +26,9 @@ SEED = 0
 MAX_SHOWN = 3  # near duplicates in a warning
 PARTS = {
     "without_near_duplicates": "without near duplicates of training images",
-    "without_near_duplicates_and_unlike": "without these and those unlike the training images",
+    "without_near_duplicates_and_unlike": (
+        "without near duplicates and images unlike the training images"
+    ),
     "all": "in all",
 }
 

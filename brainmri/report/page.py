@@ -16,7 +16,7 @@ Row = tuple[str | float | None, ...]  # of a table; all but texts are numbers
 
 CAPTIONS = {
     EVALUATION_PLOTS / "members.png": (
-        "Accuracy of the ensemble, with its interval, and of each member."
+        "Accuracy of the ensemble and of each member. Bar: 95 % interval, if there is one."
     ),
     EVALUATION_PLOTS / "confusion.png": "True and predicted classes of the test images.",
     EVALUATION_PLOTS / "roc_precision_recall.png": (
@@ -26,8 +26,8 @@ CAPTIONS = {
         "Calibration: on the diagonal, the accuracy is what the confidence promises."
     ),
     EVALUATION_PLOTS / "risk_coverage.png": (
-        "Accuracy on the images that are decided, as fewer are: the most confident ones first. The"
-        " point: those whose prediction set has a single class."
+        "Accuracy on the images that are decided, as fewer are: the most confident ones first."
+        " Point: those whose prediction set has a single class, if there are any."
     ),
     EVALUATION_PLOTS / "learning_curves.png": (
         "Training of the members: plain log loss and accuracy. Solid: out-of-bag images, on which"

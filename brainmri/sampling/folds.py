@@ -43,10 +43,11 @@ def stratified_group_folds(
     for label, name in enumerate(classes):
         independent = len(np.unique(groups[labels == label]))
         if independent < folds:
+            lower = f", or lower {parameter} to {independent}" if independent > 1 else ""
             raise UserError(
-                f"class {name!r} has {independent} independent image(s) (near duplicates, and"
-                f" images of a patient, count as one), too few for {parameter}: {folds}; add"
-                f" images, or lower {parameter} or split.near_duplicate_bits"
+                f"class {name!r} has {independent} independent group(s) of images (near duplicates,"
+                f" and images of a patient, are one group), too few for {parameter}: {folds}; add"
+                f" images of other groups{lower}"
             )
     fold_of = np.empty(len(labels), np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

@@ -97,7 +97,7 @@ def check_input(name: str, path: str) -> None:
     if not is_valid:
         problem = f"not a {kind}" if (ROOT / path).exists() else "missing"
         raise UserError(
-            f"data.{name}: {path!r} is {problem}; expected {expected} (README: Your own images)"
+            f"data.{name}: {path!r} is {problem}; expected {expected} (README: I have images)"
         )
 
 

@@ -491,7 +491,7 @@ def test_params_that_yaml_reads_otherwise_get_one_line(done, before, after, mess
         (None, "failed to reproduce 'ingest': [Errno 2] No such file or directory: "),
         ({}, "has 0 class folder"),
         ({"yes": 5}, "has 1 class folder"),
-        ({"no": 12, "yes": 1}, "class 'yes' has 1 independent image"),
+        ({"no": 12, "yes": 1}, "class 'yes' has 1 independent group"),
         ({"no": 12, "yes": 0}, "no usable image of class 'yes'"),
     ],
 )

@@ -44,7 +44,7 @@ def test_duplicates_of_two_classes(audit):
     assert metrics["classes"] == {"no": 98, "yes": 155}
     assert metrics["exact_duplicates"]["groups"] == 22
     assert metrics["exact_duplicates"]["images"] == 47
-    assert metrics["independent_groups"] == 199
+    assert metrics["groups_of_near_duplicates"] == 199
     assert metrics["across_classes"]["images"] == 0
 
 

@@ -100,7 +100,7 @@ def test_duplicates_are_listed_by_kind(audit):
     ]
     assert result.metrics["exact_duplicates"]["images"] == 4
     assert result.metrics["near_duplicates"]["groups"] == 2
-    assert result.metrics["independent_groups"] == 6
+    assert result.metrics["groups_of_near_duplicates"] == 6
     assert result.paths("across_classes") == []
     assert "Near duplicates: 5 images in 2 groups" in result.output
 

@@ -258,7 +258,7 @@ def test_sets_need_groups(error, groups):
     assert reason.startswith(
         f"no prediction sets with a rate of errors of {error}: expected {groups}"
     )
-    assert reason.endswith(f"{'no'!r} has {groups - 1}")
+    assert f"; 'no' has {groups - 1}; add images, or members" in reason
     assert list_sets(
         np.ones((2, 2)), np.zeros(2, int), {"no": enough[1:], "yes": enough}, error
     ) == [None, None]

@@ -94,6 +94,21 @@ def test_patients_of_the_table(capsys):
         number_patients(same, [None] * 2, None)
 
 
+def test_patients_that_divide_a_patient_id_are_reported(capsys):
+    """Slices of a patient would be on both sides; a PatientID that all files have says nothing."""
+    divided = files_of("no/1", "no/2", "yes/3", "yes/4", patients="abcd")
+    number_patients(divided, ["P1", "P1", "P2", "P3"], None)
+    number_patients(divided, ["P1", "P1", "P2", None], "/(.)")
+    first, second = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert first.startswith(
+        "warning: data.labels: the column patient divides the images of 1 of 3 DICOM PatientIDs"
+    )
+    assert second.startswith("warning: data.patient: '/(.)' divides the images of 1 of 2")
+    number_patients(divided, ["P1"] * 4, None)
+    number_patients(files_of("no/1", "no/2", "yes/3", patients="aab"), ["P1", "P2", "P3"], None)
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_patients_of_dicom_files(capsys):
     assert number_patients(FILES, ["b", "a", "a", "b", "c"], None) == [0, 1, 1, 0, 2]
     assert "warning" not in capsys.readouterr().out

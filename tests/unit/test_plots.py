@@ -135,7 +135,7 @@ def test_class_curves(drawn, count):
     (figure,) = drawn
     check(figure)
     if count == 2:
-        assert figure.axes[0].get_legend().get_texts()[0].get_text().endswith(": area none")
+        assert figure.axes[0].get_legend().get_texts()[0].get_text() == classes[1]
         return
     (legend,) = figure.legends
     shown = [text.get_text() for text in legend.get_texts()]

@@ -194,7 +194,9 @@ def test_headlines_are_described(hashes, positive):
         "30 images without near duplicates of training images: accuracy"
         f" {accuracy_of_rest:.3f}, balanced accuracy "
     )
-    assert without_unlike.startswith("30 images without these and those unlike the training images")
+    assert without_unlike.startswith(
+        "30 images without near duplicates and images unlike the training images"
+    )
     assert in_all.startswith(f"40 images in all: accuracy {accuracy:.3f}, balanced accuracy ")
 
 

@@ -208,7 +208,7 @@ def test_given_test_set_without_usable_images(made):
 def test_split_without_a_class(two, monkeypatch):
     """Both test and training images must be of every class."""
     two.set(split__folds=2, split__fold=1, split__near_duplicate_bits=256)
-    with pytest.raises(UserError, match="'glioma' has 1 independent image"):
+    with pytest.raises(UserError, match="'glioma' has 1 independent group"):
         split.main()
     two.set(split__near_duplicate_bits=20)
     monkeypatch.setattr(splitting, "stratified_group_folds", lambda labels, *_: labels)

@@ -120,7 +120,7 @@ def test_folds_are_stratified():
 
 
 def test_too_few_groups_for_folds():
-    with pytest.raises(UserError, match=r"'no' has 1 independent image.*split\.folds: 5"):
+    with pytest.raises(UserError, match=r"'no' has 1 independent group.*split\.folds: 5"):
         stratified_group_folds(np.repeat([0, 1], [1, 20]), np.arange(21), CLASSES, 5, 0)
 
 
@@ -139,7 +139,7 @@ def test_committee_of_fewer_groups_than_folds():
 
 
 def test_committee_of_a_class_with_a_single_group():
-    message = r"'no' has 1 independent image.*folds of recipes' fraction: 2"
+    message = r"'no' has 1 independent group.*folds of recipes' fraction: 2"
     with pytest.raises(UserError, match=message):
         draw_sample("committee", np.repeat([0, 1], [1, 20]), np.arange(21), CLASSES, 0.8, 0, 0)
 

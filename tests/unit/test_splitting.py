@@ -183,7 +183,9 @@ def test_class_without_training_images(groups, given_rows):
 def test_too_few_patients_for_folds():
     patients = np.array([0, 1, 2, 3, 3, 3, 4, 3])
     groups = join_groups(np.arange(8), patients)
-    message = r"'yes' has 1 independent image\(s\) \(near duplicates, and images of a patient"
+    message = (
+        r"'yes' has 1 independent group\(s\) of images \(near duplicates, and images of a patient"
+    )
     with pytest.raises(UserError, match=message):
         split_fold(LABELS, groups, CLASSES, np.zeros(8, bool), 2, 0, 0)
 

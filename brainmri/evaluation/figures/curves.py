@@ -154,9 +154,11 @@ def _class_styles(count: int) -> list[dict]:
 
 def _add_area_legends(left: Axes, right: Axes, name: str, areas: Areas) -> None:
     """Add a legend to each plot of a single class."""
-    roc_auc, precision = map(format_metric, areas)
-    roc_label = f"{name}: area {roc_auc}"
-    precision_label = f"{name}: average precision {precision}"
+    roc_auc, precision = areas
+    roc_label = name if roc_auc is None else f"{name}: area {format_metric(roc_auc)}"
+    precision_label = name
+    if precision is not None:
+        precision_label += f": average precision {format_metric(precision)}"
     left.legend(left.lines[1:], [roc_label], loc="lower right", fontsize="small")
     right.legend(right.lines, [precision_label], loc="lower left", fontsize="small")
 

@@ -28,7 +28,7 @@ def draw_risk_coverage(
         axes.step(
             fractions, accuracies, where="post", color=ENSEMBLE_COLOR, label="most confident images"
         )
-        lowest = accuracies.min()
+        lowest, bar = accuracies.min(), ""
         if sets and sets["decided_accuracy"] is not None:
             accuracy, interval = sets["decided_accuracy"], sets["interval"]["decided_accuracy"]
             low, high = interval or (accuracy, accuracy)
@@ -43,10 +43,11 @@ def draw_risk_coverage(
                 label=f"prediction sets, rate of errors {sets['error']:g}",
             )
             lowest = min(lowest, low)
+            bar = " (bar: 95 % interval)" if interval else ""
         axes.set(
             title="Accuracy on the images that are decided",
             xlabel="fraction of the test images that is decided",
-            ylabel="accuracy on these (bar: 95 % interval)",
+            ylabel=f"accuracy on these{bar}",
             xlim=(0, 1.03),
             ylim=(max(-0.02, lowest - 0.05), 1.02),
         )
