@@ -32,6 +32,7 @@ SETTINGS = {
     "members": MEMBERS,
     "ingest.image_size": 32,
     "ingest.crop": False,
+    "bootstrap.scheme": "bootstrap",
     "network.name": "residual-sides",
     "split.folds": FOLDS,
     "split.fold": FOLD,

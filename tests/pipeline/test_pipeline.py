@@ -122,6 +122,7 @@ def test_another_voting_scheme_trains_nothing(done):
 
 def test_a_recipe_draws_and_retrains_only_its_members(done):
     """A fraction draws its members' samples again, another value none."""
+    done.reproduce("weigh", **{"bootstrap.scheme": "bootstrap"})
     samples = sorted((done.path / "data/bootstrap").iterdir())
     before = {path.name: path.read_bytes() for path in samples}
     _, second, third = done.params["recipes"]
@@ -407,8 +408,8 @@ REFUSED = [
     ("membrs=9", "membrs is unknown; did you mean members?"),
     (
         "preset=orignal",
-        "preset is 'orignal'; expected one of fine-tuned, frozen, notebook-1, notebook-2,"
-        " notebook-3, original, scratch",
+        "preset is 'orignal'; expected one of bagging, fine-tuned, frozen, notebook-1,"
+        " notebook-2, notebook-3, original, scratch",
     ),
     ("+preset=original", "+preset=original: expected preset=original, without +"),
     ("recipes.bsae.l2=0.1", "recipes.bsae is unknown; did you mean recipes.base?"),

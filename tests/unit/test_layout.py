@@ -346,7 +346,7 @@ def test_shared_subfolders_are_explained(tmp_path, capsys, paths, is_explained):
 
 def test_files_of_unknown_type_may_be_images(tmp_path):
     make_tree(tmp_path, *product("x/y", "a b"), "x/IM0001")
-    message = r"has 1 class folder\(s\); expected two or more, one for each class$"
+    message = r"has 1 class folder\(s\); expected two or more, one for each class, or a table"
     with pytest.raises(UserError, match=message):
         list_folder(tmp_path)
 
