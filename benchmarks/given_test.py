@@ -1,10 +1,9 @@
 """Train the default on images with given test images, without and with near duplicates of these.
 
-    python -m benchmarks.given_test --source FOLDER
+    python -m benchmarks.given_test TRAINING TEST
 
-FOLDER has folders of training and of test images, such as Training and Testing, with a folder for
-each class; it may not be in the repository. Training images that are near duplicates of test images
-are dropped, then kept.
+Both are folders of class folders; they may not be in the repository. Training images that are near
+duplicates of test images are dropped, then kept.
 
 Writes  docs/results/given-test.json: by `split.overlap`, the numbers of training and of test
         images, the CPU time in minutes, and metrics of the test images
@@ -27,20 +26,22 @@ METRICS = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss", "expected_cal
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--source", required=True, type=Path, help="folder of both folders")
-    source = parser.parse_args().source.resolve()
+    parser.add_argument("training", type=Path, help="folder of training images")
+    parser.add_argument("test", type=Path, help="folder of test images")
+    options = parser.parse_args()
+    sources = {"data.source": options.training.resolve(), "data.test": options.test.resolve()}
     results = {}
     for overlap in ("drop", "keep"):
-        results[overlap] = train_and_test(source, overlap)
+        results[overlap] = train_and_test({**sources, "split.overlap": overlap})
         print(f"{overlap}: {json.dumps(results[overlap])}", flush=True)
         write_json(RESULT, results)
 
 
-def train_and_test(source: Path, overlap: str) -> dict:
-    """Run the pipeline up to its metrics in a checkout, and return them."""
+def train_and_test(params: dict[str, object]) -> dict:
+    """Run the pipeline up to its metrics in a checkout, with these parameters, and return them."""
     with tempfile.TemporaryDirectory() as folder:
         project = checkout(Path(folder) / "project")
-        compose(project, {"data.source": source, "split.overlap": overlap})
+        compose(project, params)
         with CpuTime() as cpu_time:
             dvc(project, "repro", "evaluate")
         metrics = json.loads((project / ENSEMBLE_METRICS).read_bytes())
