@@ -122,6 +122,13 @@ def format_parts(results: dict[str, dict]) -> dict[Path, dict[str, str]]:
     return parts
 
 
+def format_value(value: float, interval: list[float] | None) -> str:
+    """Return a value with three decimals, and its interval if there is one."""
+    if interval is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
 def format_seeds() -> str:
     """Return a table of the default's metrics with several seeds."""
     result = json.loads((RESULTS / f"seeds-{ERRORS[0]:g}.json").read_bytes())
@@ -131,8 +138,7 @@ def format_seeds() -> str:
         "| --- " * (len(seeds) + 2) + "|",
     ]
     for name, label in SEED_METRICS.items():
-        low, high = result["interval"][name]
-        cells = [label, f"{result['ensemble'][name]:.3f} ({low:.3f} to {high:.3f})"]
+        cells = [label, format_value(result["ensemble"][name], result["interval"][name])]
         cells += [f"{result['seeds'][seed][name]:.3f}" for seed in seeds]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
@@ -149,9 +155,7 @@ def format_sets() -> str:
         parts = [(sets["by_class"][name], "coverage") for name in ("no", "yes")]
         parts += [(sets, "decided"), (sets, "decided_accuracy")]
         cells = [f"{error:g}"]
-        for part, name in parts:
-            low, high = part["interval"][name]
-            cells.append(f"{part[name]:.3f} ({low:.3f} to {high:.3f})")
+        cells += [format_value(part[name], part["interval"][name]) for part, name in parts]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
@@ -198,11 +202,8 @@ def format_table(results: dict[str, dict], with_intervals: bool) -> str:
         minutes = result["cpu_minutes"]
         cells = [LABELS[name], str(result["members"]), f"{minutes:.1f} min" if minutes else ""]
         for metric in METRICS:
-            cell = f"{result['ensemble'][metric]:.3f}"
-            if with_intervals:
-                low, high = result["interval"][metric]
-                cell += f" ({low:.3f} to {high:.3f})"
-            cells.append(cell)
+            interval = result["interval"][metric] if with_intervals else None
+            cells.append(format_value(result["ensemble"][metric], interval))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
