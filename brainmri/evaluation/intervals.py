@@ -54,15 +54,19 @@ def missing_metrics(counts: Mapping[str, int]) -> str | None:
     dropped = "ROC AUC, average precision or bootstrap intervals"
     if 0 in small.values():
         dropped = f"balanced accuracy, F1, {dropped}"
-    shown = list(small.items())[:MAX_SHOWN]
-    named = ", ".join(f"{name!r} has {count}" for name, count in shown)
-    more = ""
-    if len(small) > MAX_SHOWN:
-        more = f" and {len(small) - MAX_SHOWN} more classes have too few"
     return (
         f"no {dropped}: expected {MIN_GROUPS} or more independent groups of test images of each"
-        f" class; {named}{more}"
+        f" class; {describe_small(small)}"
     )
+
+
+def describe_small(small: Mapping[str, int]) -> str:
+    """Name the first classes that have too few groups, with their numbers, and count the others."""
+    shown = list(small.items())[:MAX_SHOWN]
+    named = ", ".join(f"{name!r} has {count}" for name, count in shown)
+    if len(small) > MAX_SHOWN:
+        named += f" and {len(small) - MAX_SHOWN} more classes have too few"
+    return named
 
 
 def bootstrap_intervals(

@@ -13,9 +13,10 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from brainmri.evaluation.intervals import describe_small
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 
-MAX_NAMED = 3  # classes in a message
 CHUNK = 1024  # images compared with all calibration images at a time
 
 
@@ -64,13 +65,11 @@ def missing_sets(groups: CalibrationGroups, error: float) -> str | None:
     small = {name: len(listed) for name, listed in groups.items() if len(listed) < needed}
     if not small:
         return None
-    fewest = sorted(small.items(), key=lambda item: item[1])
-    named = ", ".join(f"{name!r} has {count}" for name, count in fewest[:MAX_NAMED])
-    more = f", {len(small) - MAX_NAMED} more have too few" if len(small) > MAX_NAMED else ""
+    fewest = dict(sorted(small.items(), key=lambda item: item[1]))
     return (
         f"no prediction sets with a rate of errors of {error:g}: expected {needed} or more"
         f" independent groups of training images with an out-of-bag vote of each class;"
-        f" {named}{more}; add images, or members if there are fewer than 5"
+        f" {describe_small(fewest)}; add images, or members if there are fewer than 5"
     )
 
 
