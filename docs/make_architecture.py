@@ -37,7 +37,7 @@ STEPS = (  # stage; package; what happens to the image; what it is afterward
     (
         "bootstrap-sample",
         "brainmri/sampling",
-        ("for each member: drawn once or more often (in-bag),", "or not (out-of-bag)"),
+        ("for each member: used to train it (in-bag),", "or held out (out-of-bag)"),
         "data/bootstrap/",
     ),
     (
