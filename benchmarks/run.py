@@ -55,7 +55,7 @@ TRAINING = (
 # The import of TensorFlow does not count: members of the pipeline share it.
 TRAIN_ALONE = """
 import shutil, sys, time
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 from brainmri.parallel.staging import staging_dir, train_into
 start_tensorflow()
 name = sys.argv[1]

@@ -15,7 +15,7 @@ from brainmri.common.params import load_params
 from brainmri.common.paths import ENSEMBLE, EXPLANATIONS
 from brainmri.evaluation.explanations import draw_explanations
 from brainmri.images.phantom_masks import tumor_masks
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 from brainmri.store.metadata import read_metadata
 from brainmri.store.reader import RadReader
 

@@ -21,7 +21,7 @@ from brainmri.evaluation.explanations import draw_explanations
 from brainmri.evaluation.pointing_game import pointing_game
 from brainmri.evaluation.results import ExplainMetrics
 from brainmri.images.phantom_masks import tumor_masks
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 from brainmri.sampling.files import read_split
 from brainmri.store.metadata import read_metadata
 from brainmri.store.reader import RadReader

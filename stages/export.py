@@ -15,7 +15,7 @@ from brainmri.common.params import load_params
 from brainmri.common.paths import EXPORT_METRICS
 from brainmri.evaluation.results import read_voting_weights
 from brainmri.models.formats import check_packages
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 from brainmri.sampling.files import read_split
 from brainmri.store.metadata import read_metadata
 

@@ -10,7 +10,7 @@ import shutil
 
 from brainmri.common.params import load_params
 from brainmri.common.paths import FEATURES
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 
 
 def main() -> None:
@@ -27,9 +27,9 @@ def main() -> None:
         return
 
     start_tensorflow()
+    from brainmri.features.computation import update_features
     from brainmri.store.reader import RadReader
     from brainmri.training.devices import configure_devices
-    from brainmri.training.features import update_features
 
     configure_devices(threads=1, seed=0, precision="float32", replicas=1)
     with RadReader() as rad:

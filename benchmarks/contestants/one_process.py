@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from benchmarks.contestants.images import load, print_probabilities
-from brainmri.models.networks import build_network
+from brainmri.networks.builders import build_network
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ class Block(nn.Module):
 
 
 class Residual(nn.Module):
-    """The layers of `brainmri.models.networks.residual`."""
+    """The layers of `brainmri.networks.builders.residual`."""
 
     def __init__(self):
         super().__init__()

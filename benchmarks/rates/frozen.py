@@ -12,20 +12,20 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 
 start_tensorflow()
 
 from benchmarks.commands import wall_time
 from brainmri.common.params import Member, Network, Params, load_params
-from brainmri.models.applications import application_base
-from brainmri.models.networks import build_network
-from brainmri.models.pretrained import load_pretrained
+from brainmri.features.computation import update_features
+from brainmri.networks.applications import application_base
+from brainmri.networks.builders import build_network
+from brainmri.networks.pretrained import load_pretrained
 from brainmri.sampling.files import read_sample, read_split
 from brainmri.store.reader import RadReader
 from brainmri.training.budget import number_of_epochs
 from brainmri.training.devices import configure_devices
-from brainmri.training.features import update_features
 from brainmri.training.fitting import fit
 from brainmri.training.member import train_on_features
 

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before any runtime counts the cores
 start_tensorflow()

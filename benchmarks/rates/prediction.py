@@ -7,7 +7,7 @@ Both are warmed up. The last line printed is JSON.
 
 import json
 
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 
 start_tensorflow()
 
@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.commands import wall_time
 from brainmri.common.paths import MEMBERS
 from brainmri.models.ensemble import batch_predictor, build_ensemble_model
-from brainmri.models.saving import load_model
+from brainmri.networks.saving import load_model
 from brainmri.store.reader import RadReader
 
 WARM_UP = 1

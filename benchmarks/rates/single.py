@@ -7,7 +7,7 @@ The members are called one after the other. Both are warmed up. The last line pr
 
 import json
 
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 
 start_tensorflow()
 
@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.commands import wall_time
 from brainmri.common.paths import ENSEMBLE, MEMBERS
 from brainmri.models.ensemble import batch_predictor, load_ensemble
-from brainmri.models.saving import load_model
+from brainmri.networks.saving import load_model
 from brainmri.store.reader import RadReader
 
 WARM_UP = 5

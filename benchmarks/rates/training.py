@@ -11,7 +11,7 @@ takes time and counts nothing. The last line printed is JSON.
 import json
 import os
 
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 
 # Before TensorFlow is imported, which counts the cores
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -23,8 +23,8 @@ import tensorflow as tf
 
 from benchmarks.commands import wall_time
 from brainmri.common.params import Params, load_params
-from brainmri.models.networks import build_network
-from brainmri.models.normalization import training_normalization
+from brainmri.networks.builders import build_network
+from brainmri.networks.normalization import training_normalization
 from brainmri.sampling.files import read_sample, read_split
 from brainmri.store.reader import RadReader
 from brainmri.training.devices import configure_devices

@@ -20,7 +20,7 @@ from brainmri.app.folder import temporary_folder
 from brainmri.common.command import run_command
 from brainmri.common.errors import UserError
 from brainmri.common.paths import ENSEMBLE
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 from brainmri.predict.patients import patient_pattern
 
 

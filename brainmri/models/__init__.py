@@ -1,1 +1,1 @@
-"""Networks, pretrained weights, models on disk, the ensemble as one model, heat maps."""
+"""The ensemble as one model: its formats for other runtimes, novelty, and heat maps."""

@@ -13,9 +13,9 @@ from brainmri.common.errors import UserError
 from brainmri.common.files import parse_json
 from brainmri.evaluation.results import fits_decision
 from brainmri.models.about import About
-from brainmri.models.archive import read_entry
-from brainmri.models.saving import ABOUT, load_model
-from brainmri.models.tta import mean_of_views, single_view, views_of
+from brainmri.networks.archive import read_entry
+from brainmri.networks.saving import ABOUT, load_model
+from brainmri.networks.tta import mean_of_views, single_view, views_of
 
 BATCH_SIZE = 32
 

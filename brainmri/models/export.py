@@ -23,7 +23,7 @@ from brainmri.models.ensemble import batch_predictor, build_ensemble_model
 from brainmri.models.formats import concatenate, write_formats
 from brainmri.models.heat_maps import heat_scale
 from brainmri.models.novelty import fit_novelty, novelty_model, thumbnailer
-from brainmri.models.saving import load_model, save_model
+from brainmri.networks.saving import load_model, save_model
 from brainmri.sampling.files import Split
 from brainmri.store.metadata import Image, Metadata
 from brainmri.store.reader import RadReader

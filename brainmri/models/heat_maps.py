@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from brainmri.models.tta import single_view
+from brainmri.networks.tta import single_view
 from brainmri.store.reader import RadReader
 
 BATCH_SIZE = 16

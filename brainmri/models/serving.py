@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from brainmri.common.files import write_json
 from brainmri.models.about import About
-from brainmri.models.saving import ABOUT
+from brainmri.networks.saving import ABOUT
 
 
 def save_serving(model: keras.Model, folder: str | Path, about: About) -> None:

@@ -18,7 +18,7 @@ from brainmri.common.paths import LOGS
 from brainmri.common.processes import ProcessIds, processes_to_watch
 from brainmri.common.resources import free_memory, usable_cores
 from brainmri.common.stage import run_child
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 from brainmri.parallel.metric_logs import metric_logger
 from brainmri.parallel.monitor import MemberRun, ProgressDisplay
 from brainmri.parallel.resources import (

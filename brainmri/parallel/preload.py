@@ -2,7 +2,7 @@
 modules to import.
 """
 
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 
 start_tensorflow()
 

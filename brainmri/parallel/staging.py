@@ -69,7 +69,7 @@ def train_into(folder: Path, name: str) -> None:
         If an input has changed since the folder was named or while the member trains, and what
         `train_member` raises.
     """
-    from brainmri.models.runtime import start_tensorflow
+    from brainmri.networks.runtime import start_tensorflow
 
     start_tensorflow()
     from brainmri.training.member import train_member
@@ -134,7 +134,8 @@ def _hash(path: Path) -> str:
     """Compute the SHA-256 of a file, or of a folder's files with their names."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        listing = "".join(f"{file}\0{_hash(file)}\n" for file in files)
+        read = [file for file in files if "__pycache__" not in file.parts]  # as .dvcignore has it
+        listing = "".join(f"{file}\0{_hash(file)}\n" for file in read)
         return hashlib.sha256(listing.encode()).hexdigest()
     if not path.is_file():
         raise UserError(f"{path} is missing; run `dvc repro` to make it")

@@ -19,7 +19,7 @@ from brainmri.common.files import to_json
 from brainmri.common.params import load_params
 from brainmri.common.processes import ProcessIds, processes_to_watch
 from brainmri.common.stage import run_child
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 
 RESULT = Path("result")
 IDLE_S = 60.0  # after which it ends: the driver may be gone

@@ -34,7 +34,7 @@ from brainmri.images.decoding import DecodedImage
 from brainmri.images.limits import ImageError
 from brainmri.images.workers import decode_all
 from brainmri.models.about import About
-from brainmri.models.runtime import start_tensorflow
+from brainmri.networks.runtime import start_tensorflow
 from brainmri.predict.files import label_of, list_files
 from brainmri.predict.labeled import describe_metrics, evaluate_labeled
 from brainmri.predict.output import (

@@ -14,16 +14,16 @@ from brainmri.common.files import write_json
 from brainmri.common.params import Member, Params, load_params
 from brainmri.evaluation.log_loss import log_loss
 from brainmri.evaluation.predictions import write_predictions
-from brainmri.models.networks import build_head, build_network
-from brainmri.models.normalization import training_normalization
-from brainmri.models.pretrained import load_pretrained
-from brainmri.models.saving import save_model
-from brainmri.models.tta import with_tta
+from brainmri.features.reader import FeatureReader
+from brainmri.networks.builders import build_head, build_network
+from brainmri.networks.normalization import training_normalization
+from brainmri.networks.pretrained import load_pretrained
+from brainmri.networks.saving import save_model
+from brainmri.networks.tta import with_tta
 from brainmri.sampling.files import read_sample, read_split
 from brainmri.store.metadata import read_metadata
 from brainmri.store.reader import RadReader
 from brainmri.training.devices import Devices, configure_devices
-from brainmri.training.feature_reader import FeatureReader
 from brainmri.training.fitting import Batches, fit, fit_to_batches
 from brainmri.training.history import evaluation_sample, write_history
 from brainmri.training.input import feature_batches, feature_validation_batches

@@ -15,7 +15,7 @@ from brainmri.common.errors import UserError
 from brainmri.evaluation.predictions import read_predictions
 from brainmri.evaluation.results import read_voting_weights
 from brainmri.models.ensemble import load_ensemble
-from brainmri.models.saving import load_model
+from brainmri.networks.saving import load_model
 from brainmri.sampling.files import read_sample, read_split
 from brainmri.store.metadata import read_metadata
 from stages import bootstrap_sample, report, split, weigh

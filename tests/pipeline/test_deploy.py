@@ -22,16 +22,16 @@ from brainmri.common.errors import UserError
 from brainmri.images.decoding import decode
 from brainmri.images.phantoms import draw
 from brainmri.models import formats
-from brainmri.models.applications import APPLICATIONS
 from brainmri.models.ensemble import batch_predictor, build_ensemble_model
 from brainmri.models.formats import LIMIT, check_packages, write_formats
 from brainmri.models.litert import load_litert, to_litert
-from brainmri.models.networks import NETWORKS, build_network
 from brainmri.models.novelty import fit_novelty, novelty_model, thumbnailer
 from brainmri.models.onnx_graph import load_onnx, to_onnx
-from brainmri.models.saving import save_model
 from brainmri.models.serving import load_serving
-from brainmri.models.tta import with_tta
+from brainmri.networks.applications import APPLICATIONS
+from brainmri.networks.builders import NETWORKS, build_network
+from brainmri.networks.saving import save_model
+from brainmri.networks.tta import with_tta
 from tests.support.checkout import ROOT
 from tests.support.image_files import SLICES, place_on_canvas
 from tests.support.tiny_networks import SIDE, pooling_network

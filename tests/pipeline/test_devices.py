@@ -133,8 +133,8 @@ from pathlib import Path
 import numpy as np
 from brainmri.common.params import Params, derive_ensemble, validate
 from brainmri.evaluation.log_loss import log_loss
-from brainmri.models.networks import build_network
-from brainmri.models.normalization import training_normalization
+from brainmri.networks.builders import build_network
+from brainmri.networks.normalization import training_normalization
 from brainmri.store.reader import RadReader
 from brainmri.training.devices import configure_devices
 from brainmri.training.fitting import fit

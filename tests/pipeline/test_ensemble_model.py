@@ -15,9 +15,9 @@ from brainmri.models.ensemble import (
     load_ensemble,
     member_models,
 )
-from brainmri.models.networks import build_network
-from brainmri.models.saving import load_model, save_model, zip_entries
 from brainmri.models.serving import save_serving
+from brainmri.networks.builders import build_network
+from brainmri.networks.saving import load_model, save_model, zip_entries
 
 HEADLINES = {"accuracy": 1.0, "balanced_accuracy": None, "roc_auc": None, "log_loss": 0.25}
 # In another order than the members

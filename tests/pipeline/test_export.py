@@ -20,7 +20,7 @@ from brainmri.models.about import TrainingImages
 from brainmri.models.ensemble import batch_predictor, load_ensemble
 from brainmri.models.export import describe_training_images
 from brainmri.models.heat_maps import heat_maps
-from brainmri.models.saving import save_model
+from brainmri.networks.saving import save_model
 from stages import explain, export
 from tests.support.evaluated_run import (
     CALIBRATION,

@@ -10,13 +10,13 @@ import pytest
 
 from brainmri.common.errors import UserError
 from brainmri.common.params import load_params
-from brainmri.models.applications import application_base
+from brainmri.features.computation import update_features
+from brainmri.features.reader import VIEWS, FeatureReader
 from brainmri.models.ensemble import batch_predictor, build_ensemble_model, member_models
 from brainmri.models.heat_maps import heat_maps
-from brainmri.models.saving import load_model, save_model
+from brainmri.networks.applications import application_base
+from brainmri.networks.saving import load_model, save_model
 from brainmri.store.reader import RadReader
-from brainmri.training.feature_reader import VIEWS, FeatureReader
-from brainmri.training.features import update_features
 from brainmri.training.member import train_member
 from tests.support import workspace
 from tests.support.checkout import ROOT

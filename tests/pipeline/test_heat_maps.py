@@ -19,9 +19,9 @@ from brainmri.images.cropping import head_box
 from brainmri.images.phantom_masks import tumor_mask
 from brainmri.images.phantoms import draw_phantom, to_png
 from brainmri.models.heat_maps import explained_classes, feature_extractor, heat_maps, heat_scale
-from brainmri.models.networks import NETWORKS, build_network
-from brainmri.models.saving import load_model, save_model
-from brainmri.models.tta import with_tta
+from brainmri.networks.builders import NETWORKS, build_network
+from brainmri.networks.saving import load_model, save_model
+from brainmri.networks.tta import with_tta
 from tests.support.tiny_networks import FILTERS, pooling_network, two_scale_network
 
 

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 
 from brainmri.common.errors import UserError
-from brainmri.models import imagenet
-from brainmri.models.efficientnet_lite import (
+from brainmri.conversion import imagenet
+from brainmri.conversion.imagenet import convert_imagenet_weights, installed_file
+from brainmri.conversion.torch_weights import read_torch_weights
+from brainmri.networks.efficientnet_lite import (
     MEAN,
     STAGES,
     STANDARD_DEVIATION,
     EfficientNetLite0,
     preprocess_input,
 )
-from brainmri.models.imagenet import convert_imagenet_weights, installed_file
-from brainmri.models.torch_weights import read_torch_weights
 
 HEADER = (
     0x1950A86A20F9469CFC6C,

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from brainmri.common.errors import UserError
 from brainmri.common.params import MIN_IMAGE_SIZE
-from brainmri.models.applications import APPLICATIONS
-from brainmri.models.networks import NETWORKS, build_network
-from brainmri.models.normalization import FusedBatchNormalization, training_normalization
+from brainmri.networks.applications import APPLICATIONS
+from brainmri.networks.builders import NETWORKS, build_network
+from brainmri.networks.normalization import FusedBatchNormalization, training_normalization
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), np.uint8)  # all networks fit
 

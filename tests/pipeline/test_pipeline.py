@@ -16,8 +16,8 @@ from sklearn import metrics as sk
 
 from brainmri.common.params import load_params
 from brainmri.evaluation.calibration import calibrate
-from brainmri.models.applications import application_base
-from brainmri.models.saving import load_model
+from brainmri.networks.applications import application_base
+from brainmri.networks.saving import load_model
 from brainmri.store.reader import RadReader
 from tests.support.images import encode_noise, write_raw_files
 from tests.support.project import (

@@ -8,11 +8,11 @@ import pytest
 
 from brainmri.common.errors import UserError
 from brainmri.common.params import Network
-from brainmri.models import pretrained
-from brainmri.models.applications import APPLICATIONS, application_base
-from brainmri.models.networks import build_network
-from brainmri.models.pretrained import load_pretrained
-from brainmri.models.saving import load_model, save_model
+from brainmri.networks import pretrained
+from brainmri.networks.applications import APPLICATIONS, application_base
+from brainmri.networks.builders import build_network
+from brainmri.networks.pretrained import load_pretrained
+from brainmri.networks.saving import load_model, save_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
 

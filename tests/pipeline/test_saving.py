@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from brainmri.common.errors import UserError
-from brainmri.models.networks import NETWORKS, build_network
-from brainmri.models.saving import load_model, save_model
+from brainmri.networks.builders import NETWORKS, build_network
+from brainmri.networks.saving import load_model, save_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), np.uint8)
 

@@ -319,6 +319,7 @@ def test_staging_folder_is_named_by_all_inputs(workspace):
         "split.fold": 0,
     }
     digest = sha256(json.dumps(depends, sort_keys=True))
+    write_names(Path("data/deep/__pycache__/a.pyc"))
     assert staging.staging_dir("member-01") == Path(f".dvc/tmp/members/member-01-{digest[:32]}")
     params = with_value(read_params(), "split.folds", 7)
     assert staging.staging_dir("member-01", params) == staging.staging_dir("member-01")

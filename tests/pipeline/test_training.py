@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from brainmri.common.errors import UserError
 from brainmri.common.params import Params, validate
 from brainmri.common.progress import parse_record
-from brainmri.models.networks import build_network
+from brainmri.networks.builders import build_network
 from brainmri.parallel import staging
 from brainmri.store.reader import RadReader
 from brainmri.training import budget, fitting, member

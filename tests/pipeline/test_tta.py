@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from brainmri.models.ensemble import build_ensemble_model
-from brainmri.models.networks import build_network
-from brainmri.models.saving import load_model, save_model
-from brainmri.models.tta import with_tta
+from brainmri.networks.builders import build_network
+from brainmri.networks.saving import load_model, save_model
+from brainmri.networks.tta import with_tta
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
 

@@ -20,13 +20,19 @@ from brainmri import configure
 from brainmri.common.command import run_command
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_arrays
-from brainmri.models.applications import APPLICATIONS, application_base
-from brainmri.models.archive import LIMITS, MAX_CALLS, check_config, count_stored_values, read_entry
 from brainmri.models.ensemble import load_ensemble
-from brainmri.models.networks import NETWORKS, build_network
-from brainmri.models.pretrained import load_weights
-from brainmri.models.saving import load_model
-from brainmri.models.tta import with_tta
+from brainmri.networks.applications import APPLICATIONS, application_base
+from brainmri.networks.archive import (
+    LIMITS,
+    MAX_CALLS,
+    check_config,
+    count_stored_values,
+    read_entry,
+)
+from brainmri.networks.builders import NETWORKS, build_network
+from brainmri.networks.pretrained import load_weights
+from brainmri.networks.saving import load_model
+from brainmri.networks.tta import with_tta
 from tests.support.checkout import ROOT
 
 NOT_LOADED = "not a model that loads in safe mode"

@@ -16,7 +16,7 @@ from brainmri.common.errors import UserError
 from brainmri.common.files import read_json, to_json, write_arrays, write_bytes, write_json
 from brainmri.common.progress import parse_record, print_record
 from brainmri.evaluation.predictions import write_predictions
-from brainmri.models.saving import save_model
+from brainmri.networks.saving import save_model
 from brainmri.parallel.dask_worker import FileCache
 from brainmri.sampling.files import Split
 from brainmri.store.writer import _link_or_copy

@@ -28,8 +28,8 @@ from brainmri.common.params import (
     validate,
 )
 from brainmri.crossval.experiments import compose_params
-from brainmri.models.applications import APPLICATIONS
-from brainmri.models.networks import NETWORKS
+from brainmri.networks.applications import APPLICATIONS
+from brainmri.networks.builders import NETWORKS
 from docs.make_parameters import describe_values, markdown_tables
 from tests.support.checkout import ROOT
 from tests.support.project import assign, scratch_params

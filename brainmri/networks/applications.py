@@ -4,7 +4,7 @@ import keras
 from keras import applications, layers
 
 from brainmri.common.errors import UserError
-from brainmri.models import efficientnet_lite
+from brainmri.networks import efficientnet_lite
 
 # By name: the module, which has the preprocessing, and its function that builds the network
 APPLICATIONS = {

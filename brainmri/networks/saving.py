@@ -12,7 +12,7 @@ import keras
 
 from brainmri.common.errors import UserError
 from brainmri.common.files import to_json, write_bytes
-from brainmri.models.archive import ABOUT, load_archive
+from brainmri.networks.archive import ABOUT, load_archive
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
 

@@ -8,7 +8,7 @@ from keras import layers
 
 from brainmri.common.errors import UserError
 from brainmri.common.params import KERAS_APPLICATIONS, Network
-from brainmri.models.applications import application_base
+from brainmri.networks.applications import application_base
 
 
 def load_pretrained(model: keras.Model, network: Network) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 import keras
 from keras import layers, regularizers
 
-from brainmri.models.applications import application_features, pool_features
+from brainmri.networks.applications import application_features, pool_features
 
 
 def build_network(

