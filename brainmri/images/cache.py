@@ -31,7 +31,7 @@ from brainmri.store.reader import OpenShards
 from brainmri.store.writer import encode_shard
 
 DECODING_MODULES = (limits, files, levels, dicom, decoding, intensity, cropping, hashing, writer)
-# A file modified so recently may change again within the resolution of the clock
+# A file changed so recently may change again within the resolution of the clock
 RECENT_NS = 100_000_000
 
 
@@ -64,19 +64,21 @@ class ImageRecord(NamedTuple):
 
 
 def file_identity(path: str | Path) -> str | None:
-    """Identify a file by inode, size and time of modification.
+    """Identify a file by inode, size, and times of modification and of change of the inode.
+
+    Archives are unpacked with times of modification of their own, into inodes of deleted files.
 
     Returns
     -------
     str or None
-        None if the file is missing, or was modified just now.
+        None if the file is missing, or was changed just now.
     """
     try:
         status = os.stat(path)  # a Path for each of many files takes longer than the call
     except OSError:
         return None
-    age_ns = time.time_ns() - status.st_mtime_ns
-    return None if age_ns < RECENT_NS else _identity(status)
+    age_ns = time.time_ns() - status.st_ctime_ns
+    return None if age_ns < RECENT_NS else f"{_identity(status)}-{status.st_ctime_ns}"
 
 
 class DecodeCache:

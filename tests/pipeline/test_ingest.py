@@ -86,7 +86,7 @@ def store_files_of_fresh_run(project: Project) -> dict[str, bytes]:
 
 
 def age_files(project: Project) -> None:
-    """Make the files old enough to be identified by their time of modification."""
+    """Give the files equal times of modification."""
     for path in (project.path / "data/raw").rglob("*.png"):
         os.utime(path, (1, 1))
 
@@ -273,24 +273,24 @@ def test_changed_store_equals_that_of_a_fresh_run(project, compression):
     assert after == store_files_of_fresh_run(project)
 
 
-def test_cached_files_are_not_read_and_damage_is_noticed(project):
+def test_other_content_and_a_damaged_cache_are_noticed(project):
     age_files(project)
     run_ingest(project)
-    before = store_files(project)
-    # Other content of the same size and time of modification
     for path in (project.path / "data/raw/no").iterdir():
         path.write_bytes(b"?" * path.stat().st_size)
-    age_files(project)
-    run_ingest(project)
-    assert store_files(project) == before
-
-    for path in (project.path / ".dvc/tmp/ingest").glob("*.h5"):
-        path.write_bytes(b"damaged")
+    age_files(project)  # so size and time of modification are as before
     output, _, _ = run_ingest(project, ok=False)
     assert "no usable image of class 'no'" in output.stderr
 
     write_raw_files(project, {f"no/{index}.png": encode_noise(100 + index) for index in range(4)})
     age_files(project)
+    run_ingest(project)
+    before = store_files(project)
+    for path in (project.path / ".dvc/tmp/ingest").glob("*.h5"):
+        path.unlink()  # not the store's, to which it may be a link
+        path.write_bytes(b"damaged")
+    run_ingest(project)
+    assert store_files(project) == before
     for damaged in (b"{", b"[]", b'{"fingerprint": 1}'):
         (project.path / ".dvc/tmp/ingest/index.json").write_bytes(damaged)
         run_ingest(project)

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import time
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -133,17 +134,18 @@ def test_cached_files_need_an_unchanged_shard(tmp_path):
 
 
 @pytest.mark.parametrize(("age_ns", "is_identified"), [(99_999_999, False), (100_000_000, True)])
-def test_recently_modified_files_have_no_identity(tmp_path, monkeypatch, age_ns, is_identified):
+def test_recently_changed_files_have_no_identity(tmp_path, monkeypatch, age_ns, is_identified):
     path = tmp_path / "a.png"
     assert file_identity(path) is None
     path.write_bytes(b"1")
     os.utime(path, ns=(10**18, 10**18))
-    clock = SimpleNamespace(time_ns=lambda: 10**18 + age_ns)
+    clock = SimpleNamespace(time_ns=lambda: path.stat().st_ctime_ns + age_ns)
     monkeypatch.setattr(cache, "time", clock)
     assert (file_identity(path) is not None) == is_identified
 
 
-def test_identity_is_inode_size_and_time(tmp_path):
+def test_identity_is_inode_size_and_times(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "RECENT_NS", 0)
     path = tmp_path / "a.png"
     identities = []
     for content, time_ns in ((b"1", 10**9), (b"12", 10**9), (b"12", 10**9 + 1)):
@@ -152,5 +154,19 @@ def test_identity_is_inode_size_and_time(tmp_path):
         identities.append(file_identity(path))
     copy = shutil.copy2(path, tmp_path / "b.png")
     assert len({*identities, file_identity(copy)}) == 4
+    time.sleep(0.02)  # the clock of the file system may be as coarse
     os.link(path, tmp_path / "c.png")
-    assert file_identity(tmp_path / "c.png") == identities[-1]
+    assert file_identity(tmp_path / "c.png") == file_identity(path) != identities[-1]
+
+
+def test_a_file_unpacked_into_the_inode_of_another_is_another(tmp_path, monkeypatch):
+    """Of the same size, with the archive's time of modification."""
+    monkeypatch.setattr(cache, "RECENT_NS", 0)
+    path = tmp_path / "a.png"
+    identities = set()
+    for content in (b"1", b"2"):
+        path.write_bytes(content)  # keeps the inode
+        os.utime(path, ns=(10**18, 10**18))
+        identities.add((path.stat().st_ino, file_identity(path)))
+        time.sleep(0.02)
+    assert len(identities) == 2
