@@ -35,7 +35,8 @@ def fit_calibration(labels: np.ndarray, probabilities: np.ndarray) -> tuple[floa
     """Fit temperature and biases by maximum a posteriori.
 
     Few predictions change them little: the priors are normal with mean 0, the temperature's
-    logarithm with standard deviation 0.5, each bias with 1.
+    logarithm with standard deviation 0.5, the difference of any two biases with 1. So the order of
+    the classes does not matter.
 
     The optimizer stops where the posterior is flat but for rounding, at half of the digits, and
     the rest depend on processor and environment. So the gradient's zero is computed from there, and
@@ -63,10 +64,10 @@ def fit_calibration(labels: np.ndarray, probabilities: np.ndarray) -> tuple[floa
     log_probabilities = np.log(np.maximum(probabilities, 1e-7))
     classes = probabilities.shape[1]
     is_true = np.eye(classes)[labels]
-    prior_sd = np.append(TEMPERATURE_SD, np.full(classes - 1, BIAS_SD))
+    prior_sd = np.append(TEMPERATURE_SD, np.full(classes, BIAS_SD / np.sqrt(2)))
 
     def negative_log_posterior(values: np.ndarray) -> float:
-        scores = log_probabilities / np.exp(values[0]) + np.append(0, values[1:])
+        scores = log_probabilities / np.exp(values[0]) + values[1:]
         highest = scores.max(axis=1)
         totals = np.exp(scores - highest[:, np.newaxis]).sum(axis=1)
         losses = highest + np.log(totals) - scores[np.arange(len(labels)), labels]
@@ -74,11 +75,11 @@ def fit_calibration(labels: np.ndarray, probabilities: np.ndarray) -> tuple[floa
 
     def gradient(values: np.ndarray) -> np.ndarray:
         temperature = np.exp(values[0])
-        of_scores = calibrate(probabilities, temperature, np.append(0, values[1:])) - is_true
+        of_scores = calibrate(probabilities, temperature, values[1:]) - is_true
         of_temperature = -(of_scores * log_probabilities).sum() / temperature
-        return np.append(of_temperature, of_scores.sum(axis=0)[1:]) + values / prior_sd**2
+        return np.append(of_temperature, of_scores.sum(axis=0)) + values / prior_sd**2
 
-    start = minimize(negative_log_posterior, np.zeros(classes), jac=gradient).x
+    start = minimize(negative_log_posterior, np.zeros(classes + 1), jac=gradient).x
     best = root(gradient, start, tol=1e-12).x
-    temperature, biases = np.exp(best[0]), np.append(0, best[1:])
+    temperature, biases = np.exp(best[0]), best[1:] - best[1]
     return float(np.round(temperature, DECIMALS)), np.round(biases, DECIMALS)

@@ -107,9 +107,6 @@ def patients_out_of_bag(
     combined = {}
     for name, (rows, probabilities) in out_of_bag.items():
         numbers, number_of = np.unique(patients[rows], return_inverse=True)
-        if not len(numbers):
-            combined[name] = numbers, probabilities
-            continue
         means = mean_by_patient(probabilities, number_of)
         is_kept = ~is_mixed[numbers]
         combined[name] = numbers[is_kept], means[is_kept]

@@ -58,7 +58,7 @@ def export_ensemble(
     }
     explained = reported_classes(len(metadata["classes"]), positive_of(vote["decision"]))
     with RadReader() as rad:
-        novelty = _fit_novelty(rad, split["training"], params.export.false_alarms)
+        novelty = _fit_novelty(rad, split, params.export.false_alarms)
         model = build_ensemble_model(
             members,
             weights,
@@ -100,14 +100,15 @@ def export_ensemble(
     return {"novelty_warnings_of_test_images": warnings, "largest_difference": differences}
 
 
-def _fit_novelty(rad: RadReader, training: list[int], false_alarms: float) -> keras.Model:
+def _fit_novelty(rad: RadReader, split: Split, false_alarms: float) -> keras.Model:
     """Fit a model of novelty to the training images."""
-    shape = rad.shape[1:]
+    shape, training = rad.shape[1:], split["training"]
     thumbnail = thumbnailer(shape)
     thumbnails = [
         thumbnail.predict_on_batch(images.astype(np.float32)) for images in _batches(rad, training)
     ]
-    fitted = fit_novelty(np.concatenate(thumbnails).astype(np.float64), false_alarms)
+    groups = np.array(split["groups"])[training]
+    fitted = fit_novelty(np.concatenate(thumbnails).astype(np.float64), groups, false_alarms)
     return novelty_model(shape, *fitted)
 
 

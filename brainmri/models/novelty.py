@@ -56,7 +56,7 @@ def resizing_weights(length: int) -> np.ndarray:
 
 
 def fit_novelty(
-    thumbnails: np.ndarray, false_alarms: float
+    thumbnails: np.ndarray, groups: np.ndarray, false_alarms: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Fit principal components to training images, and the largest error of a familiar image.
 
@@ -64,6 +64,8 @@ def fit_novelty(
     ----------
     thumbnails : ndarray of float, shape (n, pixels)
         Of the training images.
+    groups : ndarray of int, shape (n,)
+        Group of each image; a group is held out as a whole.
     false_alarms : float
         Fraction of the training images above the limit when they are held out, one fold at a time.
 
@@ -76,7 +78,8 @@ def fit_novelty(
         Of the mean squared error of the reconstruction.
     """
     with threadpool_limits(1):  # or the last bits depend on the number of cores
-        fold_of = np.arange(len(thumbnails)) % min(FOLDS, len(thumbnails))
+        group_of = np.unique(groups, return_inverse=True)[1]
+        fold_of = group_of % min(FOLDS, group_of.max() + 1)
         errors = []
         for fold in np.unique(fold_of):
             is_held_out = fold_of == fold

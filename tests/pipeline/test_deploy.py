@@ -135,7 +135,9 @@ def random_images(count: int) -> np.ndarray:
 def fitted_novelty(images: np.ndarray) -> keras.Model:
     shape = images.shape[1:]
     thumbnails = thumbnailer(shape).predict(images.astype(np.float32), verbose=0)
-    return novelty_model(shape, *fit_novelty(thumbnails.astype(float), 0.1))
+    return novelty_model(
+        shape, *fit_novelty(thumbnails.astype(float), np.arange(len(thumbnails)), 0.1)
+    )
 
 
 class Exported:

@@ -344,6 +344,18 @@ def test_calibration_of_few_predictions():
     assert np.abs(biases).max() < 0.5
 
 
+def test_calibration_is_the_same_in_any_order_of_the_classes():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 40)
+    scores = rng.normal(size=(40, 3)) + 2 * np.eye(3)[labels] + [1.5, 0, 0]
+    votes = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    calibrated = calibrate(votes, *fit_calibration(labels, votes))
+    order = np.array([2, 0, 1])  # class i is now order[i]
+    others = votes[:, np.argsort(order)]
+    calibrated_others = calibrate(others, *fit_calibration(order[labels], others))
+    np.testing.assert_allclose(calibrated_others[:, order], calibrated, atol=1e-8)
+
+
 def test_rounding_errors_change_no_calibration():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 80)

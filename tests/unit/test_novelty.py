@@ -14,7 +14,7 @@ def test_novelty_model_gives_the_fitted_novelty():
     images = np.clip(images * 12 + 120 + noise * 4, 0, 255)
     images = images.reshape(400, 40, 40, 1).astype(np.float32)
     thumbnails = thumbnailer((40, 40, 1)).predict(images, verbose=0).astype(float)
-    mean, components, limit = fit_novelty(thumbnails[:300], 0.1)
+    mean, components, limit = fit_novelty(thumbnails[:300], np.arange(300), 0.1)
     model = novelty_model((40, 40, 1), mean, components, limit)
     novelty = model.predict(images, verbose=0)
     expected = reconstruction_error(thumbnails, mean, components) / limit
@@ -27,10 +27,10 @@ def test_novelty_model_gives_the_fitted_novelty():
 def test_rounding_errors_change_no_limit():
     rng = np.random.default_rng(0)
     thumbnails = rng.normal(size=(60, 64))
-    *_, limit = fit_novelty(thumbnails, 0.1)
+    *_, limit = fit_novelty(thumbnails, np.arange(len(thumbnails)), 0.1)
     for _ in range(5):
         last_bits = rng.choice([-1, 0, 1], thumbnails.shape) * 2.0**-52
-        assert fit_novelty(thumbnails * (1 + last_bits), 0.1)[2] == limit
+        assert fit_novelty(thumbnails * (1 + last_bits), np.arange(60), 0.1)[2] == limit
 
 
 @pytest.mark.parametrize("count", [103, 13])
@@ -41,7 +41,7 @@ def test_fit_novelty_agrees_with_scikit_learn(count):
         + 0.3 * rng.normal(size=(count, 64))
         + 5
     )
-    mean, components, limit = fit_novelty(thumbnails, 0.1)
+    mean, components, limit = fit_novelty(thumbnails, np.arange(len(thumbnails)), 0.1)
     assert limit == pytest.approx(limit_by_hand(thumbnails, 0.1))
     assert len(components) == min(20, count // 2)
     others = rng.normal(size=(9, 64)) + 5
@@ -50,6 +50,19 @@ def test_fit_novelty_agrees_with_scikit_learn(count):
         unexplained_by_hand(others, thumbnails),
         rtol=1e-6,
     )
+
+
+def test_groups_are_held_out_as_a_whole():
+    """Slices of a patient who is in the other folds would be explained by them."""
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(40), 10)
+    slices = rng.normal(size=(60, 64))[:, np.newaxis] + 0.2 * rng.normal(size=(60, 10, 64))
+    training, others = slices[:40].reshape(400, 64), slices[40:].reshape(200, 64)
+    order = rng.permutation(400)
+    mean, components, limit = fit_novelty(training[order], patients[order], 0.1)
+    assert np.mean(reconstruction_error(others, mean, components) > limit) < 0.2
+    *_, limit = fit_novelty(training[order], np.arange(400), 0.1)
+    assert np.mean(reconstruction_error(others, mean, components) > limit) > 0.5
 
 
 @pytest.mark.parametrize("side", [16, 32, 64])

@@ -455,7 +455,8 @@ def test_calibrations_minimize_the_penalized_log_loss(made, capsys):
         def penalized(values, labels=made.labels[rows], votes=votes):
             probabilities = calibrated(votes, np.exp(values[0]), [0, *values[1:]])
             loss = len(labels) * sk.log_loss(labels, probabilities)
-            return loss + (values[0] / 0.5) ** 2 / 2 + (values[1:] ** 2).sum() / 2
+            biases = np.array([0, *values[1:]])
+            return loss + (values[0] / 0.5) ** 2 / 2 + ((biases - biases.mean()) ** 2).sum()
 
         for place, direction in enumerate(np.eye(len(best))):
             for step in (-0.02, 0.02):
