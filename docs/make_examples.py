@@ -13,6 +13,8 @@ import numpy as np
 from brainmri.common.files import write_bytes
 from brainmri.common.params import load_params
 from brainmri.common.paths import ENSEMBLE, EXPLANATIONS
+from brainmri.evaluation.decision_rule import decide
+from brainmri.evaluation.decisions import positive_of
 from brainmri.evaluation.explanations import draw_explanations
 from brainmri.images.phantom_masks import tumor_masks
 from brainmri.networks.runtime import start_tensorflow
@@ -34,13 +36,15 @@ def main() -> None:
 
     model, about = load_ensemble(ENSEMBLE)
     probabilities = batch_predictor(model)(images)["probabilities"]
+    predicted = decide(probabilities, about["decision"]["rule"], positive_of(about["decision"]))
     masks = tumor_masks(
         [metadata["images"][row] for row in rows], params.phantom.seed, params.ingest
     )
     figure = draw_explanations(
         images[..., 0],
         labels,
-        probabilities,
+        predicted,
+        probabilities[np.arange(IMAGES), predicted],
         heat,
         about["heat_scale"],
         [masks.get(position) for position in range(IMAGES)],

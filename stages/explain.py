@@ -15,6 +15,7 @@ import numpy as np
 from brainmri.common.files import write_arrays, write_bytes, write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import ENSEMBLE, EXPLAIN_METRICS, EXPLANATION_PLOT, EXPLANATIONS
+from brainmri.evaluation.decision_rule import decide
 from brainmri.evaluation.decisions import positive_of
 from brainmri.evaluation.examples import choose_examples
 from brainmri.evaluation.explanations import draw_explanations
@@ -43,8 +44,11 @@ def main() -> None:
     configure_devices(threads=1, seed=params.seed, precision="float32", replicas=1)
     model, about = load_ensemble(ENSEMBLE)
     probabilities = batch_predictor(model)(images)["probabilities"]
-    targets = explained_classes(probabilities, positive_of(about["decision"]))
-    examples = choose_examples(labels, probabilities, params.explain.images)
+    positive = positive_of(about["decision"])
+    predicted = decide(probabilities, about["decision"]["rule"], positive)
+    confidence = probabilities[np.arange(len(rows)), predicted]
+    targets = explained_classes(predicted, len(metadata["classes"]), positive)
+    examples = choose_examples(labels, predicted, confidence, params.explain.images)
     mapped = sorted({*examples, *masks})
     members = member_models(model, about)
     maps = heat_maps(members, about["weights"], images[mapped], targets[mapped])
@@ -57,9 +61,9 @@ def main() -> None:
     arrays = {"heat": heat, "scale": np.array(scale), "rows": rows[examples]}
     write_arrays(EXPLANATIONS, **arrays, classes=targets[examples])
     outlines = [masks.get(position) for position in examples]
-    positive = about["decision"]["positive"]
-    shown = images[examples, ..., 0], labels[examples], probabilities[examples]
-    figure = draw_explanations(*shown, heat, scale, outlines, metadata["classes"], positive)
+    shown = images[examples, ..., 0], labels[examples], predicted[examples], confidence[examples]
+    names = metadata["classes"], about["decision"]["positive"]
+    figure = draw_explanations(*shown, heat, scale, outlines, *names)
     write_bytes(EXPLANATION_PLOT, figure)
 
     summary: ExplainMetrics = {"images_drawn": len(examples)}

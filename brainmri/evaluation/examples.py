@@ -3,7 +3,9 @@
 import numpy as np
 
 
-def choose_examples(labels: np.ndarray, probabilities: np.ndarray, images: int) -> list[int]:
+def choose_examples(
+    labels: np.ndarray, predicted: np.ndarray, confidence: np.ndarray, images: int
+) -> list[int]:
     """Choose confident correct images, confident wrong ones and unsure ones, a third each.
 
     The correct ones are of each class in turn. Where too few images are predicted wrong, there are
@@ -11,8 +13,9 @@ def choose_examples(labels: np.ndarray, probabilities: np.ndarray, images: int) 
 
     Parameters
     ----------
-    labels : ndarray of int, shape (n,)
-    probabilities : ndarray of float, shape (n, classes)
+    labels, predicted : ndarray of int, shape (n,)
+    confidence : ndarray of float, shape (n,)
+        Probability of the predicted class.
     images : int
         How many to choose.
 
@@ -21,8 +24,8 @@ def choose_examples(labels: np.ndarray, probabilities: np.ndarray, images: int) 
     list of int
         Positions in `labels`.
     """
-    by_confidence = np.argsort(-probabilities.max(axis=1), kind="stable")
-    is_correct = (probabilities.argmax(axis=1) == labels)[by_confidence]
+    by_confidence = np.argsort(-confidence, kind="stable")
+    is_correct = (predicted == labels)[by_confidence]
     correct, incorrect = by_confidence[is_correct], by_confidence[~is_correct]
     rank_in_class = np.array(
         [np.sum(labels[correct][:place] == label) for place, label in enumerate(labels[correct])]

@@ -10,7 +10,8 @@ from brainmri.evaluation.figures.overlays import evidence_label
 def draw_explanations(
     images: np.ndarray,
     labels: np.ndarray,
-    probabilities: np.ndarray,
+    predicted: np.ndarray,
+    confidence: np.ndarray,
     heat: np.ndarray,
     scale: float,
     outlines: list[np.ndarray | None],
@@ -22,8 +23,9 @@ def draw_explanations(
     Parameters
     ----------
     images : ndarray of uint8, shape (n, height, width)
-    labels : ndarray of int, shape (n,)
-    probabilities : ndarray of float, shape (n, classes)
+    labels, predicted : ndarray of int, shape (n,)
+    confidence : ndarray of float, shape (n,)
+        Probability of the predicted class.
     heat : ndarray of float, shape (n, height, width)
         See `models.heat_maps.heat_maps`.
     scale : float
@@ -40,7 +42,6 @@ def draw_explanations(
         A PNG file.
     """
     names = short_names(classes)
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     captions = [
         f"true {names[label]}, predicted {names[prediction]} (p = {probability:.2f})"
         for label, prediction, probability in zip(labels, predicted, confidence, strict=True)

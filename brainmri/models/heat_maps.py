@@ -16,7 +16,7 @@ MAX_STRIDE = 4  # pixels between positions of the features by which evidence is 
 SCALE_IMAGES, SCALE_QUANTILE = 24, 0.9
 
 
-def explained_classes(probabilities: np.ndarray, positive: int | None) -> np.ndarray:
+def explained_classes(predicted: np.ndarray, classes: int, positive: int | None) -> np.ndarray:
     """Choose the class whose evidence the map of each image shows.
 
     Of two classes it is the positive one, whatever is predicted: the other one is the absence of a
@@ -25,7 +25,9 @@ def explained_classes(probabilities: np.ndarray, positive: int | None) -> np.nda
 
     Parameters
     ----------
-    probabilities : ndarray of float, shape (n, classes)
+    predicted : ndarray of int, shape (n,)
+        By the decision rule.
+    classes : int
     positive : int, optional
         The positive class.
 
@@ -33,9 +35,9 @@ def explained_classes(probabilities: np.ndarray, positive: int | None) -> np.nda
     -------
     ndarray of int, shape (n,)
     """
-    if probabilities.shape[1] == 2 and positive is not None:
-        return np.full(len(probabilities), positive)
-    return probabilities.argmax(axis=1)
+    if classes == 2 and positive is not None:
+        return np.full(len(predicted), positive)
+    return predicted
 
 
 def heat_maps(

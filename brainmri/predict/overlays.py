@@ -37,12 +37,12 @@ def draw_overlays(
     list of ndarray of uint8, shape (height, width, 3)
     """
     images = np.stack([prediction.image.pixels for prediction in predictions])
-    probabilities = np.stack([prediction.probabilities for prediction in predictions])
+    predicted = np.array([prediction.label for prediction in predictions])
     maps = heat_maps(
         member_models(model, about),
         about["weights"],
         images[..., np.newaxis],
-        explained_classes(probabilities, positive_of(about["decision"])),
+        explained_classes(predicted, len(about["classes"]), positive_of(about["decision"])),
     )
     label = evidence_label(about["classes"], about["decision"]["positive"])
     return [

@@ -171,12 +171,11 @@ def test_heat_scale_is_exceeded_by_a_tenth_of_the_findings(monkeypatch):
 
 
 def test_explained_classes():
-    of_two = np.array([[0.9, 0.1], [0.2, 0.8]])
-    np.testing.assert_array_equal(explained_classes(of_two, 1), [1, 1])
-    np.testing.assert_array_equal(explained_classes(of_two, 0), [0, 0])
-    np.testing.assert_array_equal(explained_classes(of_two, None), [0, 1])
-    of_three = explained_classes(np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]), 1)
-    np.testing.assert_array_equal(of_three, [0, 2])
+    predicted = np.array([0, 1])
+    np.testing.assert_array_equal(explained_classes(predicted, 2, 1), [1, 1])
+    np.testing.assert_array_equal(explained_classes(predicted, 2, 0), [0, 0])
+    np.testing.assert_array_equal(explained_classes(predicted, 2, None), predicted)
+    np.testing.assert_array_equal(explained_classes(predicted, 3, 1), predicted)
 
 
 def test_pointing_game():
@@ -202,18 +201,12 @@ def test_choose_examples():
         (0, 0, 0.51),
         (1, 1, 0.55),
     ]
-    labels = np.array([true for true, _, _ in cases])
-    probabilities = np.array(
-        [
-            [confidence, 1 - confidence] if predicted == 0 else [1 - confidence, confidence]
-            for _, predicted, confidence in cases
-        ]
-    )
-    assert choose_examples(labels, probabilities, 6) == [2, 3, 4, 1, 7, 8]
-    assert choose_examples(labels, probabilities, 7) == [2, 3, 0, 4, 1, 6, 7]
-    assert choose_examples(labels, probabilities, 20) == [2, 3, 0, 5, 8, 7, 4, 1, 6]
+    columns = [np.array(column) for column in zip(*cases, strict=True)]
+    assert choose_examples(*columns, 6) == [2, 3, 4, 1, 7, 8]
+    assert choose_examples(*columns, 7) == [2, 3, 0, 4, 1, 6, 7]
+    assert choose_examples(*columns, 20) == [2, 3, 0, 5, 8, 7, 4, 1, 6]
     correct = np.array([0, 2, 3, 5, 7, 8])
-    without_wrong = choose_examples(labels[correct], probabilities[correct], 5)
+    without_wrong = choose_examples(*[column[correct] for column in columns], 5)
     assert without_wrong == [1, 2, 4, 5, 3]  # more of the least confident
 
 

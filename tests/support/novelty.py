@@ -24,9 +24,9 @@ def unexplained_by_hand(thumbnails: np.ndarray, training: np.ndarray) -> np.ndar
     return np.mean((thumbnails - rebuilt) ** 2, axis=1)
 
 
-def limit_by_hand(thumbnails: np.ndarray, false_alarms: float) -> float:
-    """The limit of the error, from five folds, each held out in turn."""
-    fold = np.arange(len(thumbnails)) % 5
+def limit_by_hand(thumbnails: np.ndarray, groups: list[int], false_alarms: float) -> float:
+    """The limit of the error, from five folds of whole groups, each held out in turn."""
+    fold = np.array([sorted(set(groups)).index(group) % 5 for group in groups])
     errors = [
         unexplained_by_hand(thumbnails[fold == number], thumbnails[fold != number])
         for number in range(5)

@@ -42,7 +42,7 @@ def test_fit_novelty_agrees_with_scikit_learn(count):
         + 5
     )
     mean, components, limit = fit_novelty(thumbnails, np.arange(len(thumbnails)), 0.1)
-    assert limit == pytest.approx(limit_by_hand(thumbnails, 0.1))
+    assert limit == pytest.approx(limit_by_hand(thumbnails, range(count), 0.1))
     assert len(components) == min(20, count // 2)
     others = rng.normal(size=(9, 64)) + 5
     np.testing.assert_allclose(

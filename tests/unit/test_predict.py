@@ -117,14 +117,9 @@ def test_overlays_are_of_each_image_and_its_own_heat_map(monkeypatch, classes, e
     monkeypatch.setattr(overlays, "heat_maps", heat_maps)
     monkeypatch.setattr(overlays, "member_models", lambda model, about: {"member": model})
     monkeypatch.setattr(overlays, "panel", lambda *arguments: drawn.append(arguments) or len(drawn))
-    probabilities = (
-        [np.array([0.1, 0.3, 0.6]), np.array([0.8, 0.1, 0.1])]
-        if len(classes) == 3
-        else [np.array([0.9, 0.1])] * 2
-    )
     batch = [
-        replace(prediction_of("x.png", 0.5, number + 1), probabilities=probabilities[number])
-        for number in range(2)
+        replace(prediction_of("x.png", 0.5, number), label=label)
+        for number, label in ((1, 2 if len(classes) == 3 else 0), (2, 0))
     ]
     assert draw_overlays(batch, "model", {**ABOUT, "classes": classes}) == [1, 2]
     ((members, weights, images, targets),) = calls
