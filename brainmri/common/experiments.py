@@ -57,14 +57,19 @@ def check_reachable(name: str, path: str) -> None:
         )
     if any(Path(path).is_relative_to(normalize_path(folder)) for folder in copied):
         return
-    for tracked, file in tracked_by_dvc().items():
-        if Path(path).absolute().is_relative_to(tracked):
-            if not git_files("--", file):
-                raise UserError(
-                    f"{name}: {path!r} is tracked by {file}, {lost}: it is not in Git; run"
-                    f" `git add {file}`"
-                )
-            return
+    if tracking := tracked_by_dvc(path):
+        file, is_modified = tracking
+        if not git_files("--", file):
+            raise UserError(
+                f"{name}: {path!r} is tracked by {file}, {lost}: it is not in Git; run"
+                f" `git add {file}`"
+            )
+        if is_modified:
+            raise UserError(
+                f"{name}: {path!r} has changed since {file} was written, and an experiment in its"
+                f" own folder would get it as it was; run `dvc add {file.removesuffix('.dvc')}`"
+            )
+        return
     if links := [part for part in (Path(path), *Path(path).parents) if part.is_symlink()]:
         target = normalize_path(os.path.realpath(path))
         raise UserError(
@@ -80,13 +85,19 @@ def check_reachable(name: str, path: str) -> None:
 
 
 @functools.cache
-def tracked_by_dvc() -> dict[str, str]:
-    """Return the absolute paths that DVC tracks, each with its .dvc file or dvc.yaml."""
+def tracked_by_dvc(path: str) -> tuple[str, bool] | None:
+    """Return the .dvc file or dvc.yaml that tracks a path, and whether what the former tracks has
+    changed; None if DVC does not track it.
+    """
     from dvc.repo import Repo
 
     with Repo() as repo:
-        outputs = [out for out in repo.index.outs if out.protocol == "local"]
-        return {out.fs_path: os.path.relpath(out.stage.path) for out in outputs}
+        for out in repo.index.outs:
+            if out.protocol == "local" and Path(path).absolute().is_relative_to(out.fs_path):
+                file = os.path.relpath(out.stage.path)
+                is_source = file.endswith(".dvc")
+                return file, is_source and "modified" in out.workspace_status().values()
+    return None
 
 
 def git_files(*options: str) -> list[str]:

@@ -4,8 +4,8 @@
 
 Folds run one after the other, each as `dvc exp run --temp -S split.fold=0 evaluate` runs it: in a
 folder of its own. An experiment that exists, of the same code, parameters and images, is not run
-again. For each seed, every image is a test image once, of an ensemble trained on neither it nor a
-near duplicate of it.
+again. For each seed, every image that is not of a given test set is a test image once, of an
+ensemble trained on neither it nor a near duplicate of it.
 
 Reads   params.yaml; votes.csv and predictions.csv in plots/data of each fold's experiment
 Writes  metrics/crossval.json, plots/crossval.png
@@ -32,8 +32,9 @@ def main() -> None:
     folds = parse_numbers(options.folds, "--folds") or list(range(params["split"]["folds"]))
     votes = run_folds(params, seeds, folds, options.set_param)
     evaluate = params["evaluate"]
-    error = options.error or params["decide"]["error"]
-    summary = summarize(votes, evaluate["resamples"], evaluate["bins"], error)
+    decide = params["decide"]
+    decide = {**decide, "error": options.error or decide["error"]}
+    summary = summarize(votes, evaluate["resamples"], evaluate["bins"], decide)
     write_json(CROSSVAL_METRICS, summary)
     write_figure(summary, list(votes.values()))
     print_summary(summary)

@@ -6,8 +6,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from dvc.output import Output
+from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml, parse_yaml
 
+from brainmri.common.dependencies import lookup
 from brainmri.common.errors import UserError
 from brainmri.common.paths import PARAMS, PLOT_DATA
 from brainmri.crossval.votes import Votes, parse_votes
@@ -20,6 +23,8 @@ COMMANDS = (
     "predict",
     "repair",
 )  # packages of `brainmri` that no stage runs
+LATER_STAGES = ("export", "explain", "report")  # which a fold does not run
+LOCK = Path("dvc.lock")
 INTERNAL_REFS = ("/celery/", "/exec/")  # which DVC keeps for itself
 
 VotesOfFolds = dict[tuple[int, int], Votes]  # by seed and fold
@@ -80,27 +85,25 @@ def run_fold(seed: int, fold: int, overrides: list[str]) -> bool:
 
 
 def completed_folds(params: dict) -> VotesOfFolds:
-    """Read the votes of experiments with this code and these parameters; of several, the newest's.
-
-    Experiments with other images than those of the newest one do not count.
+    """Read the votes of experiments with this code, these parameters and images; of several, the
+    newest's.
     """
-    code, shared = current_code(), shared_params(params)
-    completed, images = {}, None
+    code, shared, inputs = current_code(), shared_params(params), current_inputs(params)
+    completed = {}
     for commit in experiment_commits():
-        fold_params = show_yaml(commit, PARAMS)
+        fold_params, lock = show_yaml(commit, PARAMS), show_yaml(commit, LOCK)
         if shared_params(fold_params) != shared or code_at(commit) != code:
             continue
-        images = input_hashes(commit, fold_params)
+        if input_hashes(lock, fold_params) != inputs or not is_evaluated(lock, fold_params):
+            continue
         votes, predictions = (
             run_command("git", "show", f"{commit}:{PLOT_DATA / name}")
             for name in ("votes.csv", "predictions.csv")
         )
         positive = fold_params["evaluate"]["positive"]
-        completed[fold_params["seed"], fold_params["split"]["fold"]] = (
-            images,
-            parse_votes(votes, predictions, positive),
-        )
-    return {key: votes for key, (fold_images, votes) in completed.items() if fold_images == images}
+        key = fold_params["seed"], fold_params["split"]["fold"]
+        completed[key] = parse_votes(votes, predictions, positive)
+    return completed
 
 
 def compose_params(overrides: list[str]) -> dict:
@@ -147,11 +150,53 @@ def experiment_commits() -> list[str]:
     ]
 
 
-def input_hashes(commit: str, params: dict) -> list[str | None]:
-    """Return DVC's hashes of the images, and of the table of labels, in a commit."""
-    dependencies = show_yaml(commit, Path("dvc.lock"))["stages"]["ingest"]["deps"]
+def input_hashes(lock: dict, params: dict) -> dict[str, str | None]:
+    """Return DVC's hashes of the images, and of the table of labels, in dvc.lock."""
+    dependencies = lock["stages"]["ingest"]["deps"]
     inputs = (params["data"]["source"], params["further_input"])
-    return [entry.get("md5") for entry in dependencies if entry["path"] in inputs]
+    return {entry["path"]: entry.get("md5") for entry in dependencies if entry["path"] in inputs}
+
+
+def current_inputs(params: dict) -> dict[str, str]:
+    """Return DVC's hashes of the images, and of the table of labels, as they are now.
+
+    Raises
+    ------
+    UserError
+        If there are none.
+    """
+    hashes = {}
+    with Repo() as repo:
+        for path in (params["data"]["source"], params["further_input"]):
+            if not Path(path).exists():
+                raise UserError(f"{path!r} does not exist; expected images, or a table of labels")
+            hashes[path] = Output(None, path, repo=repo, cache=False).get_hash().value
+    return hashes
+
+
+def is_evaluated(lock: dict, params: dict) -> bool:
+    """Return whether an experiment ran all stages up to `evaluate`, whose votes it then has.
+
+    An experiment may run some stages alone; it has the votes of its base then.
+
+    Parameters
+    ----------
+    lock : dict
+        Content of dvc.lock.
+    params : dict
+        Content of params.yaml.
+    """
+    stages = [
+        stage
+        for name, stage in lock["stages"].items()
+        if name not in LATER_STAGES and name.partition("@")[2] in {"", *params["ensemble"]}
+    ]
+    made = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+    read = [(dep["path"], dep.get("md5")) for stage in stages for dep in stage.get("deps", [])]
+    used = [stage["params"][str(PARAMS)] for stage in stages if "params" in stage]
+    return all(made.get(path, md5) == md5 for path, md5 in read) and all(
+        lookup(params, name) == value for values in used for name, value in values.items()
+    )
 
 
 def show_yaml(commit: str, path: Path) -> dict:

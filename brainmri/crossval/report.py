@@ -53,6 +53,8 @@ def print_summary(summary: dict) -> None:
         print(f"{name.replace('_', ' ')}: {pooled}, folds {over_folds}")
     for line in describe_decisions(summary):
         print(line)
+    if "decision_rule" in summary and "prediction_sets" not in summary:
+        print("no prediction sets: too few independent groups of training images in a fold")
     if "by_patient" in summary:
         print(describe_patients(summary["by_patient"]))
     if reason := missing_metrics(summary["independent_groups"]):

@@ -5,6 +5,7 @@ from sklearn.metrics import confusion_matrix
 
 from brainmri.crossval.votes import Votes, pool_votes
 from brainmri.evaluation.decision_metrics import rule_metrics, set_metrics
+from brainmri.evaluation.decision_rule import cost_rule
 from brainmri.evaluation.intervals import bootstrap_intervals, group_counts, reportable
 from brainmri.evaluation.metrics import all_metrics, mean_or_none
 from brainmri.evaluation.patients import vote_by_patient
@@ -16,7 +17,7 @@ Intervals = dict[str, list[float] | None]
 INTERVAL_SEED = 0
 
 
-def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, error: float) -> dict:
+def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, decide: dict) -> dict:
     """Compute what metrics/crossval.json holds.
 
     Parameters
@@ -26,15 +27,15 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, er
         Draws of each bootstrap interval.
     bins : int
         Of the expected calibration error.
-    error : float
-        Rate of errors of prediction sets.
+    decide : dict
+        As in params.yaml; `error` is the rate of errors of prediction sets.
 
     Returns
     -------
     dict
         Metrics on all test images together, by voter, and those of the `mean_member`; `interval`:
         see `metric_intervals`; `decision_rule` and `prediction_sets`: see
-        `evaluation.decision_metrics`; `accuracy_above`: see `difference_intervals`; where patients
+        `summarize_decisions`; `accuracy_above`: see `difference_intervals`; where patients
         are known, `by_patient`: see `summarize_patients`. The ensemble's metrics by seed (`seeds`),
         and their `spread` over `folds` and over seeds (`spread_of_seeds`). Counts:
         `independent_groups`, by class; `confusion`: see `confusion_by_class`; `images`;
@@ -48,12 +49,14 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, er
     fold_metrics = [voter_metrics(fold, ENSEMBLE, bins) for fold in votes.values()]
     seed_metrics = metrics_by_seed(votes, bins)
     predicted = pooled.probabilities[ENSEMBLE].argmax(axis=1)
+    if pooled.decided is not None:
+        predicted = pooled.decided
     by_patient = {}
     if pooled.patients is not None:
         by_patient = {"by_patient": summarize_patients(pooled, resamples, bins)}
     return {
         ENSEMBLE: metrics_of[ENSEMBLE],
-        **summarize_decisions(pooled, resamples, error),
+        **summarize_decisions(pooled, resamples, decide),
         **by_patient,
         "interval": metric_intervals(pooled, counts, resamples, bins),
         "folds": spread(fold_metrics),
@@ -72,18 +75,37 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, er
     }
 
 
-def summarize_decisions(votes: Votes, resamples: int, error: float) -> dict:
-    """Compute the metrics of what is decided, of voters that decide."""
+def summarize_decisions(votes: Votes, resamples: int, decide: dict) -> dict:
+    """Compute the metrics of what is decided, of voters that decide.
+
+    Returns
+    -------
+    dict
+        `decision_rule`: see `rule_metrics`; `prediction_sets`: see `set_metrics`, but not where no
+        image's set leaves a class out, as if there were too few groups to calibrate it.
+    """
     if votes.decided is None:
         return {}
-    rule = rule_metrics(votes.labels, votes.decided, votes.groups, votes.positive, votes.classes)
+    costs = cost_rule(decide["costs"], votes.classes)["costs"]
+    rule = rule_metrics(
+        votes.labels,
+        votes.decided,
+        votes.groups,
+        votes.positive,
+        votes.classes,
+        costs if decide["rule"] == "costs" else None,
+        decide["prevalence"],
+    )
+    rule = {"name": decide["rule"], **rule}
+    if (votes.p_values > decide["error"]).all(axis=0).any():
+        return {"decision_rule": rule}
     sets = set_metrics(
         votes.labels,
         votes.decided,
         votes.p_values,
         votes.groups,
         votes.classes,
-        error,
+        decide["error"],
         resamples,
         INTERVAL_SEED,
     )

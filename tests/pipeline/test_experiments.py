@@ -44,17 +44,22 @@ def test_experiments_in_their_own_folder_are_recognized(arguments, paths):
         ("../raw", "relative path out of the project, .*absolute path: .*/raw"),
         ("data/unknown", "'data/unknown/a' is neither in DVC nor in Git"),
         ("data/hidden", None),
+        ("data/changed", "has changed since data/changed.dvc .*run `dvc add data/changed`"),
     ],
 )
 def test_paths_must_reach_the_experiment(tmp_path, monkeypatch, path, message):
     (tmp_path / "project/data/plain").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project")
     Path("data/link").symlink_to(Path("data/plain").absolute())
-    tracked = {
-        str(Path(f"data/{name}").absolute()): f"data/{name}.dvc" for name in ("tracked", "lost")
-    }
+
+    def tracked_by_dvc(path: str) -> tuple[str, bool] | None:
+        name = Path(path).parts[1] if path.startswith("data/") else ""
+        is_tracked = name in ("tracked", "lost", "changed")
+        return (f"data/{name}.dvc", name == "changed") if is_tracked else None
+
     files_in_git = {
         ("--", "data/tracked.dvc"): ["data/tracked.dvc"],
+        ("--", "data/changed.dvc"): ["data/changed.dvc"],
         ("--others", "--", "data/unknown"): [
             "data/unknown/.DS_Store",
             "data/unknown/a",
@@ -64,7 +69,7 @@ def test_paths_must_reach_the_experiment(tmp_path, monkeypatch, path, message):
         ("--others", "--", "data/copied/deeper"): ["data/copied/deeper/a"],
         ("--others", "--", "data/hidden"): ["data/hidden/.git/a", "data/hidden/Thumbs.db"],
     }
-    monkeypatch.setattr(experiments, "tracked_by_dvc", lambda: tracked)
+    monkeypatch.setattr(experiments, "tracked_by_dvc", tracked_by_dvc)
     monkeypatch.setattr(experiments, "git_files", lambda *options: files_in_git.get(options, []))
     command = ["dvc", "exp", "run", "--queue", "--copy-paths", "./data/raw/../copied/"]
     monkeypatch.setattr(sys, "argv", command)

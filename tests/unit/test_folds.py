@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import subprocess
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -32,6 +33,7 @@ PARAMS = {
     "ensemble": {"member-00": {"seed": 0}},
 }
 CLASSES = ["glioma", "none", "pituitary"]
+DECIDE = {"rule": "argmax", "costs": {}, "error": 0.1, "prevalence": None}
 CODE = {"brainmri/metrics.py": "print(0)\n", "stages/train.py": "print()\n"}
 
 
@@ -41,6 +43,7 @@ class Experiments:
     def __init__(self, folder: Path):
         self.folder = folder
         self.clock = count(1_700_000_000)
+        self.inputs = {"data/raw": "a.dir", "data/table.csv": "table"}
         self.git("init", "-q")
         files = {**CODE, "dvc.yaml": "stages: {}\n", "params.yaml": yaml.safe_dump(PARAMS)}
         self.commit("Sources", files)
@@ -70,9 +73,15 @@ class Experiments:
         images: str = "a.dir",
         table: str = "table",
         ref: str = "refs/exps/ab/cdef",
+        evaluated: int | None = None,
+        is_complete: bool = True,
         **changes,
     ) -> None:
-        """Add an experiment whose single test image has the group `mark`."""
+        """Add an experiment whose single test image has the group `mark`.
+
+        `evaluated` is the fold whose split `evaluate` read; one that is not complete was trained
+        with other parameters.
+        """
         split = {**PARAMS["split"], "fold": fold, **changes.pop("split", {})}
         params = {**PARAMS, "seed": seed, **changes, "split": split}
         dependencies = [
@@ -80,10 +89,21 @@ class Experiments:
             {"path": "data/raw", "md5": images},
             {"path": "data/table.csv", "md5": table},
         ]
+        base = params if is_complete else {**params, "train": {"epochs": 90}}
+        used = {name: base[name] for name in ("seed", "split", "train")}
+        former = {"ensemble.member-07": {"seed": 7}}
+        stages = {
+            "ingest": {"deps": dependencies},
+            "split": {"outs": [{"path": "data/split.json", "md5": f"{fold}"}]},
+            "train@member-00": {"params": {"params.yaml": used}},
+            "train@member-07": {"params": {"params.yaml": former}},  # as DVC leaves them
+            "evaluate": {"deps": [{"path": "data/split.json", "md5": f"{evaluated or fold}"}]},
+            "report": {"params": {"params.yaml": {"seed": 99}}},
+        }
         files = {
             **code,
             "params.yaml": yaml.safe_dump(params),
-            "dvc.lock": yaml.safe_dump({"stages": {"ingest": {"deps": dependencies}}}),
+            "dvc.lock": yaml.safe_dump({"stages": stages}),
             "plots/data/votes.csv": votes_table({"ensemble": [[0.2, 0.5, 0.3]]}, [mark], ["none"]),
             "plots/data/predictions.csv": predictions_table(["none"], [[0.1, 0.6, 0.2]]),
         }
@@ -100,7 +120,9 @@ class Experiments:
 @pytest.fixture
 def experiments(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return Experiments(tmp_path)
+    made = Experiments(tmp_path)
+    monkeypatch.setattr("brainmri.crossval.experiments.current_inputs", lambda _: made.inputs)
+    return made
 
 
 def votes_table(voters: dict[str, list], groups: list[int], labels: list[str]) -> str:
@@ -171,19 +193,29 @@ def test_other_parameters_do_not_count(experiments):
 
 
 def test_other_images_do_not_count(experiments):
-    """Those of the newest experiment do."""
+    """Than those of today, even if no experiment is newer."""
     experiments.add(1, fold=0)
     experiments.add(2, fold=1)
     experiments.add(3, fold=1, images="b.dir")
+    assert experiments.counted() == {(0, 0): 1, (0, 1): 2}
+    experiments.inputs["data/raw"] = "b.dir"
     assert experiments.counted() == {(0, 1): 3}
-    experiments.add(4, fold=0, images="b.dir")
-    assert experiments.counted() == {(0, 0): 4, (0, 1): 3}
+    experiments.inputs["data/raw"] = "c.dir"
+    assert experiments.counted() == {}
 
 
 def test_other_tables_of_labels_do_not_count(experiments):
     experiments.add(1, fold=0)
     experiments.add(2, fold=1, table="corrected")
-    assert experiments.counted() == {(0, 1): 2}
+    assert experiments.counted() == {(0, 0): 1}
+
+
+def test_experiments_of_some_stages_do_not_count(experiments):
+    """They have the votes of the commit that they began with."""
+    experiments.add(1, fold=0)
+    experiments.add(2, fold=1, evaluated=5)
+    experiments.add(3, fold=2, is_complete=False)
+    assert experiments.counted() == {(0, 0): 1}
 
 
 def test_internal_refs_do_not_count(experiments):
@@ -255,7 +287,7 @@ def folds():
 
 @pytest.fixture(scope="module")
 def summary(folds):
-    return summarize(folds, resamples=150, bins=5, error=0.1)
+    return summarize(folds, resamples=150, bins=5, decide=DECIDE)
 
 
 def recomputed(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -345,6 +377,39 @@ def test_intervals_draw_whole_groups(folds, summary):
         for place, name in enumerate(names):
             assert summary[key][name] == pytest.approx([low[place], high[place]]), name
     assert summary["accuracy_above"]["member-01"][0] > 0
+
+
+def test_decisions_are_those_of_the_rule(folds):
+    """Also their costs, and predictive values at another prevalence."""
+    decided = {
+        key: replace(votes, decided=np.full_like(votes.labels, 2), positive=2)
+        for key, votes in folds.items()
+    }
+    costs = {"none": {"pituitary": 6.0}}
+    decide = {"rule": "costs", "costs": costs, "error": 0.1, "prevalence": 0.01}
+    summary = summarize(decided, 100, 5, decide)
+    labels, _ = pool(list(folds.values()))
+    counts = np.bincount(labels)
+    assert summary["confusion"]["none"] == {"glioma": 0, "none": 0, "pituitary": counts[1]}
+    rule = summary["decision_rule"]
+    assert rule["name"] == "costs"
+    assert rule["accuracy"] == pytest.approx(counts[2] / len(labels))
+    assert rule["mean_cost"] == pytest.approx((counts[0] + 6 * counts[1]) / len(labels))
+    assert rule["at_prevalence"]["ppv"] == pytest.approx(0.01)
+    assert "mean_cost" not in summarize(decided, 100, 5, DECIDE)["decision_rule"]
+
+
+def test_no_sets_where_no_set_excludes_a_class(folds, summary, capsys):
+    """So it is where a class has too few groups in training; `evaluate` has no sets, either."""
+    few = {
+        key: replace(votes, p_values=np.maximum(votes.p_values, [0, 0.2, 0]))
+        for key, votes in folds.items()
+    }
+    assert "prediction_sets" in summary
+    without_sets = summarize(few, 100, 5, DECIDE)
+    assert "prediction_sets" not in without_sets
+    report.print_summary(without_sets)
+    assert "no prediction sets: too few independent groups" in capsys.readouterr().out
 
 
 def test_figure_shows_the_summary(folds, summary, tmp_path, monkeypatch):

@@ -234,12 +234,12 @@ def test_crossval_with_few_images_of_a_class():
         voters = ("ensemble", "uniform vote", "best member", "member-00")
         probabilities_of = dict.fromkeys(voters, probabilities)
         votes[0, fold] = Votes(np.arange(8) + 8 * fold, labels, ["no", "yes"], probabilities_of)
-    summary = summarize_crossval(votes, 100, 10, 0.1)
+    summary = summarize_crossval(votes, 100, 10, {})
     assert summary["folds"]["roc_auc"] is None
     assert summary["folds"]["accuracy"][0] == pytest.approx(summary["ensemble"]["accuracy"])
     low, high = summary["interval"]["roc_auc"]
     assert 0 <= low <= summary["ensemble"]["roc_auc"] <= high <= 1
-    single = summarize_crossval({(0, 0): votes[0, 0]}, 100, 10, 0.1)
+    single = summarize_crossval({(0, 0): votes[0, 0]}, 100, 10, {})
     assert single["ensemble"]["roc_auc"] is None
     assert single["interval"]["accuracy"] is None
     assert single["accuracy_above"]["member-00"] is None
