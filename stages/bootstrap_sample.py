@@ -21,20 +21,26 @@ def main() -> None:
     metadata = read_metadata()
     split = read_split(len(metadata["images"]))
     training = np.array(split["training"])
+    classes = metadata["classes"]
     labels, groups = image_labels(metadata)[training], np.array(split["groups"])[training]
 
     scheme, seed = params.bootstrap.scheme, member_seed(params.seed, 0)
     knows_patients = image_patients(metadata) is not None
     for index in range(params.members):
-        name = member_name(index)
-        fraction = params.ensemble[name].fraction
+        member = member_name(index)
+        fraction = params.ensemble[member].fraction
         in_bag, out_of_bag = draw_sample(
-            scheme, labels, groups, metadata["classes"], fraction, seed, index, knows_patients
+            scheme, labels, groups, classes, fraction, seed, index, knows_patients
         )
         sample = {
             "in_bag": training[in_bag].tolist(),
             "out_of_bag": training[out_of_bag].tolist(),
         }
-        write_json(SAMPLES / f"{name}.json", sample)
+        write_json(SAMPLES / f"{member}.json", sample)
         drawn = len(np.unique(in_bag))
-        print(f"{name}: {len(in_bag)} draws of {drawn} images, {len(out_of_bag)} images out of bag")
+        print(
+            f"{member}: {len(in_bag)} draws of {drawn} images, {len(out_of_bag)} images out of bag"
+        )
+        present = {classes[label] for label in labels[out_of_bag]}
+        if missing := [repr(name) for name in classes if name not in present]:
+            print(f"warning: {member} has no out-of-bag image of {', '.join(missing)}")

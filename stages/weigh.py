@@ -14,15 +14,14 @@ import numpy as np
 
 from brainmri.common.files import write_json
 from brainmri.common.params import load_params
-from brainmri.common.paths import MEMBERS, VOTING_WEIGHTS
+from brainmri.common.paths import VOTING_WEIGHTS
 from brainmri.evaluation.classes import positive_class
 from brainmri.evaluation.decisions import fit_decision
 from brainmri.evaluation.prediction_sets import missing_sets
-from brainmri.evaluation.predictions import read_predictions
 from brainmri.evaluation.results import Decision, VoteLogLoss
 from brainmri.evaluation.voting import ENSEMBLE
-from brainmri.evaluation.weighting import fit_voting_weights
-from brainmri.sampling.files import read_sample, read_split
+from brainmri.evaluation.weighting import fit_voting_weights, read_out_of_bag_predictions
+from brainmri.sampling.files import read_split
 from brainmri.store.metadata import image_labels, image_patients, read_metadata
 
 MAX_PRINTED = 10  # classes
@@ -32,13 +31,10 @@ def main() -> None:
     params = load_params()
     metadata = read_metadata()
     classes, labels = metadata["classes"], image_labels(metadata)
-    groups = np.array(read_split(len(labels))["groups"])
+    split = read_split(len(labels))
+    groups = np.array(split["groups"])
     positive = positive_class(classes, params.evaluate.positive)
-    out_of_bag = {}
-    for name in params.ensemble:
-        _, rows = read_sample(name, range(len(labels)))
-        path = MEMBERS / name / "out_of_bag.csv"
-        out_of_bag[name] = np.array(rows), read_predictions(path, rows, classes)
+    out_of_bag = read_out_of_bag_predictions(params.ensemble, split["training"], classes)
 
     vote = fit_voting_weights(
         labels,

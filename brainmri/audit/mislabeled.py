@@ -9,12 +9,15 @@ import yaml
 from brainmri.audit.collection import Collection
 from brainmri.common.errors import UserError
 from brainmri.common.params import Params
-from brainmri.common.paths import LOCK_FILES, MEMBERS, METADATA
+from brainmri.common.paths import LOCK_FILES, METADATA
 from brainmri.evaluation.calibration import calibrate, fit_calibration
 from brainmri.evaluation.classes import positive_class
-from brainmri.evaluation.predictions import read_predictions
-from brainmri.evaluation.weighting import vote_out_of_bag, weight_members
-from brainmri.sampling.files import read_sample
+from brainmri.evaluation.weighting import (
+    read_out_of_bag_predictions,
+    vote_out_of_bag,
+    weight_members,
+)
+from brainmri.sampling.files import read_split
 from brainmri.store.metadata import Metadata, image_labels, read_metadata
 
 ROUNDING = 1e-6  # of probabilities that are equal
@@ -139,11 +142,8 @@ def read_votes(params: Params, collection: Collection) -> Votes:
     _check_images(metadata, collection)
     _check_recorded()
     classes, labels = metadata["classes"], image_labels(metadata)
-    out_of_bag = {}
-    for name in params.ensemble:
-        _, rows = read_sample(name, range(len(labels)))
-        path = MEMBERS / name / "out_of_bag.csv"
-        out_of_bag[name] = np.array(rows), read_predictions(path, rows, classes)
+    training = read_split(len(labels))["training"]
+    out_of_bag = read_out_of_bag_predictions(params.ensemble, training, classes)
     positive = positive_class(classes, params.evaluate.positive)
     _, weights = weight_members(labels, out_of_bag, params.weigh.scheme, positive)
     voted, vote = vote_out_of_bag(out_of_bag, weights, len(labels))

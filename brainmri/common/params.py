@@ -349,7 +349,8 @@ class Recipe(Section):
     )
     learning_rate: Positive = Field(description="Adam's initial learning rate")
     augment: Annotated[float, Field(ge=0, le=3)] = Field(
-        description="augmentation strength: factor of `train.augment`"
+        description="augmentation strength: factor of `train.augment`; without effect on frozen"
+        " networks, whose features are computed once"
     )
     fraction: Annotated[float, Field(gt=0, le=4)] = Field(
         description="images drawn for a member, as a fraction of the training images; below 1"
@@ -424,7 +425,8 @@ class Decide(Section):
         description="with rule: sensitivity, the highest threshold with at least this sensitivity"
     )
     min_specificity: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="with rule: specificity, the lowest threshold with at least this specificity"
+        description="with rule: specificity, the threshold with the best sensitivity of those with"
+        " at least this specificity"
     )
     costs: dict[str, dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]] = Field(
         description="with rule: costs, what predictions cost: of each true class, by predicted"

@@ -80,7 +80,8 @@ def choose_rule(
     ----------
     name : {"youden", "sensitivity", "specificity"}
         The threshold with the largest sum of sensitivity and specificity (Youden's J);
-        the highest whose sensitivity, or the lowest whose specificity, is not below `min_rate`.
+        the highest whose sensitivity is not below `min_rate`; of those whose specificity is not,
+        the highest with the best sensitivity.
     labels, groups : ndarray of int, shape (n,)
     probabilities : ndarray of float, shape (n, classes)
         Calibrated.

@@ -23,7 +23,7 @@ from brainmri.evaluation.figures import (
 )
 from brainmri.evaluation.figures.layout import short_names
 from brainmri.evaluation.intervals import MIN_GROUPS, group_counts
-from brainmri.evaluation.metrics import calibration_bins, reported_classes
+from brainmri.evaluation.metrics import calibration_bins, rankable_classes, reported_classes
 from brainmri.evaluation.prediction_sets import list_sets
 from brainmri.evaluation.results import EnsembleMetrics, SetMetrics
 from brainmri.evaluation.summary import Evaluation
@@ -155,9 +155,12 @@ def write_class_curves(
     classes: list[str],
     positive: int | None,
 ) -> None:
-    """Write ROC and precision-recall curves of each reported class; areas only of enough groups."""
+    """Write ROC and precision-recall curves of each reported class; areas only of enough groups.
+
+    There are none of a class that no test image has, or all have.
+    """
     roc, precision_recall, areas = {}, {}, {}
-    for label in reported_classes(len(classes), positive):
+    for label in rankable_classes(labels, reported_classes(len(classes), positive)):
         is_positive, probability = labels == label, probabilities[:, label]
         false_rate, true_rate, _ = sk.roc_curve(is_positive, probability)
         precision, recall, _ = sk.precision_recall_curve(is_positive, probability)

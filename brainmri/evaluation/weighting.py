@@ -1,13 +1,17 @@
 """The vote's weights and calibrations, from out-of-bag predictions alone."""
 
+from collections.abc import Collection, Iterable
+
 import numpy as np
 
+from brainmri.common.paths import MEMBERS
 from brainmri.evaluation.calibration import fit_calibration
 from brainmri.evaluation.fitted_weights import (
     fit_weights,
     measure_optimism,
     true_class_probabilities,
 )
+from brainmri.evaluation.predictions import read_predictions
 from brainmri.evaluation.results import Calibration, VotingWeights
 from brainmri.evaluation.voting import (
     ENSEMBLE,
@@ -17,8 +21,35 @@ from brainmri.evaluation.voting import (
     out_of_bag_vote,
     voting_weights,
 )
+from brainmri.sampling.files import read_sample
 
 OutOfBagPredictions = dict[str, tuple[np.ndarray, np.ndarray]]  # by member: rows, probabilities
+
+
+def read_out_of_bag_predictions(
+    members: Iterable[str], training: Collection[int], classes: list[str]
+) -> OutOfBagPredictions:
+    """Read the members' out-of-bag predictions.
+
+    Parameters
+    ----------
+    members : iterable of str
+        Names.
+    training : collection of int
+        Rows of the store.
+    classes : list of str
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged, or a sample is not of training images alone.
+    """
+    out_of_bag = {}
+    for name in members:
+        _, rows = read_sample(name, training)
+        path = MEMBERS / name / "out_of_bag.csv"
+        out_of_bag[name] = np.array(rows), read_predictions(path, rows, classes)
+    return out_of_bag
 
 
 def fit_voting_weights(

@@ -43,7 +43,12 @@ def draw_sample(
     Returns
     -------
     in_bag, out_of_bag : ndarray of int
-        See `bootstrap_sample`.
+        See `bootstrap_sample`; of a committee's member, a class may be missing out-of-bag.
+
+    Raises
+    ------
+    UserError
+        If a class would have no in-bag image; see also `bootstrap_sample`.
 
     References
     ----------
@@ -61,7 +66,15 @@ def draw_sample(
     fold_of = stratified_group_folds(
         labels, groups, classes, folds, seed + round_index * folds, "folds of recipes' fraction"
     )
-    return np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+    in_bag, out_of_bag = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+    for label, name in enumerate(classes):
+        if label not in labels[in_bag]:
+            raise UserError(
+                f"all images of class {name!r} are held out by one member: they share groups; add"
+                " images of other patients, raise recipes' fraction, or draw bootstrap samples:"
+                " bootstrap.scheme"
+            )
+    return in_bag, out_of_bag
 
 
 def bootstrap_sample(

@@ -266,6 +266,9 @@ def write_run(result: Audit, contradicted: str) -> None:
     Path("data/rad/metadata.json").write_bytes(metadata)
     entry = {"path": "data/rad/metadata.json", "md5": hashlib.md5(metadata).hexdigest()}
     Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"weigh": {"deps": [entry]}}}))
+    rows = [*range(len(images))]
+    split = {"test": [], "training": rows, "left_out": [], "groups": rows}
+    Path("data/split.json").write_text(json.dumps(split))
     lines = ["row,no,yes"]
     for row, image in enumerate(images[1:], start=1):
         is_yes = (image["class"] == "yes") != (image["path"] == contradicted)

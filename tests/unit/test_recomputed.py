@@ -4,6 +4,7 @@ What they write is computed again with scikit-learn, NumPy or by hand.
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -469,6 +470,17 @@ def test_calibrations_minimize_the_penalized_log_loss(made, capsys):
     assert line in capsys.readouterr().out
 
 
+def test_votes_on_test_images_are_refused(made):
+    """`weigh` would fit to them."""
+    with_predictions(made)
+    test = made.read("data/split.json")["test"]
+    sample = made.read("data/bootstrap/member-00.json")
+    sample = json.dumps({**sample, "out_of_bag": test})
+    made.write("data/bootstrap/member-00.json", sample)
+    with pytest.raises(UserError, match=r"member-00\.json was not drawn from these images"):
+        weigh.main()
+
+
 @pytest.mark.parametrize("classes", [10, 11])
 def test_printed_biases(tmp_path, monkeypatch, capsys, classes):
     """Those of more than ten classes are printed as a range."""
@@ -876,6 +888,22 @@ def test_areas_need_five_groups(evaluated):
     plots.write_class_curves(truth, votes, 100 * (truth == 1) + numbers % 4, classes, 1)
     *_, areas = evaluated.drawn["roc_precision_recall"]
     assert areas["none"] == (None, None)
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_curves_of_a_class_without_test_images(tmp_path, monkeypatch):
+    """Nor of one that all have: scikit-learn returns NaN or an invented curve."""
+    monkeypatch.chdir(tmp_path)
+    votes, groups = np.full((4, 3), 1 / 3), np.arange(4)
+    plots.write_class_curves(np.array([0, 0, 1, 1]), votes, groups, ["a", "b", "c"], None)
+    for name in ("roc.csv", "precision_recall.csv"):
+        rows = Path("plots/data", name).read_text().splitlines()[1:]
+        assert {row.partition(",")[0] for row in rows} == {"a", "b"}
+    plots.write_class_curves(np.array([1, 1, 1, 1]), votes[:, :2], groups, ["a", "b"], 1)
+    assert Path("plots/data/roc.csv").read_text() == (
+        "curve,false_positive_rate,true_positive_rate\n"
+    )
+    assert Path("plots/evaluation/roc_precision_recall.png").stat().st_size > 1000
 
 
 def test_confusion_matrix_has_every_class(evaluated):

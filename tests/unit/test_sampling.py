@@ -250,10 +250,21 @@ def test_schemes_do_not_leak(images, scheme, index):
     except UserError:  # groups too few and large for out-of-bag images, an error tested above
         reject()
     assert not set(groups[in_bag]) & set(groups[out_of_bag])
-    assert set(labels[in_bag]) == set(labels[out_of_bag]) == set(labels)
+    assert set(labels[in_bag]) == set(labels)
+    assert set(labels[out_of_bag]) == set(labels) or scheme == "committee"
     assert (len(np.unique(in_bag)) == len(in_bag)) or scheme == "bootstrap"
     again = draw_sample(scheme, labels, groups, names, fraction, 0, index)
     np.testing.assert_array_equal(in_bag, again[0])
+
+
+def test_committee_refuses_to_hold_out_a_whole_class():
+    """Patients with images of several classes may put all images of a rare one in one fold."""
+    labels = np.array([1, 0, 0, 0, 0, 1, 2, 2, 0, 0, 0, 0])
+    groups = np.array([0, 1, 1, 1, 2, 3, 3, 4, 4, 4, 4, 4])
+    with pytest.raises(UserError, match="all images of class 'c' are held out by one member"):
+        draw_sample("committee", labels, groups, ["a", "b", "c"], 0.8, 0, 0)
+    _, out_of_bag = draw_sample("committee", labels, groups, ["a", "b", "c"], 0.8, 0, 1)
+    assert 2 not in labels[out_of_bag]
 
 
 def test_committee_holds_out_every_image():

@@ -24,6 +24,7 @@ MAX_NAMED = len(COLORS)  # curves with a color and a name each; of more, the mea
 
 History = dict[str, np.ndarray] | np.ndarray
 Areas = tuple[float | None, float | None]  # ROC AUC, average precision
+NO_CURVES = "no curves: all test images are of one class"
 
 
 def draw_learning_curves(histories: dict[str, History]) -> bytes:
@@ -65,7 +66,8 @@ def draw_class_curves(
 ) -> bytes:
     """Draw ROC and precision-recall curves of each class.
 
-    Of more than `MAX_NAMED` classes, all curves are thin and of one color, under their mean.
+    Of more than `MAX_NAMED` classes, all curves are thin and of one color, under their mean. Of
+    none, a note says why.
 
     Parameters
     ----------
@@ -86,7 +88,9 @@ def draw_class_curves(
         for name, style in zip(roc, _class_styles(len(names)), strict=True):
             lines += left.plot(*roc[name].T, **style)
             right.step(*precision_recall[name].T, where="pre", **style)
-        if is_single:
+        if not roc:
+            left.text(0.5, 0.9, NO_CURVES, ha="center", transform=left.transAxes)
+        elif is_single:
             _add_area_legends(left, right, names[0], class_areas[0])
         elif len(names) <= MAX_NAMED:
             _add_class_legend(figure, lines, names, class_areas)
