@@ -35,7 +35,7 @@ from brainmri.images.limits import ImageError
 from brainmri.images.workers import decode_all
 from brainmri.models.about import About
 from brainmri.networks.runtime import start_tensorflow
-from brainmri.predict.files import label_of, list_files
+from brainmri.predict.files import label_files, list_files
 from brainmri.predict.labeled import describe_metrics, evaluate_labeled
 from brainmri.predict.output import (
     patient_record,
@@ -146,7 +146,7 @@ def run(options: argparse.Namespace) -> None:
         labels, patients = read_table(Path(options.table), files, about["classes"])
         files = {file: below for file, below in files.items() if file in labels}
     elif options.labels:
-        labels = {file: label_of(file, about["classes"]) for file in files}
+        labels = label_files(files, about["classes"])
     if options.patient:
         patients = find_patients(files, options.patient)
     images = read_images(list(files), about, show_progress=options.by_patient)

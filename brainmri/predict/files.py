@@ -56,22 +56,47 @@ def expand_paths(paths: Iterable[str]) -> Iterator[tuple[Path, str]]:
             yield Path(path), path
 
 
-def label_of(path: Path, classes: list[str]) -> int:
-    """Return the label of an image: the class of the innermost folder that is named as one.
+def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
+    """Return the label of each image: the class of the outermost folder that is named as one.
+
+    So does `ingest`: of class folders with folders of patients, these may be named as classes, too.
+    Folders above those that were given count only if none of the files has a class folder below,
+    the innermost first.
+
+    Parameters
+    ----------
+    files : dict of Path to str
+        See `list_files`.
+    classes : list of str
 
     Raises
     ------
     UserError
-        If no folder above the file is named as a class.
+        If a file has no such folder, or if the folder that was given is named as another class.
     """
-    labels = {to_nfc(name): label for label, name in enumerate(classes)}
-    folders = path.absolute().parts[:-1]
-    for folder in map(to_nfc, reversed(folders)):
-        if folder in labels:
-            return labels[folder]
-    raise UserError(
-        f"{path} is in no class folder; expected folders named {', '.join(classes)} with --labels"
-    )
+    label_of = {to_nfc(name): label for label, name in enumerate(classes)}
+
+    def first_label(folders: Iterable[str]) -> int | None:
+        return next((label_of[name] for name in map(to_nfc, folders) if name in label_of), None)
+
+    labels = {file: first_label(Path(below).parts[:-1]) for file, below in files.items()}
+    if not any(label is not None for label in labels.values()):
+        labels = {file: first_label(reversed(file.absolute().parts[:-1])) for file in files}
+    else:
+        for file, below in files.items():
+            given = Path(str(file).removesuffix(below))
+            if first_label([given.name]) not in (None, labels[file]):
+                raise UserError(
+                    f"{file} is in folders of two classes; expected a folder of class folders with"
+                    " --labels: give the one above"
+                )
+    for file, label in labels.items():
+        if label is None:
+            raise UserError(
+                f"{file} is in no class folder; expected folders named {', '.join(classes)} with"
+                " --labels"
+            )
+    return labels
 
 
 def _read_list() -> Iterator[str]:
@@ -82,7 +107,12 @@ def _read_list() -> Iterator[str]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    files = [file for file in folder.rglob("*") if not file.is_dir()]
+    """List a folder's files, and the folders that can't be listed or are links: they are unread."""
+    files, unlisted = [], []
+    for path, folders, names in os.walk(folder, onerror=unlisted.append):
+        links = [name for name in folders if (Path(path) / name).is_symlink()]
+        files += [Path(path) / name for name in [*names, *links]]
+    files += [Path(error.filename) for error in unlisted]
     return sorted(file for file in files if not any(map(is_hidden, file.relative_to(folder).parts)))
 
 

@@ -6,6 +6,7 @@ The network is a stand-in whose outputs are known, so each test takes a moment.
 import csv
 import io
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from brainmri.evaluation.labels import columns, shorten_all
 from brainmri.images.phantoms import KINDS, draw
 from brainmri.predict import __main__ as command
 from brainmri.predict import inference, overlays
-from brainmri.predict.files import label_of, list_files
+from brainmri.predict.files import label_files, list_files
 from brainmri.predict.inference import predict_images
 from brainmri.predict.output import NAME_WIDTH, print_table, record_of
 from brainmri.predict.overlays import draw_overlays, write_overlays
@@ -225,18 +226,30 @@ def test_table_fits_a_terminal(capsys, classes):
         assert names[-2] in line  # the next most probable
 
 
-def test_label_is_the_innermost_class_folder():
-    for path, label in {
-        "yes/a.png": 1,
-        "no/a.png": 0,
-        "no/yes/a.png": 1,
-        "yes/no/deep/a.png": 0,
-        "yes/no": 1,
-    }.items():
-        assert label_of(Path(path), ["no", "yes"]) == label
-    assert label_of(Path("e\u0301/a.png"), ["no", "\u00e9"]) == 1
-    with pytest.raises(UserError, match="is in no class folder"):
-        label_of(Path("other/no.png"), ["no", "yes"])
+def test_label_is_the_outermost_class_folder(tmp_path, monkeypatch):
+    """As `ingest` has it: a folder of a patient may be named as a class."""
+    monkeypatch.chdir(tmp_path)
+
+    def labels(given: str, *paths: str) -> list[int]:
+        for path in paths:
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).touch()
+        return [*label_files(list_files([given]), ["no", "yes"]).values()]
+
+    assert labels("a", "a/no/1.png", "a/no/yes/2.png", "a/yes/no/3.png") == [0, 0, 1]
+    assert labels("a/yes/no/3.png") == labels(str(tmp_path / "a/yes/no/3.png")) == [1]
+    assert labels("a/*/*/*.png") == [0, 1]
+    with pytest.raises(UserError, match=r"^a/yes/no/3\.png is in folders of two classes"):
+        labels("a/yes")
+    assert labels("b/yes/deep", "b/yes/deep/1.png", "b/yes/deep/er/2.png") == [1, 1]
+    assert labels("b/no/yes", "b/no/yes/1.png") == [1]
+    with pytest.raises(UserError, match=r"^c/uncertain/1\.png is in no class folder; expected"):
+        labels("c", "c/yes/1.png", "c/uncertain/1.png")
+    with pytest.raises(UserError, match=r"^other/no\.png is in no class folder"):
+        labels("other", "other/no.png")
+    assert label_files({Path("e\u0301/a.png"): "e\u0301/a.png"}, ["no", "\u00e9"]) == {
+        Path("e\u0301/a.png"): 1
+    }
 
 
 def test_paths_stand_for_files_folders_patterns_and_lists(tmp_path, monkeypatch):
@@ -268,6 +281,22 @@ def test_paths_stand_for_files_folders_patterns_and_lists(tmp_path, monkeypatch)
     below = list_files(["in/deep", "in", "two.png", "in/*.png"])
     assert list(below.values()) == ["a.png", "b.png", "two.png"]
     assert list(list_files(["in/de*", "in/*.png"]).values()) == ["a.png", "in/b.png"]
+    (tmp_path / "in/link").symlink_to(tmp_path / "in/deep")
+    assert files("in") == ["in/b.png", "in/deep/a.png", "in/link"]  # to be reported as unread
+
+
+def test_folders_that_cannot_be_listed_are_files_that_cannot_be_read(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.png").touch()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert {*list_files([str(tmp_path)])} == {tmp_path / "a.png", tmp_path / "locked"}
 
 
 @pytest.fixture
