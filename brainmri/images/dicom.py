@@ -36,6 +36,8 @@ KEYWORDS = (
     "NumberOfFrames",
     "PatientID",
     "PhotometricInterpretation",
+    "PixelPaddingRangeLimit",
+    "PixelPaddingValue",
     "PixelRepresentation",
     "RescaleIntercept",
     "RescaleSlope",
@@ -135,7 +137,8 @@ def read_dicom(content: bytes) -> DicomImage:
     """Read the image in a DICOM file.
 
     Its levels are rescaled as the file declares, then windowed: by the first VOI LUT of the file,
-    else by its first window, else as by `intensity.rescale_intensity`.
+    else by its first window, else as by `intensity.rescale_intensity`. Padding around the image,
+    where the file declares its stored level, gets the darkest of the other levels.
 
     Parameters
     ----------
@@ -167,8 +170,9 @@ def _read_dicom(content: bytes) -> DicomImage:
     check_size(columns, rows)
     stored = _decode_pixels(content, syntax, dataset, pixel_data)
     photometric = _text(dataset, "PhotometricInterpretation")
-    levels = _rescale(stored, dataset)
-    gray, (black, white) = _apply_window(levels, dataset, photometric == "MONOCHROME1")
+    zero_is_white = photometric == "MONOCHROME1"
+    levels = _darken_padding(_rescale(stored, dataset), stored, dataset, zero_is_white)
+    gray, (black, white) = _apply_window(levels, dataset, zero_is_white)
     return DicomImage(gray, f"DICOM {photometric}", (black, white), _hash_patient(dataset))
 
 
@@ -230,7 +234,7 @@ def _check_kind(dataset: "Dataset", pixel_data: _PixelData | None) -> None:
         if "Rows" in dataset:
             raise ImageError("the DICOM file is cut short before its pixels")
         raise ImageError("no pixels, as in a directory (DICOMDIR), a report or contours")
-    modality = _text(dataset, "Modality")
+    modality = _text(dataset, "Modality").upper()
     if modality not in ("", MODALITY):
         name = modality if re.fullmatch("[A-Z0-9]{1,16}", modality) else "unknown"
         raise ImageError(f"the modality is {name}; only {MODALITY} images, of the brain, are read")
@@ -361,6 +365,32 @@ def _rescale(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
     levels = stored * slope
     levels += intercept
     return levels
+
+
+def _darken_padding(
+    levels: np.ndarray, stored: np.ndarray, dataset: "Dataset", zero_is_white: bool
+) -> np.ndarray:
+    """Replace the levels of padding, whose stored value is far from any tissue's."""
+    value = _padding(dataset, "PixelPaddingValue")
+    if value is None:
+        return levels
+    limit = _padding(dataset, "PixelPaddingRangeLimit")
+    low, high = sorted((value, value if limit is None else limit))
+    is_padding = (stored >= low) & (stored <= high)
+    if not is_padding.any() or is_padding.all():
+        return levels
+    others = levels[~is_padding]
+    return np.where(is_padding, others.max() if zero_is_white else others.min(), levels)
+
+
+def _padding(dataset: "Dataset", keyword: str) -> int | None:
+    """Read a stored value of 16 bits, whose sign is that of the pixels; None if there is none."""
+    element = dataset.get_item(keyword) if keyword in dataset else None
+    if element is None or not isinstance(element.value, bytes) or len(element.value) < 2:
+        return None
+    order = "little" if element.is_little_endian else "big"
+    is_signed = _integer(dataset, "PixelRepresentation", 0) == 1
+    return int.from_bytes(element.value[:2], order, signed=is_signed)
 
 
 def _apply_window(

@@ -47,6 +47,9 @@ def read_levels(image: Image.Image, content: bytes) -> tuple[np.ndarray, bool] |
         zero_is_white = image.format == "TIFF" and photometric == 0
         return _read_gray(image, raw_modes), zero_is_white
 
+    if image.mode == "L" and tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0] == 2:
+        raise ImageError("signed 8-bit levels can't be read; save the TIFF with unsigned ones")
+
     # The 16 bits of a BMP are those of all three colors.
     has_16_bits = image.format == "PNG" and ";16" in raw_modes[0]
     has_16_bits = has_16_bits or tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))[0] == 16

@@ -3,6 +3,7 @@
 Names are compared in composed Unicode (NFC): a class is named in that form, whatever its folder.
 """
 
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,9 +79,22 @@ def list_images(data: Data) -> Source:
     """
     source = Path(data.source)
     if data.labels:
-        return _list_table(source, read_labels_table(Path(data.labels)))
-    listed = _list_class_folders("data.source", source)
+        listed = _list_table(source, read_labels_table(Path(data.labels)))
+    else:
+        listed = _list_class_folders("data.source", source)
+    for first, second in combinations(listed.classes, 2):
+        if spelling(first) == spelling(second):
+            print(f"warning: {first!r} and {second!r} are two classes; are they meant to be one?")
     return _add_test_folder(listed, Path(data.test)) if data.test else listed
+
+
+def spelling(name: str) -> str | float:
+    """Return what names of the same class probably share: words in lower case, or a number."""
+    words = " ".join(name.casefold().split())
+    try:
+        return float(words)
+    except ValueError:
+        return words
 
 
 def _list_class_folders(parameter: str, source: Path) -> Source:

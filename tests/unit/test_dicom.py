@@ -282,6 +282,46 @@ def test_unusable_files_are_refused(tmp_path, content, reason):
         decode_content(tmp_path, content)
 
 
+@pytest.mark.parametrize("syntax", UNCOMPRESSED)
+@pytest.mark.parametrize(
+    ("levels", "padding", "elements"),
+    [
+        (SIGNED, -32768, {"PixelPaddingValue": -32768}),
+        (SIGNED, -31000, {"PixelPaddingValue": -32768, "PixelPaddingRangeLimit": -30000}),
+        (TWELVE_BITS, 65535, {"PixelPaddingValue": 65535}),
+        (TWELVE_BITS, 60001, {"PixelPaddingValue": 65535, "PixelPaddingRangeLimit": 60000}),
+    ],
+)
+def test_padding_is_as_dark_as_the_darkest_pixel(syntax, levels, padding, elements):
+    is_outside = np.hypot(*np.indices(levels.shape) - 100) > 130
+    padded = np.where(is_outside, levels.dtype.type(padding), levels)
+    darkest = np.where(is_outside, levels[~is_outside].min(), levels)
+    read = read_dicom(encode_dicom(padded, syntax, **elements))
+    expected = read_dicom(encode_dicom(darkest, syntax))
+    np.testing.assert_array_equal(read.gray, expected.gray)
+    assert read.levels == expected.levels
+
+
+def test_padding_is_black_where_zero_is_white():
+    is_outside = np.hypot(*np.indices(TWELVE_BITS.shape) - 100) > 130
+    inverted = np.where(is_outside, np.uint16(0), 4095 - TWELVE_BITS)
+    elements = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 0}
+    gray = gray_of(encode_dicom(inverted, **elements))
+    assert gray[is_outside].max() == 0
+    assert gray[~is_outside].max() == 255
+
+
+@pytest.mark.parametrize("value", [None, "", 12345])
+def test_padding_that_no_pixel_has_changes_nothing(value):
+    elements = {} if value is None else {"PixelPaddingValue": value}
+    content = encode_dicom(TWELVE_BITS, **elements)
+    np.testing.assert_array_equal(gray_of(content), gray_of(encode_dicom(TWELVE_BITS)))
+
+
+def test_modality_in_lower_case():
+    assert read_dicom(encode_dicom(TWELVE_BITS, Modality="mr")).patient is None
+
+
 def test_modality_may_be_missing():
     expected = gray_of(encode_dicom(SLICE))
     np.testing.assert_array_equal(gray_of(encode_dicom(SLICE, Modality=None)), expected)

@@ -414,3 +414,10 @@ def test_bmp_of_16_bits_per_pixel(tmp_path, masks):
     file.write_bytes(start + header + rows)
     expected = 255 / 31 * (0.299 * red + 0.587 * green + 0.114 * blue)
     np.testing.assert_allclose(decode(file, 40).pixels, expected, atol=6)
+
+
+def test_signed_levels_of_8_bits_are_refused():
+    """Pillow takes them for unsigned ones: darkest and brightest would change places."""
+    content = encode_tiff(SLICE[..., np.newaxis].astype(np.int8), 1)
+    with open_image(content) as image, pytest.raises(ImageError, match="signed 8-bit levels"):
+        read_levels(image, content)

@@ -56,6 +56,23 @@ def test_two_class_folders_are_needed(tmp_path, count):
             list_folder(tmp_path / "raw")
 
 
+@pytest.mark.parametrize(
+    ("names", "is_warned"),
+    [
+        (("Tumor", "tumor"), True),
+        (("no tumor", "no\u00a0 tumor"), True),
+        (("1", "1.0"), True),
+        (("no", "no tumor"), False),
+        (("1", "10"), False),
+    ],
+)
+def test_names_of_probably_the_same_class(tmp_path, capsys, names, is_warned):
+    folder = make_tree(tmp_path / "raw", *[f"{name}/a.png" for name in names])
+    classes, *_ = list_folder(folder)
+    assert classes == sorted(names)
+    assert ("warning: " in capsys.readouterr().out) == is_warned
+
+
 @pytest.mark.parametrize("name", ["raw", "missing"])
 def test_source_must_be_a_folder(tmp_path, name):
     make_tree(tmp_path, "raw")
