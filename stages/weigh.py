@@ -62,7 +62,7 @@ def main() -> None:
         print(describe_optimism(vote["out_of_bag_log_loss"]))
     calibration = vote["calibrations"][ENSEMBLE]
     biases = calibration["biases"]
-    described = [f"{name} {bias:+.2f}" for name, bias in zip(classes, biases, strict=True)]
+    described = [f"{name!r} {bias:+.2f}" for name, bias in zip(classes, biases, strict=True)]
     if len(classes) > MAX_PRINTED:
         span = f"{min(biases):+.2f} to {max(biases):+.2f}"
         described = [f"biases of {len(classes)} classes {span}"]

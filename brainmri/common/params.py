@@ -430,7 +430,8 @@ class Decide(Section):
     )
     costs: dict[str, dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]] = Field(
         description="with rule: costs, what predictions cost: of each true class, by predicted"
-        " class, as in -S '+decide.costs.yes={no: 5}'; wrong ones that are not listed cost 1, right"
+        " class, as in -S '+decide.costs.yes={no: 5}', or, where names are numbers, -S"
+        " +decide.costs.1.0=5; wrong ones that are not listed cost 1, right"
         " ones 0"
     )
     error: Annotated[float, Field(ge=0.001, le=0.5)] = Field(
@@ -731,6 +732,8 @@ def _describe(problem: dict, model: type[Section]) -> str:
     if problem["type"] == "value_error":
         reason = str(problem["ctx"]["error"])
         return f"{name}: {reason}" if keys else reason
+    if problem["type"] == "string_type" and isinstance(problem["input"], (int, float)):
+        return f"{name} is {problem['input']!r}; expected text: quote it, -S \"{name}='NAME'\""
     expected = problem["msg"].replace("Input should be ", "")
     for comparison in ("greater", "less"):
         expected = expected.replace(comparison, f"a number {comparison}")

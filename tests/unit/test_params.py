@@ -90,7 +90,7 @@ def test_ensembles_share_no_member_seed():
         ),
         ({"data__source": "data/raw/a", "data__test": "./data//raw"}, "one of them in the other"),
         ({"data__source": "data/raw", "data__test": "data/raw/"}, "one of them in the other"),
-        ({"data__patient": 5}, "data.patient is 5; expected a valid string"),
+        ({"data__patient": 5}, "data.patient is 5; expected text: quote it"),
         (
             {"data__patient": "P[0-9]+"},
             "data.patient: 'P[0-9]+' has 0 groups; expected one, the patient, such as",
@@ -193,6 +193,7 @@ def test_numbers_are_read_as_by_dvc(tmp_path, monkeypatch, written, value):
             "phantom.classes.true is a boolean, as YAML reads yes, on and true without quotes",
         ),
         ("  scratch:", "  1:", "recipes.1 is not text; expected a name: quote it, as '1':"),
+        ("positive: auto", "positive: 1", "quote it, -S \"evaluate.positive='NAME'\""),
         ("seed: 0", "seed: 1:30", "seed is '1:30'; expected a valid integer"),
         ("crop: true", "crop: [", "params.yaml is not valid YAML"),
     ],

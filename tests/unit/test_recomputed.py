@@ -464,7 +464,7 @@ def test_calibrations_minimize_the_penalized_log_loss(made, capsys):
                 assert penalized(best) < penalized(best + step * direction), (voter, place)
     ensemble = calibrations["ensemble"]
     biases = " ".join(
-        f"{name} {bias:+.2f}" for name, bias in zip(made.classes, ensemble["biases"], strict=True)
+        f"{name!r} {bias:+.2f}" for name, bias in zip(made.classes, ensemble["biases"], strict=True)
     )
     line = f"calibration: temperature {ensemble['temperature']:.2f} {biases}\n"
     assert line in capsys.readouterr().out
@@ -494,7 +494,7 @@ def test_printed_biases(tmp_path, monkeypatch, capsys, classes):
     printed = f"biases of {classes} classes {min(biases):+.2f} to {max(biases):+.2f}"
     if classes == 10:
         printed = " ".join(
-            f"{name} {bias:+.2f}" for name, bias in zip(made.classes, biases, strict=True)
+            f"{name!r} {bias:+.2f}" for name, bias in zip(made.classes, biases, strict=True)
         )
     assert f"calibration: temperature {ensemble['temperature']:.2f} {printed}" in printed_lines
 
