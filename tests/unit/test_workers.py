@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from tests.support import decoders
 from tests.support.checkout import ROOT
 from tests.support.image_files import SLICES
 from tests.support.project import heed_signals
-from tests.support.waiting import wait_for
+from tests.support.waiting import LIMIT_S, wait_for
 
 LOOP = """
 import sys
@@ -112,12 +111,12 @@ def test_memory_is_limited_for_each_process(large_file, monkeypatch):
 
 
 @pytest.mark.parametrize(("free", "at_once"), [(0, 1), (1, 1), (2, 2), (100, 2)])
-def test_processes_are_as_many_as_memory_is_free_for(monkeypatch, free, at_once):
+def test_processes_are_as_many_as_memory_is_free_for(tmp_path, monkeypatch, free, at_once):
     monkeypatch.setattr(workers, "free_memory", lambda: free * workers.MAX_MEMORY)
     monkeypatch.setattr(workers, "CHUNK_SIZE", 1)
-    intervals = sorted(outcomes(decoders.wait_and_return_interval, (3,), (3,)))
-    overlap = any(start < end for (_, end), (start, _) in pairwise(intervals))
-    assert overlap == (at_once > 1)
+    seconds = LIMIT_S if at_once > 1 else 1
+    calls = [(str(tmp_path), seconds)] * 2
+    assert outcomes(decoders.meet_another, *calls) == [at_once > 1] * 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
