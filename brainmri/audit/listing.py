@@ -15,6 +15,7 @@ from brainmri.images.folder_tree import FolderTree, walk_source
 from brainmri.images.folder_words import split_part
 from brainmri.images.layout import skip_single_folders
 from brainmri.images.sources import Source, SourceFile, list_images
+from brainmri.images.suggestions import suggest_source
 
 VALIDATION = "validation"
 
@@ -69,6 +70,9 @@ def resolve_layout(data: Data) -> tuple[Data, str | None]:
         validation = parts.get(VALIDATION)
         return data.model_copy(update={"source": training, "test": test}), validation
     if len(tree.folders[top]) > 1:
+        if top:
+            print(f"the class folders are in {f'{data.source}/{top}'!r}; to train on them, run")
+            print(f"`{suggest_source(tree, top)}`")
         return data.model_copy(update={"source": str(Path(data.source) / top)}), None
     return data, None
 

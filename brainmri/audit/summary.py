@@ -44,6 +44,8 @@ def describe(collection: Collection, lists: list[Findings], no_votes: str | None
     by_class = collection.count_classes(list(range(len(collection.files))))
     named = ", ".join(f"{name} {number}" for name, number in by_class.items())
     lines = [f"{len(collection.files)} images ({named}); {len(collection.rejected)} unusable files"]
+    if empty := [repr(name) for name, number in by_class.items() if not number]:
+        lines.append(f"No usable image of class {', '.join(empty)}: `ingest` will refuse this")
     for findings in lists:
         if findings.name == "outliers" or not findings.rows:
             continue

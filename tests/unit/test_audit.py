@@ -370,6 +370,17 @@ def test_equal_images_give_equal_bytes_without_reading_them_again(audit, monkeyp
     assert not any(str(Path.cwd()).encode() in content for content in first.values())
 
 
+def test_what_ingest_will_refuse_is_said(audit):
+    """Class folders in an only folder, and a class without a usable image."""
+    save_slices("raw/outer", 4)
+    printed = audit("raw").output
+    assert "the class folders are in 'raw/outer'; to train on them, run" in printed
+    assert "-S data.source=raw/outer" in printed
+    Path("raw/outer/none").mkdir()
+    Path("raw/outer/none/broken.png").write_bytes(b"x")
+    assert "No usable image of class 'none': `ingest` will refuse this" in audit("raw").output
+
+
 def test_the_source_of_params_is_the_default(audit):
     save_slices("data/phantom", 4)
     assert audit().metrics["images"] == 4
