@@ -94,7 +94,7 @@ def completed_folds(params: dict) -> VotesOfFolds:
         fold_params, lock = show_yaml(commit, PARAMS), show_yaml(commit, LOCK)
         if shared_params(fold_params) != shared or code_at(commit) != code:
             continue
-        if input_hashes(lock, fold_params) != inputs or not is_evaluated(lock, fold_params):
+        if not has_inputs(lock, inputs) or not is_evaluated(lock, fold_params):
             continue
         votes, predictions = (
             run_command("git", "show", f"{commit}:{PLOT_DATA / name}")
@@ -150,28 +150,31 @@ def experiment_commits() -> list[str]:
     ]
 
 
-def input_hashes(lock: dict, params: dict) -> dict[str, str | None]:
-    """Return DVC's hashes of the images, and of the table of labels, in dvc.lock."""
-    dependencies = lock["stages"]["ingest"]["deps"]
-    inputs = (params["data"]["source"], params["further_input"])
-    return {entry["path"]: entry.get("md5") for entry in dependencies if entry["path"] in inputs}
-
-
 def current_inputs(params: dict) -> dict[str, str]:
-    """Return DVC's hashes of the images, and of the table of labels, as they are now.
+    """Return DVC's hashes of the images, and of the table of labels, as they are now, by path.
 
-    Raises
-    ------
-    UserError
-        If there are none.
+    What a stage makes, such as data/phantom, depends on code and parameters alone.
     """
     hashes = {}
     with Repo() as repo:
+        out_of = {out.fs_path: out for out in repo.index.outs}
         for path in (params["data"]["source"], params["further_input"]):
-            if not Path(path).exists():
-                raise UserError(f"{path!r} does not exist; expected images, or a table of labels")
-            hashes[path] = Output(None, path, repo=repo, cache=False).get_hash().value
+            out = out_of.get(str(Path(path).absolute()))
+            if out and not out.stage.is_data_source:
+                continue
+            if Path(path).exists():
+                out = Output(None, path, repo=repo, cache=False)
+                hashes[path] = out.get_hash().value
+            elif out:  # not checked out here
+                hashes[path] = out.hash_info.value
     return hashes
+
+
+def has_inputs(lock: dict, inputs: dict[str, str]) -> bool:
+    """Return whether `ingest` read files of these hashes, by dvc.lock."""
+    dependencies = lock["stages"]["ingest"]["deps"]
+    read = {entry["path"]: entry.get("md5") for entry in dependencies}
+    return all(read.get(path) == digest for path, digest in inputs.items())
 
 
 def is_evaluated(lock: dict, params: dict) -> bool:

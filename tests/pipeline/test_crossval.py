@@ -47,6 +47,20 @@ def test_crossval_tests_every_image_once(done):
     is_correct = pooled_predictions(done, experiments(done) - former, summary["images"])
     assert summary["ensemble"]["accuracy"] == np.mean(is_correct)
 
+    assert count_folds(done) == 2
+    next((done.path / "data/raw/yes").iterdir()).unlink()
+    assert "has changed since data/raw.dvc was written" in done.run(*command, ok=False)
+    done.run("dvc", "add", "data/raw")
+    assert count_folds(done) == 0
+
+
+def count_folds(project: Project) -> int:
+    """Return how many folds would not be run again."""
+    code = "from brainmri.crossval.experiments import completed_folds, compose_params\n"
+    settings = [value for value in OVERRIDES if value != "-S"]
+    code += f"print(len(completed_folds(compose_params({settings}))))"
+    return int(project.run("python", "-c", code).stdout.split()[-1])
+
 
 def experiments(project: Project) -> set[str]:
     """List the commits of experiments."""
