@@ -57,6 +57,6 @@ def main() -> None:
     for line in (*describe_headlines(summary), *describe_decisions(summary)):
         print(line)
     if "by_patient" in summary:
-        print(describe_patients(summary["by_patient"]))
+        print(*describe_patients(summary["by_patient"]), sep="\n")
     if reason := missing_metrics(summary["independent_groups"]):
         print(f"{reason}; `make crossval` tests on all images")

@@ -79,6 +79,9 @@ def describe_rule(decision: Decision) -> str:
     described = f"decision rule: {rule['name']}"
     if rule["threshold"] is not None:
         described += f", {positive!r} from a probability of {rule['threshold']:.3f} on"
+        of_patients = decision["patient_rule"]
+        if of_patients and of_patients["threshold"] is not None:
+            described += f", of patients {of_patients['threshold']:.3f}"
     elif positive is not None:
         described += f"; positive class {positive!r}"
     return described

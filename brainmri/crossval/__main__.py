@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--error",
         type=error_rate,
-        help="rate of errors of the prediction sets, for which nothing runs again; default:"
+        help="error rate of the prediction sets, for which nothing runs again; default:"
         " decide.error",
     )
     parser.add_argument(

@@ -1,5 +1,6 @@
 """The folds as DVC experiments: which ones are complete, and how to run those that are not."""
 
+import json
 import math
 import subprocess
 import tempfile
@@ -12,7 +13,7 @@ from dvc.utils.serialize import load_yaml, parse_yaml
 
 from brainmri.common.dependencies import lookup
 from brainmri.common.errors import UserError
-from brainmri.common.paths import PARAMS, PLOT_DATA
+from brainmri.common.paths import ENSEMBLE_METRICS, PARAMS, PLOT_DATA
 from brainmri.crossval.votes import Votes, parse_votes
 
 CODE = ("brainmri", "stages", "dvc.yaml")
@@ -100,9 +101,10 @@ def completed_folds(params: dict) -> VotesOfFolds:
             run_command("git", "show", f"{commit}:{PLOT_DATA / name}")
             for name in ("votes.csv", "predictions.csv")
         )
-        positive = fold_params["evaluate"]["positive"]
+        metrics = json.loads(run_command("git", "show", f"{commit}:{ENSEMBLE_METRICS}"))
+        rule, positive = metrics["decision_rule"]["name"], fold_params["evaluate"]["positive"]
         key = fold_params["seed"], fold_params["split"]["fold"]
-        completed[key] = parse_votes(votes, predictions, positive)
+        completed[key] = parse_votes(votes, predictions, rule, positive)
     return completed
 
 

@@ -51,11 +51,12 @@ def print_summary(summary: dict) -> None:
             mean, deviation = summary["folds"][name]
             over_folds = f"{mean:.3f} ± {deviation:.3f}"
         print(f"{name.replace('_', ' ')}: {pooled}, folds {over_folds}")
-    for line in describe_decisions(summary):
-        print(line)
-    if "decision_rule" in summary and "prediction_sets" not in summary:
-        print("no prediction sets: too few independent groups of training images in a fold")
+    if "decision_rule" in summary:
+        print(f"decision rule: {summary['decision_rule']['name']}")
+        print(*describe_decisions(summary), sep="\n")
+        if "prediction_sets" not in summary:
+            print("no prediction sets: too few independent groups of training images in a fold")
     if "by_patient" in summary:
-        print(describe_patients(summary["by_patient"]))
+        print(*describe_patients(summary["by_patient"]), sep="\n")
     if reason := missing_metrics(summary["independent_groups"]):
         print(reason)

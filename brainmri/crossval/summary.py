@@ -28,7 +28,7 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, de
     bins : int
         Of the expected calibration error.
     decide : dict
-        As in params.yaml; `error` is the rate of errors of prediction sets.
+        As in params.yaml; `error` is the error rate of prediction sets.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, de
         predicted = pooled.decided
     by_patient = {}
     if pooled.patients is not None:
-        by_patient = {"by_patient": summarize_patients(pooled, resamples, bins)}
+        by_patient = {"by_patient": summarize_patients(pooled, resamples, bins, decide)}
     return {
         ENSEMBLE: metrics_of[ENSEMBLE],
         **summarize_decisions(pooled, resamples, decide),
@@ -86,17 +86,7 @@ def summarize_decisions(votes: Votes, resamples: int, decide: dict) -> dict:
     """
     if votes.decided is None:
         return {}
-    costs = cost_rule(decide["costs"], votes.classes)["costs"]
-    rule = rule_metrics(
-        votes.labels,
-        votes.decided,
-        votes.groups,
-        votes.positive,
-        votes.classes,
-        costs if decide["rule"] == "costs" else None,
-        decide["prevalence"],
-    )
-    rule = {"name": decide["rule"], **rule}
+    rule = summarize_rule(votes, decide)
     if (votes.p_values > decide["error"]).all(axis=0).any():
         return {"decision_rule": rule}
     sets = set_metrics(
@@ -112,7 +102,25 @@ def summarize_decisions(votes: Votes, resamples: int, decide: dict) -> dict:
     return {"decision_rule": rule, "prediction_sets": sets}
 
 
-def summarize_patients(votes: Votes, resamples: int, bins: int) -> dict:
+def summarize_rule(votes: Votes, decide: dict) -> dict:
+    """Compute the metrics of the decided classes; `name` has the rules that folds applied.
+
+    A fold with too few groups for a threshold applies argmax.
+    """
+    costs = cost_rule(decide["costs"], votes.classes)["costs"]
+    metrics = rule_metrics(
+        votes.labels,
+        votes.decided,
+        votes.groups,
+        votes.positive,
+        votes.classes,
+        costs if decide["rule"] == "costs" else None,
+        decide["prevalence"],
+    )
+    return {"name": ", ".join(votes.rules), **metrics}
+
+
+def summarize_patients(votes: Votes, resamples: int, bins: int, decide: dict) -> dict:
     """Compute the ensemble's metrics by patient; see `evaluation.patients.vote_by_patient`."""
     voted = vote_by_patient(
         votes.labels, votes.probabilities[ENSEMBLE], votes.groups, votes.patients
@@ -120,17 +128,21 @@ def summarize_patients(votes: Votes, resamples: int, bins: int) -> dict:
     counts = {"patients": len(voted.labels), "mixed_patients": voted.mixed}
     if not counts["patients"]:
         return counts
+    label_of = dict(zip(votes.patients, votes.decided_patients, strict=True))
     patients = Votes(
         groups=voted.groups,
         labels=voted.labels,
         classes=votes.classes,
         probabilities={ENSEMBLE: voted.probabilities},
         positive=votes.positive,
+        decided=np.array([label_of[number] for number in voted.numbers]),
+        rules=votes.rules,
     )
     groups = group_counts(voted.labels, voted.groups, len(votes.classes))
     return {
         **voter_metrics(patients, ENSEMBLE, bins),
         "interval": metric_intervals(patients, groups, resamples, bins),
+        "decision_rule": summarize_rule(patients, decide),
         **counts,
     }
 

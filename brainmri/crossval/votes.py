@@ -27,6 +27,10 @@ class Votes:
         The positive class.
     decided : ndarray of int, shape (n,), or None
         The class by the decision rule; None for voters without one.
+    decided_patients : ndarray of int, shape (n,), or None
+        That of each image's patient, if patients are known; −1 of those with several classes.
+    rules : tuple of str
+        Names of the rules that were applied to the images.
     p_values : ndarray of float, shape (n, classes), or None
         See `evaluation.prediction_sets.p_values`.
     """
@@ -38,15 +42,19 @@ class Votes:
     patients: np.ndarray | None = None
     positive: int | None = None
     decided: np.ndarray | None = None
+    decided_patients: np.ndarray | None = None
+    rules: tuple[str, ...] = ()
     p_values: np.ndarray | None = None
 
 
-def parse_votes(votes: str, predictions: str, positive: str | None) -> Votes:
+def parse_votes(votes: str, predictions: str, rule: str, positive: str | None) -> Votes:
     """Parse the content of votes.csv and predictions.csv; see `evaluation.plots.write_tables`.
 
     Parameters
     ----------
     votes, predictions : str
+    rule : str
+        Name of the rule that was applied.
     positive : str, optional
         `evaluate.positive`.
     """
@@ -60,8 +68,14 @@ def parse_votes(votes: str, predictions: str, positive: str | None) -> Votes:
         voter: np.array([line[first:] for line in voter_lines], float)
         for voter, voter_lines in lines_of.items()
     }
-    columns, *decisions = parse_csv(predictions)
-    place = columns.index("predicted")
+    columns, *lines = parse_csv(predictions)
+    decisions = [dict(zip(columns, line, strict=True)) for line in lines]
+    decided_patients = None
+    if "patient" in header:
+        number_of = {name: label for label, name in enumerate(classes)} | {"": -1}
+        decided_patients = np.array(
+            [number_of[line["predicted of the patient"]] for line in decisions]
+        )
     keys = [dict(zip(header[:first], line, strict=False)) for line in lines_of[ENSEMBLE]]
     return Votes(
         groups=np.array([key["group"] for key in keys], int),
@@ -70,8 +84,10 @@ def parse_votes(votes: str, predictions: str, positive: str | None) -> Votes:
         probabilities=probabilities,
         patients=np.array([key["patient"] for key in keys], int) if "patient" in header else None,
         positive=positive_class(classes, positive),
-        decided=np.array([classes.index(line[place]) for line in decisions]),
-        p_values=np.array([line[-len(classes) :] for line in decisions], float),
+        decided=np.array([classes.index(line["predicted"]) for line in decisions]),
+        decided_patients=decided_patients,
+        rules=(rule,),
+        p_values=np.array([line[-len(classes) :] for line in lines], float),
     )
 
 
@@ -93,6 +109,8 @@ def pool_votes(folds: list[Votes]) -> Votes:
         patients=None if folds[0].patients is None else _pool_patients(folds),
         positive=folds[0].positive,
         decided=_concatenate([votes.decided for votes in folds]),
+        decided_patients=_concatenate([votes.decided_patients for votes in folds]),
+        rules=tuple(sorted({name for votes in folds for name in votes.rules})),
         p_values=_concatenate([votes.p_values for votes in folds]),
     )
 

@@ -7,8 +7,14 @@ import numpy as np
 from brainmri.common.errors import UserError
 from brainmri.common.params import Decide
 from brainmri.evaluation.calibration import calibrate
-from brainmri.evaluation.decision_rule import ARGMAX, choose_rule, cost_rule, decide
-from brainmri.evaluation.patients import patients_out_of_bag
+from brainmri.evaluation.decision_rule import (
+    ARGMAX,
+    DecisionRule,
+    choose_rule,
+    cost_rule,
+    decide,
+)
+from brainmri.evaluation.patients import patients_out_of_bag, vote_by_patient
 from brainmri.evaluation.prediction_sets import calibration_groups, p_values
 from brainmri.evaluation.results import Calibration, Decision
 from brainmri.evaluation.weighting import OutOfBagPredictions, vote_out_of_bag
@@ -40,7 +46,7 @@ def fit_decision(
     positive: int | None,
     settings: Decide,
 ) -> tuple[Decision, str | None]:
-    """Choose the decision rule, and collect what prediction sets are computed from.
+    """Choose the decision rules, and collect what prediction sets are computed from.
 
     Parameters
     ----------
@@ -61,34 +67,23 @@ def fit_decision(
     -------
     decision : Decision
     reason : str, optional
-        Why the rule is not what was asked for; see `decision_rule.choose_rule`.
+        Why a rule is not what was asked for; see `decision_rule.choose_rule`.
 
     Raises
     ------
     UserError
         If the rule needs a positive class, and there is none, or costs are of other classes.
     """
-    rule, reason = ARGMAX, None
-    if settings.rule == "costs":
-        rule = cost_rule(settings.costs, classes)
-    elif settings.rule != "argmax":
-        if positive is None:
-            raise UserError(
-                f"decide.rule is {settings.rule}, which needs a positive class; expected"
-                f" evaluate.positive to be one of {', '.join(classes)}"
-            )
-        rows, votes = vote_out_of_bag(out_of_bag, weights, len(labels))
-        is_sensitivity = settings.rule == "sensitivity"
-        rule, reason = choose_rule(
-            settings.rule,
-            labels[rows],
-            calibrate(votes, **calibration),
-            groups[rows],
-            positive,
-            settings.min_sensitivity if is_sensitivity else settings.min_specificity,
-        )
-    by_patient = None
+    rows, votes = vote_out_of_bag(out_of_bag, weights, len(labels))
+    of_images = labels[rows], calibrate(votes, **calibration), groups[rows]
+    rule, reason = fit_rule(*of_images, classes, positive, settings)
+    patient_rule = by_patient = None
     if patients is not None:
+        voted = vote_by_patient(*of_images, patients[rows])
+        patient_rule, patients_reason = fit_rule(
+            voted.labels, voted.probabilities, voted.groups, classes, positive, settings
+        )
+        reason = reason or (patients_reason and f"by patient: {patients_reason}")
         of_patients = patients_out_of_bag(labels, groups, patients, out_of_bag)
         patient_labels, patient_groups, predictions = of_patients
         by_patient = calibration_groups(
@@ -97,12 +92,42 @@ def fit_decision(
     decision: Decision = {
         "positive": None if positive is None else classes[positive],
         "rule": rule,
+        "patient_rule": patient_rule,
         "error": settings.error,
         "prevalence": settings.prevalence,
         "images": calibration_groups(labels, groups, list(out_of_bag.values()), weights, classes),
         "patients": by_patient,
     }
     return decision, reason
+
+
+def fit_rule(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    classes: list[str],
+    positive: int | None,
+    settings: Decide,
+) -> tuple[DecisionRule, str | None]:
+    """Choose the rule of the parameters, a threshold on out-of-bag votes; see `choose_rule`.
+
+    Raises
+    ------
+    UserError
+        See `fit_decision`.
+    """
+    if settings.rule == "argmax":
+        return ARGMAX, None
+    if settings.rule == "costs":
+        return cost_rule(settings.costs, classes), None
+    if positive is None:
+        raise UserError(
+            f"decide.rule is {settings.rule}, which needs a positive class; expected"
+            f" evaluate.positive to be one of {', '.join(classes)}"
+        )
+    is_sensitivity = settings.rule == "sensitivity"
+    min_rate = settings.min_sensitivity if is_sensitivity else settings.min_specificity
+    return choose_rule(settings.rule, labels, probabilities, groups, positive, min_rate)
 
 
 def decide_votes(
@@ -128,9 +153,14 @@ def decide_votes(
     """
     groups = decision["patients"] if by_patient else decision["images"]
     return Decided(
-        labels=decide(probabilities, decision["rule"], positive_of(decision)),
+        labels=decide(probabilities, rule_of(decision, by_patient), positive_of(decision)),
         p_values=p_values(members, weights, groups or {name: [] for name in decision["images"]}),
     )
+
+
+def rule_of(decision: Decision, by_patient: bool) -> DecisionRule:
+    """Return the rule for images, or that for patients, if these were known in training."""
+    return (by_patient and decision["patient_rule"]) or decision["rule"]
 
 
 def positive_of(decision: Decision) -> int | None:

@@ -1,9 +1,11 @@
 """Votes on patients, from the votes on their slices."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from brainmri.evaluation.decision_metrics import describe_decisions
 from brainmri.evaluation.metrics import format_metric
 from brainmri.evaluation.results import PatientCounts, PatientMetrics
 
@@ -19,6 +21,8 @@ class PatientVotes(NamedTuple):
         Patients with near duplicates of each other share one.
     slices : ndarray of int, shape (patients,)
         Number of slices.
+    numbers : ndarray of int, shape (patients,)
+        What the slices call each patient.
     mixed : int
         Number of the other patients, who have no one true class.
     """
@@ -27,6 +31,7 @@ class PatientVotes(NamedTuple):
     probabilities: np.ndarray
     groups: np.ndarray
     slices: np.ndarray
+    numbers: np.ndarray
     mixed: int
 
 
@@ -62,7 +67,7 @@ def vote_by_patient(
         Of each slice; any numbers.
     probabilities : ndarray of float, shape (n, classes)
     """
-    _, first, number_of = np.unique(patients, return_index=True, return_inverse=True)
+    numbers, first, number_of = np.unique(patients, return_index=True, return_inverse=True)
     means = mean_by_patient(probabilities, number_of)
     is_mixed = np.zeros(len(first), bool)
     is_mixed[number_of[labels != labels[first][number_of]]] = True
@@ -73,6 +78,7 @@ def vote_by_patient(
         probabilities=means[kept],
         groups=groups[first][kept],
         slices=np.bincount(number_of)[kept],
+        numbers=numbers[kept],
         mixed=int(is_mixed.sum()),
     )
 
@@ -113,12 +119,15 @@ def patients_out_of_bag(
     return labels[first], groups[first], combined
 
 
-def describe_patients(metrics: PatientMetrics | PatientCounts) -> str:
-    """Describe the metrics of the votes on patients in one line."""
+def describe_patients(metrics: PatientMetrics | PatientCounts) -> Iterator[str]:
+    """Describe the metrics of the votes on patients in a few lines."""
     counts = f"{metrics['patients']} test patients"
     if metrics["mixed_patients"]:
         counts += f" with images of one class, {metrics['mixed_patients']} with several"
     if "accuracy" not in metrics:
-        return counts
+        yield counts
+        return
     accuracy = format_metric(metrics["accuracy"], metrics["interval"]["accuracy"])
-    return f"{counts}: accuracy {accuracy}"
+    yield f"{counts}: accuracy {accuracy}"
+    for line in describe_decisions(metrics):
+        yield f"by patient, {line}"

@@ -53,18 +53,25 @@ def write_tables(evaluation: Evaluation, names: list[str]) -> None:
     classes = evaluation.classes
     columns = [f"probability of {name}" for name in classes]
     decided = evaluation.decided
+    described = {
+        "image": [names[row] for row in evaluation.rows],
+        "class": [classes[label] for label in evaluation.labels],
+        "predicted": [classes[label] for label in decided.labels],
+    }
+    if evaluation.patients is not None:
+        votes, of_patients = evaluation.decided_patients
+        predicted = dict(zip(votes.numbers, of_patients.labels, strict=True))
+        described["predicted of the patient"] = [
+            classes[predicted[patient]] if patient in predicted else ""  # has several classes
+            for patient in evaluation.patients
+        ]
     predictions = [
-        [names[row], classes[label], classes[predicted], *probabilities, *p_values]
-        for row, label, predicted, probabilities, p_values in zip(
-            evaluation.rows,
-            evaluation.labels,
-            decided.labels,
-            evaluation.ensemble,
-            decided.p_values,
-            strict=True,
+        [*texts, *probabilities, *p_values]
+        for *texts, probabilities, p_values in zip(
+            *described.values(), evaluation.ensemble, decided.p_values, strict=True
         )
     ]
-    header = ["image", "class", "predicted", *columns, *(f"p-value of {name}" for name in classes)]
+    header = [*described, *columns, *(f"p-value of {name}" for name in classes)]
     write_table("predictions.csv", header, predictions)
     voters = evaluation.votes | {BEST: evaluation.votes[evaluation.best]}
     keys = {"row": evaluation.rows, "group": evaluation.groups}

@@ -56,13 +56,16 @@ class VoteLogLoss(TypedDict):
 class Decision(TypedDict):
     """How votes are decided.
 
-    `positive` is the positive class, if there is one; `prevalence` that where the ensemble is to be
-    applied, if it is given. `error` is the rate of errors of prediction sets, which are computed
-    from `images`, for patients from `patients`, None where these are unknown.
+    `positive` is the positive class, if there is one. `rule` is for the votes on images,
+    `patient_rule` for those on patients, which are means over slices and spread less; None where
+    patients are unknown. `prevalence` is that where the ensemble is to be applied, if it is given.
+    `error` is the error rate of prediction sets, which are computed from `images`, for patients
+    from `patients`, None where these are unknown.
     """
 
     positive: str | None
     rule: DecisionRule
+    patient_rule: DecisionRule | None
     prevalence: Fraction | None
     error: Annotated[float, Field(gt=0, lt=1)]
     images: Annotated[CalibrationGroups, Field(min_length=2)]
@@ -185,7 +188,7 @@ class SetRatesOfClass(SetRates):
 
 
 class SetMetrics(TypedDict):
-    """Metrics of prediction sets with a rate of errors; see `decision_metrics.set_rates`."""
+    """Metrics of prediction sets with an error rate; see `decision_metrics.set_rates`."""
 
     error: Fraction
     coverage: Fraction
@@ -297,14 +300,15 @@ def read_voting_weights(names: list[str], classes: list[str]) -> VotingWeights:
 
 def fits_decision(decision: Decision, classes: list[str], weights: list[float]) -> bool:
     """Return whether a decision is of these classes, and of members with these voting weights."""
-    rule, positive = decision["rule"], decision["positive"]
-    if positive is None and rule["threshold"] is not None:
-        return False
+    positive = decision["positive"]
     if positive is not None and positive not in classes:
         return False
-    count = len(classes)
-    if rule["costs"] is not None and [len(row) for row in rule["costs"]] != [count] * count:
-        return False
+    sides = [len(classes)] * len(classes)  # of a matrix of costs
+    for rule in (decision["rule"], decision["patient_rule"] or decision["rule"]):
+        if positive is None and rule["threshold"] is not None:
+            return False
+        if rule["costs"] is not None and [len(row) for row in rule["costs"]] != sides:
+            return False
     tables = [table for table in (decision["images"], decision["patients"]) if table is not None]
     if any(list(table) != classes for table in tables):
         return False

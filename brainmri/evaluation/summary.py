@@ -7,7 +7,7 @@ import numpy as np
 
 from brainmri.evaluation.calibration import calibrate
 from brainmri.evaluation.decision_metrics import rule_metrics, set_metrics
-from brainmri.evaluation.decisions import Decided, decide_votes, positive_of
+from brainmri.evaluation.decisions import Decided, decide_votes, positive_of, rule_of
 from brainmri.evaluation.intervals import bootstrap_intervals, group_counts, reportable
 from brainmri.evaluation.log_loss import log_loss
 from brainmri.evaluation.metrics import (
@@ -17,7 +17,7 @@ from brainmri.evaluation.metrics import (
     none_if_nan,
     recalls,
 )
-from brainmri.evaluation.patients import vote_by_patient
+from brainmri.evaluation.patients import PatientVotes, vote_by_patient
 from brainmri.evaluation.prediction_sets import missing_sets
 from brainmri.evaluation.results import (
     Decision,
@@ -81,6 +81,19 @@ class Evaluation:
         """Return what is decided of the images."""
         return decide_votes(self.ensemble, self.predictions, self.weights, self.decision)
 
+    @functools.cached_property
+    def decided_patients(self) -> tuple[PatientVotes, Decided]:
+        """Return the votes on patients, which are known, and what is decided of these."""
+        return decide_patients(
+            self.labels,
+            self.ensemble,
+            self.predictions,
+            self.groups,
+            self.patients,
+            self.weights,
+            self.decision,
+        )
+
     @property
     def members(self) -> list[str]:
         """Return the members' names."""
@@ -106,7 +119,10 @@ class Evaluation:
         means = {key: mean_or_none([values[key] for values in by_member.values()]) for key in best}
         by_patient = {}
         if self.patients is not None:
-            by_patient = {"by_patient": self.summarize_patients(bins, resamples, seed)}
+            of_patients = summarize_patients(
+                *self.decided_patients, self.decision, bins, resamples, seed
+            )
+            by_patient = {"by_patient": of_patients}
         return {
             **summary,
             **decisions,
@@ -116,23 +132,6 @@ class Evaluation:
             "mean_member": means,
             "uniform_vote": self.voter_metrics(UNIFORM),
         }
-
-    def summarize_patients(
-        self, bins: int, resamples: int, seed: int
-    ) -> PatientMetrics | PatientCounts:
-        """Compute what is reported of the votes on patients; see `summarize_patients`."""
-        return summarize_patients(
-            self.labels,
-            self.ensemble,
-            self.predictions,
-            self.groups,
-            self.patients,
-            self.weights,
-            self.decision,
-            bins,
-            resamples,
-            seed,
-        )
 
     def voter_metrics(self, voter: str) -> dict[str, float | None]:
         """Compute the metrics by which voters are compared."""
@@ -231,16 +230,17 @@ def summarize_decisions(
         `decision_rule`: see `rule_metrics`; `prediction_sets`: see `set_metrics`, if there are
         enough groups of training images.
     """
-    costs, positive = decision["rule"]["costs"], positive_of(decision)
-    classes = list(decision["images"])
-    rule = rule_metrics(
-        labels, decided.labels, groups, positive, classes, costs, decision["prevalence"]
+    applied, classes = rule_of(decision, by_patient), list(decision["images"])
+    metrics = rule_metrics(
+        labels,
+        decided.labels,
+        groups,
+        positive_of(decision),
+        classes,
+        applied["costs"],
+        decision["prevalence"],
     )
-    rule = {
-        "name": decision["rule"]["name"],
-        "threshold": decision["rule"]["threshold"],
-        **rule,
-    }
+    rule = {"name": applied["name"], "threshold": applied["threshold"], **metrics}
     calibration = decision["patients"] if by_patient else decision["images"]
     if calibration is None or missing_sets(calibration, decision["error"]):
         return {"decision_rule": rule}
@@ -256,7 +256,7 @@ def summarize_decisions(
     return {"decision_rule": rule, "prediction_sets": sets}
 
 
-def summarize_patients(
+def decide_patients(
     labels: np.ndarray,
     probabilities: np.ndarray,
     members: np.ndarray,
@@ -264,18 +264,37 @@ def summarize_patients(
     patients: np.ndarray,
     weights: np.ndarray,
     decision: Decision,
+) -> tuple[PatientVotes, Decided]:
+    """Decide the votes on patients whose images are all of one class.
+
+    Parameters
+    ----------
+    labels, probabilities, groups, patients : see `patients.vote_by_patient`
+    members, weights, decision : see `decide_votes`
+    """
+    votes, *of_members = (
+        vote_by_patient(labels, predicted, groups, patients)
+        for predicted in (probabilities, *members)
+    )
+    means = np.stack([member.probabilities for member in of_members])
+    return votes, decide_votes(votes.probabilities, means, weights, decision, by_patient=True)
+
+
+def summarize_patients(
+    votes: PatientVotes,
+    decided: Decided,
+    decision: Decision,
     bins: int,
     resamples: int,
     seed: int,
 ) -> PatientMetrics | PatientCounts:
-    """Compute what is reported of the votes on patients; see `patients.vote_by_patient`.
+    """Compute what is reported of the votes on patients.
 
     Parameters
     ----------
-    labels, probabilities, groups, bins, resamples, seed : see `summarize`
-    members, weights, decision : see `decide_votes`
-    patients : ndarray of int, shape (n,)
-        Any numbers.
+    votes, decided : see `decide_patients`
+    decision : Decision
+    bins, resamples, seed : see `summarize`
 
     Returns
     -------
@@ -283,16 +302,9 @@ def summarize_patients(
         `summarize` and `summarize_decisions`, if a patient has images of a single class;
         `patients`, the number of such patients; `mixed_patients`, the number of the others.
     """
-    votes = vote_by_patient(labels, probabilities, groups, patients)
     counts: PatientCounts = {"patients": len(votes.labels), "mixed_patients": votes.mixed}
     if not counts["patients"]:
         return counts
-    of_members = [
-        vote_by_patient(labels, predicted, groups, patients).probabilities for predicted in members
-    ]
-    decided = decide_votes(
-        votes.probabilities, np.stack(of_members), weights, decision, by_patient=True
-    )
     classes, positive = list(decision["images"]), positive_of(decision)
     voted = votes.labels, votes.probabilities, votes.groups
     return {

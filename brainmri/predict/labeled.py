@@ -11,7 +11,12 @@ from brainmri.evaluation.decisions import Decided, decide_votes, positive_of
 from brainmri.evaluation.intervals import missing_metrics
 from brainmri.evaluation.metrics import HEADLINES, format_metric
 from brainmri.evaluation.patients import describe_patients
-from brainmri.evaluation.summary import summarize, summarize_decisions, summarize_patients
+from brainmri.evaluation.summary import (
+    decide_patients,
+    summarize,
+    summarize_decisions,
+    summarize_patients,
+)
 from brainmri.models.about import About, TrainingImages
 from brainmri.predict.output import encodable
 from brainmri.predict.prediction import Prediction
@@ -97,7 +102,7 @@ def evaluate_labeled(
             **summarize_decisions(labels, part, included_groups, decision, RESAMPLES, SEED),
         }
         if patients is not None:
-            summary["by_patient"] = summarize_patients(
+            of_patients = decide_patients(
                 labels,
                 probabilities[is_included],
                 members[:, is_included],
@@ -105,9 +110,9 @@ def evaluate_labeled(
                 patients[is_included],
                 weights,
                 decision,
-                BINS,
-                RESAMPLES,
-                SEED,
+            )
+            summary["by_patient"] = summarize_patients(
+                *of_patients, decision, BINS, RESAMPLES, SEED
             )
         return {"images": int(is_included.sum()), **summary}
 
@@ -148,7 +153,8 @@ def describe_metrics(metrics: dict) -> Iterator[str]:
         yield f"{part['images']} images {description}: {', '.join(headlines)}"
         yield from describe_decisions(part)
         if "by_patient" in part:
-            yield f"  {describe_patients(part['by_patient'])}"
+            for line in describe_patients(part["by_patient"]):
+                yield f"  {line}"
 
 
 def _find_near_duplicates(

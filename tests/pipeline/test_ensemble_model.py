@@ -33,6 +33,7 @@ ABOUT = {
     "decision": {
         "positive": None,
         "rule": {"name": "argmax", "threshold": None, "costs": None},
+        "patient_rule": None,
         "prevalence": None,
         "error": 0.1,
         "images": {name: [{"out_of_bag": [1], "probabilities": [0.5]}] for name in ("a", "b", "c")},

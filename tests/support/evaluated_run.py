@@ -25,6 +25,7 @@ TRAINING = [row for row in range(IMAGES) if row not in TEST]
 DECISION = {
     "positive": "yes",
     "rule": {"name": "youden", "threshold": 0.29, "costs": None},
+    "patient_rule": None,
     "prevalence": None,
     "error": 0.1,
     "images": {

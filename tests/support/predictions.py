@@ -22,6 +22,7 @@ ABOUT = {
     "decision": {
         "positive": "yes",
         "rule": {"name": "youden", "threshold": 0.4, "costs": None},
+        "patient_rule": None,
         "prevalence": None,
         "error": 0.1,
         "images": CALIBRATION_GROUPS,

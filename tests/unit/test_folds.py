@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import subprocess
 from dataclasses import replace
@@ -106,6 +107,7 @@ class Experiments:
             "dvc.lock": yaml.safe_dump({"stages": stages}),
             "plots/data/votes.csv": votes_table({"ensemble": [[0.2, 0.5, 0.3]]}, [mark], ["none"]),
             "plots/data/predictions.csv": predictions_table(["none"], [[0.1, 0.6, 0.2]]),
+            "metrics/ensemble.json": json.dumps({"decision_rule": {"name": "youden"}}),
         }
         self.commit("Experiment", files)
         self.git("update-ref", f"{ref}/exp-{mark}", "HEAD")
@@ -233,8 +235,10 @@ def test_parsed_votes():
     votes = parse_votes(
         votes_table(voters, [4, 2], ["pituitary", "glioma"]),
         predictions_table(["pituitary", "none"], p_values),
+        "argmax",
         "none",
     )
+    assert votes.rules == ("argmax",)
     assert votes.decided.tolist() == [2, 1]
     assert votes.p_values.tolist() == p_values
     assert votes.positive == 1
@@ -280,6 +284,7 @@ def folds():
                 CLASSES,
                 probabilities,
                 decided=of_ensemble.argmax(axis=1),
+                rules=("argmax",),
                 p_values=of_ensemble,
             )
     return votes
@@ -382,7 +387,7 @@ def test_intervals_draw_whole_groups(folds, summary):
 def test_decisions_are_those_of_the_rule(folds):
     """Also their costs, and predictive values at another prevalence."""
     decided = {
-        key: replace(votes, decided=np.full_like(votes.labels, 2), positive=2)
+        key: replace(votes, decided=np.full_like(votes.labels, 2), positive=2, rules=("costs",))
         for key, votes in folds.items()
     }
     costs = {"none": {"pituitary": 6.0}}
@@ -397,6 +402,27 @@ def test_decisions_are_those_of_the_rule(folds):
     assert rule["mean_cost"] == pytest.approx((counts[0] + 6 * counts[1]) / len(labels))
     assert rule["at_prevalence"]["ppv"] == pytest.approx(0.01)
     assert "mean_cost" not in summarize(decided, 100, 5, DECIDE)["decision_rule"]
+
+
+def test_patients_are_decided_by_a_rule_of_their_own(folds):
+    """Patients are the groups here; each is called "pituitary"."""
+    decided = {
+        key: replace(
+            votes, patients=votes.groups, decided_patients=np.full_like(votes.labels, 2), positive=2
+        )
+        for key, votes in folds.items()
+    }
+    rule = summarize(decided, 100, 5, DECIDE)["by_patient"]["decision_rule"]
+    assert rule["accuracy"] == pytest.approx(3 / 6)
+    assert (rule["rates"]["sensitivity"], rule["rates"]["specificity"]) == (1, 0)
+
+
+def test_rules_that_folds_applied_are_named(folds):
+    """A fold with too few groups for a threshold predicts the most probable class."""
+    applied = {key: replace(votes, rules=("youden",)) for key, votes in folds.items()}
+    assert summarize(applied, 100, 5, DECIDE)["decision_rule"]["name"] == "youden"
+    applied |= dict(list(folds.items())[:1])
+    assert summarize(applied, 100, 5, DECIDE)["decision_rule"]["name"] == "argmax, youden"
 
 
 def test_no_sets_where_no_set_excludes_a_class(folds, summary, capsys):
@@ -433,9 +459,10 @@ def test_figure_shows_the_summary(folds, summary, tmp_path, monkeypatch):
 def test_printed_summary(summary, capsys):
     report.print_summary(summary)
     lines = capsys.readouterr().out.splitlines()
-    *metric_lines, sets = lines
+    *metric_lines, rule, sets = lines
+    assert rule == "decision rule: argmax"
     assert len(metric_lines) == len(summary["ensemble"])
-    assert sets.startswith("prediction sets for a rate of errors of 0.1: coverage of 'glioma' ")
+    assert sets.startswith("prediction sets for an error rate of 0.1: coverage of 'glioma' ")
     low, high = summary["interval"]["accuracy"]
     mean, deviation = summary["folds"]["accuracy"]
     assert lines[0] == (

@@ -25,6 +25,7 @@ def test_patients_are_in_order_of_first_appearance():
     assert votes.probabilities[:, 1] == pytest.approx([0.6, 0.4, 0.1])
     assert votes.groups.tolist() == [4, 6, 6]
     assert votes.slices.tolist() == [3, 1, 1]
+    assert votes.numbers.tolist() == [7, 9, 1]
     assert votes.mixed == 1
 
 
@@ -61,4 +62,5 @@ def test_description(mixed, accuracy, line):
     metrics = {"patients": 8, "mixed_patients": mixed}
     if accuracy:
         metrics |= {"accuracy": accuracy, "interval": {"accuracy": [0.5, 0.9]}}
-    assert describe_patients(metrics) == line
+        metrics |= {"decision_rule": {}}
+    assert list(describe_patients(metrics)) == [line]

@@ -519,16 +519,21 @@ def test_metrics_by_patient(made, monkeypatch, patients_of):
     evaluate.main()
 
     slices: dict[int, list] = {}
+    predictions = iter(made.table("plots/data/predictions.csv"))
     for line in made.table("plots/data/votes.csv"):
         if line["voter"] == "ensemble":
             votes = [float(line[f"probability of {name}"]) for name in made.classes]
+            line["decided"] = next(predictions)["predicted of the patient"]
             slices.setdefault(int(patients[int(line["row"])]), []).append((line, votes))
     truth, means, groups = [], [], []
     for lines in slices.values():
         classes = {line["class"] for line, _ in lines}
+        [decided] = {line["decided"] for line, _ in lines}
+        mean = np.mean([votes for _, votes in lines], axis=0)
+        assert decided == (made.classes[mean.argmax()] if len(classes) == 1 else "")
         if len(classes) == 1:
             truth.append(made.classes.index(classes.pop()))
-            means.append(np.mean([votes for _, votes in lines], axis=0))
+            means.append(mean)
             groups.append(lines[0][0]["group"])
     written = made.read("metrics/ensemble.json")["by_patient"]
     assert written["patients"] == len(truth)
@@ -712,6 +717,7 @@ def write_evaluated(made, names, calibrations):
         "rule": {"name": "youden", "threshold": THRESHOLD, "costs": None}
         if has_threshold
         else {"name": "costs", "threshold": None, "costs": COSTS},
+        "patient_rule": None,
         "prevalence": None,
         "error": 0.2,
         "images": {
@@ -837,7 +843,7 @@ def test_decision_rule(evaluated):
 
 
 def test_prediction_sets_in_the_table(evaluated):
-    """Those with a rate of errors of 0.2 are what the metrics are of."""
+    """Those with an error rate of 0.2 are what the metrics are of."""
     written, classes = evaluated.read("metrics/ensemble.json"), evaluated.classes
     sets = []
     for row in evaluated.table("plots/data/predictions.csv"):
@@ -870,7 +876,7 @@ def test_printed_metrics(evaluated):
         lines.append(f"{name.replace('_', ' ')}: {written[name]:.3f} {interval}; {mean_member}")
     printed = evaluated.printed.splitlines()
     assert printed[:3] == lines
-    assert printed[-1].startswith("prediction sets for a rate of errors of 0.2: coverage of ")
+    assert printed[-1].startswith("prediction sets for an error rate of 0.2: coverage of ")
     has_rates = len(evaluated.classes) == 2
     assert printed[3].startswith("class 'none': sensitivity ") == has_rates
     assert len(printed) == 4 + has_rates

@@ -35,6 +35,7 @@ def voting_weights() -> dict:
         "decision": {
             "positive": "b",
             "rule": {"name": "youden", "threshold": 0.3, "costs": None},
+            "patient_rule": None,
             "prevalence": None,
             "error": 0.1,
             "images": {name: [{"out_of_bag": [1], "probabilities": [0.7]}] for name in CLASSES},

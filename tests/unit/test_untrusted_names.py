@@ -73,6 +73,7 @@ def test_tables_of_an_evaluation(tmp_path, monkeypatch):
             "decision": {
                 "positive": None,
                 "rule": ARGMAX,
+                "patient_rule": None,
                 "prevalence": None,
                 "error": 0.1,
                 "images": {name: [] for name in CLASSES},
@@ -85,7 +86,7 @@ def test_tables_of_an_evaluation(tmp_path, monkeypatch):
     table = (tmp_path / "predictions.csv").read_bytes().decode()
     assert {"'@a.png", "'-b.png", "'=no", "'\ryes", "0.25"} <= cells_of(table)
     assert (tmp_path / "roc.csv").read_text() == "curve,x,y\n'=no,-0.5,1\n"
-    read = parse_votes((tmp_path / "votes.csv").read_bytes().decode(), table, None)
+    read = parse_votes((tmp_path / "votes.csv").read_bytes().decode(), table, "argmax", None)
     assert read.decided.tolist() == [1, 0]
     assert read.classes == CLASSES
     assert read.labels.tolist() == [1, 0]
