@@ -58,20 +58,20 @@ def rule_metrics(
     if positive is None:
         return metrics
     is_positive, is_decided = labels == positive, decided == positive
-    rates, groups_of = binary_rates(is_positive, is_decided, groups)
+    rates, numbers = binary_rates(is_positive, is_decided, groups)
     metrics["rates"] = {
         "positive": classes[positive],
         **{name: none_if_nan(rate) for name, rate in rates.items()},
-        "interval": {name: wilson_interval(rate, groups_of[name]) for name, rate in rates.items()},
+        "interval": {name: wilson_interval(rate, numbers[name]) for name, rate in rates.items()},
     }
     if prevalence is not None:
-        metrics["at_prevalence"] = at_prevalence(rates, groups_of, prevalence)
+        metrics["at_prevalence"] = at_prevalence(rates, numbers, prevalence)
     return metrics
 
 
 def binary_rates(
     is_positive: np.ndarray, is_decided: np.ndarray, groups: np.ndarray
-) -> tuple[dict[str, float], dict[str, int]]:
+) -> tuple[dict[str, float], dict[str, float]]:
     """Compute sensitivity, specificity, and positive and negative predictive values.
 
     Parameters
@@ -84,8 +84,8 @@ def binary_rates(
     -------
     rates : dict of str to float
         NaN without images to count.
-    groups_of : dict of str to int
-        Number of independent groups behind each.
+    numbers : dict of str to float
+        Of independent observations behind each; see `effective_number`.
     """
     parts = {
         "sensitivity": (is_positive, is_decided),
@@ -94,11 +94,30 @@ def binary_rates(
         "npv": (~is_decided, ~is_positive),
     }
     rates = {name: mean(hits[counted]) for name, (counted, hits) in parts.items()}
-    groups_of = {name: len(np.unique(groups[counted])) for name, (counted, _) in parts.items()}
-    return rates, groups_of
+    numbers = {name: effective_number(groups[counted]) for name, (counted, _) in parts.items()}
+    return rates, numbers
 
 
-def wilson_interval(rate: float, number: int, z: float = Z_95) -> list[float] | None:
+def effective_number(groups: np.ndarray) -> float:
+    """Count the independent observations behind a mean over images of groups.
+
+    It is the number of groups if all have as many images, and less if a few have most: the variance
+    of a mean of groups that are weighted by their images is that of so many groups of equal weight.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (n,)
+        Of each image.
+
+    References
+    ----------
+    L. Kish, "Survey Sampling", 1965 (effective sample size).
+    """
+    _, images = np.unique(groups, return_counts=True)
+    return float(images.sum() ** 2 / (images**2).sum()) if len(images) else 0.0
+
+
+def wilson_interval(rate: float, number: float, z: float = Z_95) -> list[float] | None:
     """Compute the interval of a rate; None without observations.
 
     It holds for small numbers and for rates of 0 and 1, where a bootstrap interval has no width.
@@ -107,7 +126,7 @@ def wilson_interval(rate: float, number: int, z: float = Z_95) -> list[float] | 
     ----------
     rate : float
         Between 0 and 1.
-    number : int
+    number : float
         Of independent observations.
     z : float
         Quantile of the normal distribution; the default is of 95 %.
@@ -126,7 +145,7 @@ def wilson_interval(rate: float, number: int, z: float = Z_95) -> list[float] | 
 
 
 def at_prevalence(
-    rates: dict[str, float], groups_of: dict[str, int], prevalence: float
+    rates: dict[str, float], numbers: dict[str, float], prevalence: float
 ) -> AtPrevalence:
     """Compute predictive values at another prevalence than that of the images.
 
@@ -136,7 +155,7 @@ def at_prevalence(
     sensitivity, specificity = rates["sensitivity"], rates["specificity"]
     values = predictive_values(sensitivity, specificity, prevalence)
     limits = [
-        wilson_interval(rates[name], groups_of[name], Z_97_5)
+        wilson_interval(rates[name], numbers[name], Z_97_5)
         for name in ("sensitivity", "specificity")
     ]
     intervals: dict[str, list[float] | None] = dict.fromkeys(values)
@@ -187,7 +206,7 @@ def set_metrics(
         See `prediction_sets.p_values`.
     classes : list of str
     error : float
-        Rate of errors that the sets are made for.
+        Error rate that the sets are made for.
     resamples, seed : see `bootstrap_intervals`
 
     Returns
@@ -201,8 +220,8 @@ def set_metrics(
     def summarize_part(part: np.ndarray) -> SetRatesOfClass:
         rates = set_rates(labels[part], sets[part])
         intervals = {
-            name: wilson_interval(rates[name], count)
-            for name, count in _groups_behind(groups[part], sets[part]).items()
+            name: wilson_interval(rates[name], number)
+            for name, number in _numbers_behind(groups[part], sets[part]).items()
         }
         sizes = sets[part].sum(axis=1)
         size_interval = bootstrap_intervals(
@@ -225,11 +244,11 @@ def set_metrics(
     }
 
 
-def _groups_behind(groups: np.ndarray, sets: np.ndarray) -> dict[str, int]:
-    """Count the independent groups behind each rate of `set_rates`."""
-    count = len(np.unique(groups))
-    decided = len(np.unique(groups[sets.sum(axis=1) == 1]))
-    return {"coverage": count, "decided": count, "decided_accuracy": decided}
+def _numbers_behind(groups: np.ndarray, sets: np.ndarray) -> dict[str, float]:
+    """Count the independent observations behind each rate of `set_rates`."""
+    number = effective_number(groups)
+    decided = effective_number(groups[sets.sum(axis=1) == 1])
+    return {"coverage": number, "decided": number, "decided_accuracy": decided}
 
 
 def set_rates(labels: np.ndarray, sets: np.ndarray) -> dict[str, float]:
@@ -307,6 +326,6 @@ def describe_decisions(metrics: dict) -> Iterator[str]:
             accuracy = format_metric(sets["decided_accuracy"])
             decided = f"{sets['decided']:.0%} are of one class, of these {accuracy} are right"
         yield (
-            f"prediction sets for a rate of errors of {sets['error']:g}: coverage of"
+            f"prediction sets for an error rate of {sets['error']:g}: coverage of"
             f" {', '.join(coverage)}; {decided}"
         )

@@ -1,4 +1,4 @@
-"""Prediction sets: the classes that an image may have, with a stated rate of errors.
+"""Prediction sets: the classes that an image may have, with a stated error rate.
 
 Each training image has a vote of members that never saw it. They calibrate sets for each class, at
 no cost of images or of training.
@@ -35,7 +35,7 @@ CalibrationGroups = dict[str, list[CalibrationGroup]]  # by class
 
 
 def error_rate(text: str) -> float:
-    """Return a rate of errors that was given as an argument of a command.
+    """Return an error rate that was given as an argument of a command.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def error_rate(text: str) -> float:
 
 
 def fewest_groups(error: float) -> int:
-    """Return how many groups of each class a set with this rate of errors needs.
+    """Return how many groups of each class a set with this error rate needs.
 
     With fewer, a p-value is never as low as the rate, so that each set has all classes.
     """
@@ -60,14 +60,14 @@ def fewest_groups(error: float) -> int:
 
 
 def missing_sets(groups: CalibrationGroups, error: float) -> str | None:
-    """Explain in one line why there are no sets with this rate of errors; None if there are."""
+    """Explain in one line why there are no sets with this error rate; None if there are."""
     needed = fewest_groups(error)
     small = {name: len(listed) for name, listed in groups.items() if len(listed) < needed}
     if not small:
         return None
     fewest = dict(sorted(small.items(), key=lambda item: item[1]))
     return (
-        f"no prediction sets with a rate of errors of {error:g}: expected {needed} or more"
+        f"no prediction sets with an error rate of {error:g}: expected {needed} or more"
         f" independent groups of training images with an out-of-bag vote of each class;"
         f" {describe_small(fewest)}; add images, or members if there are fewer than 5"
     )

@@ -9,9 +9,11 @@ import pytest
 from scipy import stats
 
 from brainmri.common.errors import UserError
+from brainmri.common.params import Decide
 from brainmri.evaluation.classes import positive_class
 from brainmri.evaluation.decision_metrics import (
     at_prevalence,
+    effective_number,
     risk_coverage,
     rule_metrics,
     set_metrics,
@@ -19,8 +21,8 @@ from brainmri.evaluation.decision_metrics import (
     wilson_interval,
 )
 from brainmri.evaluation.decision_rule import ARGMAX, choose_rule, cost_rule, decide
-from brainmri.evaluation.decisions import decide_votes
-from brainmri.evaluation.patients import patients_out_of_bag
+from brainmri.evaluation.decisions import decide_votes, fit_decision
+from brainmri.evaluation.patients import patients_out_of_bag, vote_by_patient
 from brainmri.evaluation.prediction_sets import (
     calibration_groups,
     error_rate,
@@ -127,8 +129,9 @@ def test_rates_of_the_positive_class():
         "ppv": 6 / 7,
         "npv": 1 / 3,
     }
-    assert intervals["sensitivity"] == wilson_interval(6 / 8, 7)
-    assert intervals["ppv"] == wilson_interval(6 / 7, 6)
+    # Of 7 groups, one has two images: 8² / (2² + 6), and 7² / (2² + 5)
+    assert intervals["sensitivity"] == wilson_interval(6 / 8, 6.4)
+    assert intervals["ppv"] == wilson_interval(6 / 7, 49 / 9)
     never = rule_metrics(labels, np.zeros(10, int), groups, 1, ["no", "yes"], None, 0.1)
     assert never["rates"]["ppv"] is never["rates"]["interval"]["ppv"] is None
     assert never["at_prevalence"]["ppv"] is None
@@ -141,6 +144,14 @@ def test_wilson_interval_is_scipys(hits, number):
     expected = stats.binomtest(hits, number).proportion_ci(method="wilson")
     assert wilson_interval(hits / number, number) == pytest.approx([expected.low, expected.high])
     assert wilson_interval(np.nan, 0) is None
+
+
+def test_effective_number_of_groups():
+    """A group with most of the images is hardly more than an observation of its own."""
+    assert effective_number(np.repeat(np.arange(20), 10)) == pytest.approx(20)
+    few = effective_number(np.repeat(np.arange(31), [1] * 30 + [100]))
+    assert 1 < few < 2
+    assert effective_number(np.array([], int)) == 0
 
 
 def test_predictive_values_at_a_prevalence():
@@ -255,9 +266,7 @@ def test_sets_need_groups(error, groups):
     enough = [{"out_of_bag": [0], "probabilities": [0.9]}] * groups
     assert missing_sets({"no": enough, "yes": enough}, error) is None
     reason = missing_sets({"no": enough[1:], "yes": enough}, error)
-    assert reason.startswith(
-        f"no prediction sets with a rate of errors of {error}: expected {groups}"
-    )
+    assert reason.startswith(f"no prediction sets with an error rate of {error}: expected {groups}")
     assert f"; 'no' has {groups - 1}; add images, or members" in reason
     assert list_sets(
         np.ones((2, 2)), np.zeros(2, int), {"no": enough[1:], "yes": enough}, error
@@ -300,7 +309,8 @@ def test_sets_by_patient():
         "no": [{"out_of_bag": [0], "probabilities": [pytest.approx(0.8)]}],
         "yes": [{"out_of_bag": [0], "probabilities": [pytest.approx(0.8)]}],
     }
-    decision = {"positive": None, "rule": ARGMAX, "prevalence": None, "error": 0.1}
+    decision = {"positive": None, "rule": ARGMAX, "patient_rule": ARGMAX, "prevalence": None}
+    decision |= {"error": 0.1}
     decision |= {"images": groups, "patients": None}
     members = np.array([[[0.9, 0.1]]])
     without = decide_votes(members[0], members, np.ones(1), decision, by_patient=True)
@@ -309,6 +319,52 @@ def test_sets_by_patient():
         members[0], members, np.ones(1), {**decision, "patients": groups}, by_patient=True
     )
     assert decided.p_values.tolist() == [[1, 0.5]]
+
+
+def slices_of_patients(rng: np.random.Generator, count: int):
+    """Labels, patients and votes: six of ten slices of a positive patient show a tumor."""
+    labels = np.repeat([0, 1], count)
+    shape = (2 * count, 20)
+    has_tumor = (labels[:, None] == 1) & (rng.random(shape) < 0.6)
+    positive = np.where(has_tumor, rng.beta(8, 2, shape), rng.beta(1.2, 6, shape))
+    votes = np.stack([1 - positive, positive], axis=-1).reshape(-1, 2)
+    return np.repeat(labels, 20), np.repeat(np.arange(2 * count), 20), votes
+
+
+def test_patients_have_a_threshold_of_their_own():
+    """That of slices, whose votes are spread more, would call every patient positive."""
+    rng = np.random.default_rng(0)
+    labels, patients, votes = slices_of_patients(rng, 300)
+    settings = Decide(
+        rule="sensitivity",
+        min_sensitivity=0.95,
+        min_specificity=0.9,
+        error=0.1,
+        costs={},
+        prevalence=None,
+    )
+    calibration = {"temperature": 1.0, "biases": [0.0, 0.0]}
+    decision, reason = fit_decision(
+        labels,
+        patients,
+        patients,
+        {"member-00": (np.arange(len(labels)), votes)},
+        np.ones(1),
+        calibration,
+        ["no", "yes"],
+        1,
+        settings,
+    )
+    assert reason is None
+    new_labels, new_patients, new_votes = slices_of_patients(rng, 300)
+    voted = vote_by_patient(new_labels, new_votes, new_patients, new_patients)
+    decided = decide_votes(
+        voted.probabilities, voted.probabilities[None], np.ones(1), decision, by_patient=True
+    )
+    of_slices = decide(voted.probabilities, decision["rule"], 1)
+    assert np.mean(of_slices[voted.labels == 0] == 0) < 0.5
+    assert np.mean(decided.labels[voted.labels == 0] == 0) > 0.9
+    assert np.mean(decided.labels[voted.labels == 1] == 1) > 0.9
 
 
 def test_metrics_of_sets_by_hand():

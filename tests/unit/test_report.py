@@ -296,7 +296,7 @@ def test_card_rows(card):
         "| recall of yes | 0.622 | |",
         "Positive class: yes; sensitivity 0.652 (0.601 to 0.691),",
         "negative predictive value 0.555.",
-        "Prediction sets for a rate of errors of 10.0% in each class: 92.1% hold the",
+        "Prediction sets for an error rate of 10.0% in each class: 92.1% hold the",
         "true class; 87.8% are of one class, of these 93.4% are right.",
     ):
         assert line in card.splitlines()

@@ -40,7 +40,7 @@ def draw_risk_coverage(
                 marker="o",
                 capsize=4,
                 linestyle="none",
-                label=f"prediction sets, rate of errors {sets['error']:g}",
+                label=f"prediction sets, error rate {sets['error']:g}",
             )
             lowest = min(lowest, low)
             bar = " (bar: 95 % interval)" if interval else ""
