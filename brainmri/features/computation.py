@@ -25,6 +25,7 @@ from brainmri.training.augmentation import augment
 
 SEED = 0  # of the augmented views: they are the same for all ensembles
 ABOUT, HASHES = "about.json", "hashes.npy"
+WITHOUT_EFFECT = (Path("brainmri/common"), Path("brainmri/store"))  # on features
 
 
 def update_features(network: Network, params: Params, rad: RadReader) -> int:
@@ -100,9 +101,17 @@ def describe(network: Network, params: Params, size: int) -> dict:
 
 
 def code_hash() -> str:
-    """Return a hash of the code that computes features, as dvc.yaml lists it: single files."""
+    """Return a hash of the code that computes features, as dvc.yaml lists it.
+
+    What it lists of data, parameters and the store changes no feature of known pixels.
+    """
     paths, _ = stage_dependencies("features", read_params())
-    code = [path.read_bytes() for path in paths if path.suffix == ".py"]
+    code = [
+        file.read_bytes()
+        for path in paths
+        if not path.is_relative_to("data") and path not in WITHOUT_EFFECT
+        for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])
+    ]
     return hashlib.sha256(b"\0".join(code)).hexdigest()
 
 

@@ -101,6 +101,17 @@ def test_features_of_other_parameters_or_weights_are_computed_again(made):
         compute()
 
 
+@pytest.mark.parametrize("file", ["networks/tta.py", "features/computation.py"])
+def test_features_of_other_code_are_computed_again(made, file):
+    compute()
+    Path("brainmri").unlink()
+    shutil.copytree(ROOT / "brainmri", "brainmri", ignore=shutil.ignore_patterns("__pycache__"))
+    assert compute()[0] == 0
+    with open(f"brainmri/{file}", "a") as code:
+        code.write("# changed")
+    assert compute()[0] == len(made.images)
+
+
 def test_members_and_recipes_share_features(made):
     """Nothing that concerns a single member changes them."""
     compute()
