@@ -44,6 +44,10 @@ ABOUT = {
     "crop": True,
     "weights": {"member-00": 0.5, "member-01": 0.3, "member-02": 0.2},
     "novelty": {"warn_above": 1.0},
+    "decision": {
+        "rule": {"name": "argmax", "threshold": None, "costs": None},
+        "positive": "yes",
+    },
 }
 BLOCK = re.compile(
     r"^```(?:python|html)\n(?:#|<!--) (\w+\.\w+)(.*?)^```$", re.MULTILINE | re.DOTALL
@@ -380,6 +384,40 @@ def test_preparation_gives_the_pixels_of_ingest(exported, tmp_path, monkeypatch,
             expected = decode(file, size, crop).pixels
             pixels = prepare(file, {"size": size, "crop": crop})
             np.testing.assert_array_equal(pixels[0, ..., 0], expected)
+
+
+@pytest.mark.parametrize("layout", [(np.uint16, "png"), (np.uint16, "tiff"), (np.float32, "tiff")])
+def test_preparation_refuses_more_than_8_bits(exported, tmp_path, monkeypatch, layout):
+    monkeypatch.syspath_prepend(exported.path)
+    from prepare import prepare
+
+    levels_type, suffix = layout
+    file = tmp_path / f"deep.{suffix}"
+    Image.fromarray(SLICES[0].astype(levels_type) * 16).save(file)
+    with pytest.raises(ValueError, match="more than 8 bits"):
+        prepare(file, {"size": 16, "crop": True})
+
+
+def test_preparation_refuses_stacks(exported, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(exported.path)
+    from prepare import prepare
+
+    pages = [Image.fromarray(SLICES[0]), Image.fromarray(SLICES[1])]
+    pages[0].save(tmp_path / "stack.tiff", save_all=True, append_images=pages[1:])
+    with pytest.raises(ValueError, match="several frames"):
+        prepare(tmp_path / "stack.tiff", {"size": 16, "crop": True})
+
+
+def test_programs_decide_by_the_rule(exported, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(exported.path)
+    from prepare import report
+
+    costs = [[0.0, 1.0], [9.0, 0.0]]
+    for threshold, of_costs, name in ((None, None, "no"), (0.1, None, "yes"), (None, costs, "yes")):
+        rule = {"name": "any", "threshold": threshold, "costs": of_costs}
+        about = ABOUT | {"decision": {"rule": rule, "positive": "yes"}}
+        report(about, [0.8, 0.2], 0.5)
+        assert capsys.readouterr().out.startswith(f"{name}: no 0.800, yes 0.200")
 
 
 def test_project_decodes_for_other_programs(exported, tmp_path):
