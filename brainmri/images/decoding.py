@@ -118,7 +118,7 @@ def to_gray(image: Image.Image) -> Image.Image:
 
     Colors become their luma (ITU-R 601-2), transparent parts black.
     """
-    if image.mode == "L":
+    if image.mode == "L" and "transparency" not in image.info:
         return image
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         image = image.convert("RGBA")

@@ -31,6 +31,7 @@ KEYWORDS = (
     "BitsAllocated",
     "BitsStored",
     "Columns",
+    "HighBit",
     "Modality",
     "ModalityLUTSequence",
     "NumberOfFrames",
@@ -43,11 +44,13 @@ KEYWORDS = (
     "RescaleSlope",
     "Rows",
     "SamplesPerPixel",
+    "StudyInstanceUID",
     "VOILUTFunction",
     "VOILUTSequence",
     "WindowCenter",
     "WindowWidth",
 )
+STUDY = "study "  # begins what stands for a patient without a PatientID
 COLORS = ("RGB", "YBR_", "PALETTE COLOR", "HSV", "ARGB", "CMYK")  # as names of colors begin
 PIXEL_DATA = 0x7FE00010
 ALL_PIXEL_DATA = (0x7FE00008, 0x7FE00009, PIXEL_DATA)  # the first two hold floating-point numbers
@@ -269,6 +272,13 @@ def _decode_pixels(
     bits = _integer(dataset, "BitsAllocated")
     if bits not in BITS:
         raise ImageError(f"{bits} bits are allocated to a pixel; 8, 16 or 32 are read")
+    stored = _integer(dataset, "BitsStored", bits)
+    high = _integer(dataset, "HighBit", stored - 1)
+    if high != stored - 1:  # the decoder would take other bits
+        raise ImageError(
+            f"the highest of {stored} stored bits is {high}; expected {stored - 1}: convert the"
+            " file with a current DICOM program"
+        )
     decoder = get_decoder(getattr(uid, syntax))
     plugin = DECODERS.get(syntax, "")
     if syntax in UNCOMPRESSED:
@@ -290,7 +300,7 @@ def _decode_pixels(
         samples_per_pixel=1,
         photometric_interpretation="MONOCHROME2",
         bits_allocated=bits,
-        bits_stored=_integer(dataset, "BitsStored", bits),
+        bits_stored=stored,
         pixel_representation=_integer(dataset, "PixelRepresentation", 0),
         pixel_keyword="PixelData",
         pixel_vr=pixel_data.representation or "OW",
@@ -474,11 +484,12 @@ def _read_lut(dataset: "Dataset", keyword: str, levels: np.ndarray) -> _LookupTa
 
 
 def _hash_patient(dataset: "Dataset") -> str | None:
-    identifier = _text(dataset, "PatientID")
-    if not identifier:
-        return None
-    content = identifier.encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    """Return a hash of the PatientID; without one, `STUDY` and a hash of the study's UID."""
+    for keyword, prefix in (("PatientID", ""), ("StudyInstanceUID", STUDY)):
+        if identifier := _text(dataset, keyword):
+            content = identifier.encode("utf-8", "surrogateescape")
+            return prefix + hashlib.blake2b(content, digest_size=16).hexdigest()
+    return None
 
 
 def _value(dataset: "Dataset", keyword: str) -> object:

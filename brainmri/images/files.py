@@ -22,6 +22,15 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_BYTES = 4 * MAX_PIXELS
 NIFTI_BYTES = 352  # of its header, with padding
 GZIP = b"\x1f\x8b"
+TIFF = "a TIFF of a kind that can't be read; save it with levels of 8, 16 or 32 bits"
+NOT_READ = {  # beginnings of files, and what to do
+    b"MATLAB 5.0": "a MATLAB file; export its images as PNG, with scipy.io.loadmat",
+    b"MATLAB 7.3": "a MATLAB file; export its images as PNG, with h5py",
+    b"II*\0": TIFF,
+    b"MM\0*": TIFF,
+    b"NRRD": "an NRRD volume; export its slices as PNG, with pynrrd or 3D Slicer",
+    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with `git lfs pull`",
+}
 SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # a tag of TIFF, and bits of its value
 
 
@@ -51,11 +60,9 @@ def read_file(path: Path) -> bytes:
 
 def explain_format(content: bytes) -> str:
     """Say why a file that Pillow can't identify is not read, and how to export what it holds."""
-    if content.startswith((b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file")):
-        return (
-            "a MATLAB file; export its images as PNG, with scipy.io.loadmat or,"
-            " of version 7.3, with h5py"
-        )
+    for beginning, explanation in NOT_READ.items():
+        if content.startswith(beginning):
+            return explanation
     start = content[:NIFTI_BYTES]
     if start.startswith(GZIP):
         try:

@@ -4,6 +4,7 @@ import csv
 import difflib
 import io
 import stat
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
@@ -73,8 +74,15 @@ class LabelsTable(NamedTuple):
         Raises
         ------
         UserError
-            If a row has no file.
+            If a row has no file, or several.
         """
+        counts = Counter(map(to_nfc, names.values()))
+        if several := [row for row in self.rows if counts[to_nfc(row.path)] > 1]:
+            raise UserError(
+                f"{self.path}, line {several[0].line}: {several[0].path!r} stands for"
+                f" {counts[to_nfc(several[0].path)]} files; expected one: give the folder above"
+                " them, and paths below it"
+            )
         file_of = {to_nfc(name): file for file, name in names.items()}
         if missing := [row for row in self.rows if to_nfc(row.path) not in file_of]:
             raise UserError(

@@ -6,7 +6,8 @@ from collections.abc import Hashable, Iterable
 
 from brainmri.common.errors import UserError
 from brainmri.common.file_names import to_nfc
-from brainmri.images.sources import SourceFile
+from brainmri.images.dicom import STUDY
+from brainmri.images.sources import SourceFile, spelling
 
 MAX_EXAMPLES = 2
 
@@ -20,15 +21,16 @@ def number_patients(
     ----------
     files : list of SourceFile, length n
     dicom_patients : list of str or None, length n
-        Of each image, equal for equal PatientIDs; None where there is none.
+        Of each image, equal for equal PatientIDs, or without one for slices of one study; None
+        where there is neither.
     pattern : str or None
         `data.patient`.
 
     Returns
     -------
     list of int, length n, or None
-        None where patients are unknown. An image whose DICOM file has no PatientID, where others
-        have one, counts as a patient of its own.
+        None where patients are unknown. An image whose DICOM file has neither PatientID nor study,
+        where others have one, counts as a patient of its own.
 
     Raises
     ------
@@ -46,6 +48,7 @@ def number_patients(
         identifiers = _dicom_identifiers(files, dicom_patients)
         if identifiers is None:
             return None
+    _warn_of_spellings(identifiers)
     numbers = number_identifiers(identifiers)
     _print_mixed_patients(files, numbers)
     return numbers
@@ -120,15 +123,33 @@ def _dicom_identifiers(
             " patients are unknown; set data.patient, or give a table with a column patient"
         )
         return None
+    if studies := sum(patient.startswith(STUDY) for patient in identified):
+        print(
+            f"warning: {studies} of {len(files)} images have no PatientID; those of one study count"
+            " as one patient, who may have had several: set data.patient, or give a table"
+        )
     unknown = [
         file.path for file, patient in zip(files, dicom_patients, strict=True) if not patient
     ]
     if unknown:
         print(
-            f"warning: {len(unknown)} of {len(files)} images have no PatientID, such as"
-            f" {unknown[0]!r}; each counts as a patient of its own"
+            f"warning: {len(unknown)} of {len(files)} images have no PatientID and no study, such"
+            f" as {unknown[0]!r}; each counts as a patient of its own"
         )
     return [patient or row for row, patient in enumerate(dicom_patients)]
+
+
+def _warn_of_spellings(identifiers: Iterable[Hashable]) -> None:
+    """Warn of patients that may be the same, such as 7 and 007; identifiers are not printed."""
+    spellings: dict[object, set[str]] = defaultdict(set)
+    for identifier in identifiers:
+        if isinstance(identifier, str):
+            spellings[spelling(identifier)].add(identifier)
+    if several := [names for names in spellings.values() if len(names) > 1]:
+        print(
+            f"warning: {len(several)} patients are spelled in several ways, such as 7 and 007 or P1"
+            " and p1, and count as different; correct the table or the names if they are the same"
+        )
 
 
 def _print_mixed_patients(files: list[SourceFile], numbers: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,17 @@ def find_patients(files: dict[Path, str], pattern: str) -> dict[Path, str | None
     pattern : str
         Regular expression whose one group is the patient in a path below the folder that was given.
     """
-    return dict(zip(files, search_patients(list(files.values()), pattern), strict=True))
+    patients = dict(zip(files, search_patients(list(files.values()), pattern), strict=True))
+    folders: dict[str | None, set[str]] = defaultdict(set)
+    for file, below in files.items():
+        folders[patients[file]].add(str(file).removesuffix(below))
+    if several := sum(len(given) > 1 for patient, given in folders.items() if patient):
+        print(
+            f"warning: {several} patients have files in several of the given folders, and count as"
+            " one each; give the folder above them if their names repeat",
+            file=sys.stderr,
+        )
+    return patients
 
 
 def with_patients(
@@ -83,7 +94,7 @@ def why_unidentified(patients: dict[Path, str | None]) -> str:
     """Return why an image has no patient; see `identify_patients`."""
     if patients:
         return "--patient finds no patient in its path; expected one in each: correct it"
-    return "no PatientID; --patient can find the patient in the path"
+    return "no PatientID and no study; --patient can find the patient in the path"
 
 
 def number_patients(predictions: list[Prediction]) -> np.ndarray:

@@ -60,7 +60,9 @@ def test_transparent_parts_become_black(tmp_path):
     image = Image.fromarray(np.stack([light] * 3 + [alpha], axis=-1))
     palette = Image.fromarray(np.where(is_opaque, light, 250).astype(np.uint8)).convert("P")
     palette.info["transparency"] = palette.getpixel((60, 0))
-    for variant in (image, palette, image.convert("LA")):
+    gray = Image.fromarray(np.where(is_opaque, light, 250).astype(np.uint8))
+    gray.info["transparency"] = 250
+    for variant in (image, palette, gray, image.convert("LA")):
         pixels = decode(save_image(tmp_path, variant), 64).pixels
         assert pixels[:, :30].min() >= 100
         assert pixels[:, 34:].max() == 0

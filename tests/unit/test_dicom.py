@@ -131,6 +131,11 @@ def test_bits_that_are_not_stored_do_not_count(levels, first_bit):
     np.testing.assert_array_equal(gray_of(content), rescale_intensity(levels)[0])
 
 
+def test_bits_in_another_place_are_refused():
+    with pytest.raises(ImageError, match="the highest of 12 stored bits is 15; expected 11"):
+        read_dicom(encode_dicom(TWELVE_BITS << 4, BitsStored=12, HighBit=15))
+
+
 @pytest.mark.parametrize("syntax", UNCOMPRESSED, ids=lambda value: value.name)
 @pytest.mark.parametrize("name", ["image", "IM000001", "image.png", "scan.ima"])
 def test_format_is_detected_by_content(tmp_path, syntax, name):
@@ -481,6 +486,24 @@ def test_patient_is_a_hash(tmp_path):
     assert decode_content(tmp_path, encode_dicom(SLICE, PatientID="4712")).patient != image.patient
     for missing in ("", "  ", None):
         assert decode_content(tmp_path, encode_dicom(SLICE, PatientID=missing)).patient is None
+
+
+def test_patient_without_identifier_is_the_study(tmp_path):
+    """An anonymized file may have nothing else that joins the slices of a person."""
+    patients = [
+        decode_content(
+            tmp_path, encode_dicom(SLICE, PatientID=patient, StudyInstanceUID=study)
+        ).patient
+        for patient, study in (("", "1.2.3"), (None, "1.2.3"), ("", "1.2.4"), ("P", "1.2.3"))
+    ]
+    assert (
+        patients[0]
+        == patients[1]
+        == "study " + hashlib.blake2b(b"1.2.3", digest_size=16).hexdigest()
+    )
+    assert patients[2].startswith("study ")
+    assert len({*patients}) == 3
+    assert not patients[3].startswith("study ")
 
 
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess:

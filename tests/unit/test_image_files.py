@@ -75,6 +75,9 @@ def test_unusable_files_are_refused(tmp_path, content, reason):
 
 
 NIFTI = (348).to_bytes(4, "little") + bytes(340) + b"n+1\0" + bytes(70_000)
+TIFF_OF_DOUBLES = encode_noise("TIFF").replace(
+    struct.pack("<HHII", 258, 3, 1, 8), struct.pack("<HHII", 258, 3, 1, 64)
+)
 NIFTI_2 = (540).to_bytes(4, "little") + b"n+2\0\r\n\x1a\n" + bytes(532)
 
 
@@ -90,9 +93,12 @@ NIFTI_2 = (540).to_bytes(4, "little") + b"n+2\0\r\n\x1a\n" + bytes(532)
         (b"\x1f\x8b" + bytes(9000), "not an image of a known format"),
         (b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(200), "scipy.io.loadmat"),
         (b"MATLAB 7.3 MAT-file" + bytes(493) + b"\x89HDF\r\n\x1a\n", "with h5py"),
+        (b"NRRD0004\ntype: float\n", "an NRRD volume; export its slices"),
+        (TIFF_OF_DOUBLES, "a TIFF of a kind that can't be read; save it with levels of 8, 16"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "`git lfs pull`"),
     ],
 )
-def test_volumes_and_arrays_are_to_be_exported(tmp_path, content, reason):
+def test_files_that_are_not_read_get_a_hint(tmp_path, content, reason):
     (tmp_path / "brain.nii.gz").write_bytes(content)
     with pytest.raises(ImageError, match=reason):
         decode(tmp_path / "brain.nii.gz", 64)

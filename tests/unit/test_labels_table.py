@@ -204,6 +204,15 @@ def test_mistakes_are_reported_in_one_line(tmp_path, case):
     assert message.endswith(whole) if expected.endswith("$") else whole in message
 
 
+def test_a_path_in_several_folders_is_refused(tmp_path):
+    table = read(tmp_path / "a.csv", "path,class\n1.png,no\n2.png,yes\n")
+    files = {name: name.partition("/")[2] for name in ("a/1.png", "a/2.png", "b/2.png")}
+    with pytest.raises(UserError, match=r"line 3: '2\.png' stands for 2 files; expected one"):
+        table.find(files, "the folders that are given")
+    del files["b/2.png"]
+    assert list(table.find(files, "the folders that are given")) == ["a/1.png", "a/2.png"]
+
+
 def test_missing_tables_and_folders(tmp_path):
     for path, reason in (("table.csv", "No such file or directory"), (".", "Is a directory")):
         with pytest.raises(UserError) as raised:

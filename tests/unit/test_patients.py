@@ -1,5 +1,6 @@
 """Patients of images: how they are identified, numbered, and reported."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from brainmri.images.patients import match_patients, number_patients
 from brainmri.images.sources import SourceFile
 
 
-def files_of(*paths: str, patients: str | None = None) -> list[SourceFile]:
-    """Return files of class folders; the table has the patients, a letter each."""
+def files_of(*paths: str, patients: Sequence[str] | None = None) -> list[SourceFile]:
+    """Return files of class folders, of these patients by the table."""
     return [
         SourceFile(path, Path("raw"), path, path.partition("/")[0], patients and patients[row])
         for row, path in enumerate(paths)
@@ -118,10 +119,27 @@ def test_images_without_a_patient_id_are_patients_of_their_own(capsys):
     assert number_patients(FILES, ["b", None, "a", None, "b"], None) == [0, 1, 2, 3, 0]
     first, second = capsys.readouterr().out.splitlines()
     assert first == (
-        "warning: 2 of 5 images have no PatientID, such as 'no/P3_1.png'; each counts as a patient"
-        " of its own"
+        "warning: 2 of 5 images have no PatientID and no study, such as 'no/P3_1.png'; each counts"
+        " as a patient of its own"
     )
     assert second.startswith("4 patients; 1 of them have images of several classes")
+
+
+def test_slices_of_a_study_are_of_one_patient(capsys):
+    dicom_patients = ["study x", "study x", "P1", "study y", "study x"]
+    assert number_patients(FILES, dicom_patients, None) == [0, 0, 1, 2, 0]
+    [line, _] = capsys.readouterr().out.splitlines()
+    assert line.startswith("warning: 4 of 5 images have no PatientID; those of one study count as")
+
+
+def test_patients_that_may_be_the_same_are_counted(capsys):
+    """Their identifiers are not printed."""
+    patients = ["AB12", "ab12", "9", "009", "C"]
+    files = files_of("no/1", "no/2", "yes/3", "yes/4", "yes/5", patients=patients)
+    assert number_patients(files, [None] * 5, None) == [0, 1, 2, 3, 4]
+    printed = capsys.readouterr().out
+    assert "warning: 2 patients are spelled in several ways" in printed
+    assert "AB12" not in printed
 
 
 @pytest.mark.parametrize("dicom_patients", [["a"] * 5, ["a", None, None, "a", "a"]])

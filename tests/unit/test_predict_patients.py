@@ -84,6 +84,15 @@ def test_prediction_for_a_patient_is_the_mean_of_the_slices(scans, monkeypatch, 
     assert [row["class"] for row in rows] == ["no", "yes", "yes"]
 
 
+def test_patients_of_several_folders_are_counted(scans, monkeypatch, capsys):
+    """Two hospitals may both have a patient P1."""
+    shutil.copytree(scans / "yes", scans.parent / "other")
+    run(monkeypatch, "--csv", "--by-patient", "--patient", "(P[0-9]+)_", "scans", "other")
+    output = capsys.readouterr()
+    assert [row["slices"] for row in rows_of(output.out)] == ["2", "6", "2"]
+    assert "warning: 2 patients have files in several of the given folders" in output.err
+
+
 def test_json_of_patients_has_the_values_of_the_csv(scans, monkeypatch, capsys):
     run(monkeypatch, "--csv", "--by-patient", "--patient", "(P[0-9]+)_", "scans")
     rows = rows_of(capsys.readouterr().out)
@@ -173,7 +182,7 @@ def test_patients_of_dicom_files(scans, monkeypatch, capsys):
         run_command(command.main)
     output = capsys.readouterr()
     assert [row["slices"] for row in rows_of(output.out)] == ["4", "1"]
-    assert "error: scans/yes/P2_1.png: no PatientID; --patient can find" in output.err
+    assert "error: scans/yes/P2_1.png: no PatientID and no study; --patient can find" in output.err
     run(monkeypatch, "--csv", "--by-patient", "--patient", "(P[0-9]+)_", "scans")
     assert [row["slices"] for row in rows_of(capsys.readouterr().out)] == ["2", "3", "1"]
 
