@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
+from brainmri.common.dependencies import StageInputs
 from brainmri.common.errors import UserError
 from brainmri.common.params import Params, read_params
 from brainmri.common.paths import LOGS
@@ -45,6 +46,7 @@ def train_members(names: list[str], params: Params) -> list[MemberRun]:
         If there is no scheduler, or a worker has other versions; or if the scheduler is lost
         meanwhile.
     """
+    inputs = {name: StageInputs(f"train@{name}") for name in names}
     bundle = make_bundle(params, names)
     content = read_params()
     folders = {name: staging_dir(name, content) for name in names}
@@ -63,7 +65,7 @@ def train_members(names: list[str], params: Params) -> list[MemberRun]:
                     f"{failure}; free space there, or stop that worker, and run `dvc repro` again"
                 )
             runs = [MemberRun(name, open_metric_log=open_log) for name in names]
-            train_on(client, runs, bundle, folders, params, expected)
+            train_on(client, runs, bundle, folders, inputs, params, expected)
     return [run for run in runs if run.failure is not None]
 
 
@@ -224,10 +226,15 @@ def train_on(
     runs: list[MemberRun],
     bundle: Bundle,
     folders: dict[str, Path],
+    inputs: dict[str, StageInputs],
     params: Params,
     expected: dict[str, str],
 ) -> None:
-    """Hand the members to the cluster, and take their results as they are done."""
+    """Hand the members to the cluster, and take their results as they are done.
+
+    A worker that uses the project's folder in place reads files as they are then: a member of which
+    an input has changed meanwhile has failed.
+    """
     from brainmri.parallel import dask_worker
 
     topic, events = f"fan-out-{uuid.uuid4()}", queue.SimpleQueue()
@@ -264,9 +271,14 @@ def train_on(
                         futures[name] = submit(name)
                         continue
                     result = {"failure": failure}
+                failure = result.get("failure")
                 if "files" in result:
-                    stage_files(folders[name], result["files"])
-                run_of[name].end(result.get("failure"))
+                    try:
+                        inputs[name].check_files()
+                        stage_files(folders[name], result["files"])
+                    except UserError as error:
+                        failure = str(error)
+                run_of[name].end(failure)
                 display.print_end(run_of[name])
             display.update()
 

@@ -15,6 +15,7 @@ HALF_COPY = re.compile(
 )  # as dvc-objects names a copy until it is whole
 OUTPUTS = ("data", "models", "metrics", "plots", "docs")
 MIN_AGE_S = 5.0  # of a file that nobody writes any more
+MIN_AGE_SHARED_S = 3600.0  # where commands of other clones may write it
 
 
 def remove_damaged_objects() -> list[str]:
@@ -40,13 +41,16 @@ def remove_damaged_objects() -> list[str]:
 def remove_half_copies() -> list[str]:
     """Remove copies that a full disk or a killed process has left half done; return a line for
     each.
+
+    In a cache outside this clone, which others may share, only those that are old enough.
     """
-    folders = [cache_folder(), *map(Path, OUTPUTS)]
+    cache = cache_folder()
+    min_age = 0.0 if cache.resolve().is_relative_to(Path.cwd()) else MIN_AGE_SHARED_S
     copies = [
         path
-        for folder in folders
+        for folder, age in ((cache, min_age), *((Path(folder), 0.0) for folder in OUTPUTS))
         for path in folder.rglob("*.tmp")
-        if HALF_COPY.fullmatch(path.name) and path.is_file()
+        if HALF_COPY.fullmatch(path.name) and path.is_file() and _age(path) >= age
     ]
     if not copies or other_command():
         return []

@@ -242,6 +242,17 @@ def test_files_of_a_running_command_are_left_alone(clone, capsys):
     assert Path("dvc.lock").read_text() == LOCK
 
 
+def test_new_copies_in_a_shared_cache_are_left_alone(clone, tmp_path, capsys):
+    """A command of another clone may be writing them."""
+    write(".dvc/config", f"[cache]\n    dir = {tmp_path / 'shared'}\n")
+    copy = tmp_path / "shared/files/md5/00/.AbCdEfGhIjKlMnOpQr-_12.tmp"
+    write(copy, "ha")
+    assert run_repair(capsys) == ["nothing to repair"]
+    os.utime(copy, (LONG_AGO, LONG_AGO))
+    assert len(run_repair(capsys)) == 2
+    assert not copy.exists()
+
+
 def test_commands_elsewhere_and_other_programs_do_not_count(clone, tmp_path):
     assert other_command() is None
     with running(tmp_path, "dvc", "repro"):

@@ -188,6 +188,18 @@ def test_a_failed_member_is_named_and_the_others_are_kept(sampled, cluster, tmp_
     assert f"1 of {MEMBERS} members to train" in project.run("dvc", "repro", "fan-out", ok=False)
 
 
+def test_a_member_whose_input_changed_is_not_kept(sampled, cluster, tmp_path):
+    """A worker on the driver's disk may have read the former file, or the new one."""
+    project = sampled.copy(tmp_path)
+    project.edit(train__epochs=150)
+    driver = project.start("sh", "-c", "dvc repro fan-out 2>&1", stdout=subprocess.PIPE)
+    assert wait_for(cluster.training)
+    (project.path / "data/split.json").touch()
+    output, _ = driver.communicate(timeout=LIMIT_S)
+    assert "'data/split.json' changed while " in output
+    assert not [path for path in (project.path / ".dvc/tmp/members").glob("*") if path.is_dir()]
+
+
 def test_a_lost_scheduler_is_reported_and_workers_stop(sampled, tmp_path):
     cluster = Cluster(tmp_path / "cluster")
     try:
