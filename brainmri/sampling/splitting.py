@@ -87,13 +87,18 @@ def split_given(
     Raises
     ------
     UserError
-        If there are no test images, if the overlap is an error, or if no training image of a class
-        is left.
+        If there are no test images, if a class has no others, if the overlap is an error, or if no
+        training image of a class is left.
     """
     if not is_given.any():
         raise UserError(
             "no image of the given test set can be used; expected one or more: add some to"
             " data.test or to the table, or set split.fold to a number to test on a fold"
+        )
+    if missing := _missing_classes(~is_given, labels, classes):
+        raise UserError(
+            f"all images of class {missing[0]!r} are of the given test set; expected training"
+            " images of every class: add some to data.source, or change the table's column split"
         )
     overlapping = ~is_given & np.isin(groups, groups[is_given])
     parts = Parts(is_given, ~is_given & ~(overlapping & (overlap == "drop")))

@@ -167,13 +167,16 @@ def test_given_test_set_without_a_class():
     assert np.array_equal(parts.test, is_given)
 
 
-@pytest.mark.parametrize(
-    ("groups", "given_rows"), [([0, 1, 1, 0, 0, 0, 1, 0], [3]), (GROUPS, [3, 4, 5, 7])]
-)
-def test_class_without_training_images(groups, given_rows):
-    is_given = np.isin(np.arange(8), given_rows)
+def test_class_without_other_images_than_test_images():
+    is_given = np.isin(np.arange(8), [3, 4, 5, 7])
+    with pytest.raises(UserError, match="all images of class 'yes' are of the given test set"):
+        split_given(LABELS, GROUPS, CLASSES, is_given, PATHS, "drop")
+
+
+def test_class_without_training_images_that_do_not_overlap():
+    groups = np.array([0, 1, 1, 0, 0, 0, 1, 0])
     with pytest.raises(UserError) as raised:
-        split_given(LABELS, np.array(groups), CLASSES, is_given, PATHS, "drop")
+        split_given(LABELS, groups, CLASSES, np.arange(8) == 3, PATHS, "drop")
     assert str(raised.value) == (
         "no training image of class 'yes' is left; expected some of every class: change"
         " split.overlap, split.folds or seed, or add images"
