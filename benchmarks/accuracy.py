@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy --source FOLDER                 (all: hours)
     python -m benchmarks.accuracy --source FOLDER default frozen hog-svm
 
-`seeds` is the default with seeds 1, 2 and 3, and prediction sets with two rates of errors, in
+`seeds` is the default with seeds 1, 2 and 3, and prediction sets with two error rates, in
 seeds-0.1.json and seeds-0.05.json.
 
 FOLDER has a folder of images for each class; it may not be in the repository. Folds of the pipeline

@@ -76,7 +76,7 @@ SENTENCES = {
     },
 }
 URL = "https://www.kaggle.com/datasets/navoneel/brain-mri-images-for-brain-tumor-detection"
-ERRORS = (0.1, 0.05)  # rates of errors, of which docs/results has a file
+ERRORS = (0.1, 0.05)  # error rates, of which docs/results has a file
 SEED_METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -145,8 +145,8 @@ def format_seeds() -> str:
 
 
 def format_sets() -> str:
-    """Return a table of the default's prediction sets with several rates of errors."""
-    header = ["rate of errors", "coverage of `no`", "coverage of `yes`"]
+    """Return a table of the default's prediction sets with several error rates."""
+    header = ["error rate", "coverage of `no`", "coverage of `yes`"]
     header += ["decided", "accuracy of these"]
     lines = [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
     for error in ERRORS:

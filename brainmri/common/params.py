@@ -85,8 +85,8 @@ class Data(Section):
     )
     patient: PatientPattern | None = Field(
         description="regular expression whose one group is the patient in an image's path below"
-        " `source`; null: the table's column patient, else DICOM's PatientID. Images of one patient"
-        " stay on one side of every split"
+        " `source`; null: the table's column patient, else DICOM's PatientID, or without one the"
+        " study. Images of one patient stay on one side of every split"
     )
     test: FilePath | None = Field(
         description="folder of class folders with the test images; null: those that the table's"
@@ -164,8 +164,8 @@ class Split(Section):
     folds: Annotated[int, Field(ge=2)] = Field(description="number of stratified group folds")
     fold: Annotated[int, Field(ge=0)] | None = Field(
         description="the test fold, counted from 0; null: the given test images (`data.test`, or"
-        " the table's column split), or fold 0 where none are given. A number leaves given test"
-        " images out, as cross-validation does"
+        " the table's column split), or fold 0 where none are given. With a number, given test"
+        " images are excluded, as in cross-validation"
     )
     overlap: Literal["drop", "error", "keep"] = Field(
         description="training images that are near duplicates of given test images, or of the same"
@@ -435,7 +435,7 @@ class Decide(Section):
         " ones 0"
     )
     error: Annotated[float, Field(ge=0.001, le=0.5)] = Field(
-        description="rate of errors of prediction sets: the fraction of the images of each class"
+        description="error rate of prediction sets: the fraction of the images of each class"
         " whose set may lack it"
     )
     prevalence: Annotated[float, Field(gt=0, lt=1)] | None = Field(

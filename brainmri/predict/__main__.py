@@ -104,7 +104,7 @@ def parse_arguments() -> argparse.Namespace:
         "--error",
         type=error_rate,
         metavar="RATE",
-        help="rate of errors of the prediction sets, such as 0.05; default: decide.error of the run"
+        help="error rate of the prediction sets, such as 0.05; default: decide.error of the run"
         " that exported the ensemble",
     )
     parser.add_argument(

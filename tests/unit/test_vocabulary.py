@@ -1,4 +1,4 @@
-"""Code, parameters and templates use the field's words and American spelling."""
+"""Code, parameters, templates and pages use the field's words and American spelling."""
 
 import ast
 import re
@@ -43,7 +43,7 @@ def listed(*patterns: str) -> list[Path]:
     return [path for path in paths if path.is_file() and path.name != Path(__file__).name]
 
 
-TEXTS = listed("*.py", "*.yaml", "*.j2", "Makefile", "*.toml")
+TEXTS = listed("*.py", "*.yaml", "*.j2", "Makefile", "*.toml", "*.md")
 CODE = listed("*.py")
 
 
