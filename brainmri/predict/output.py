@@ -80,7 +80,10 @@ def why_no_sets(decision: Decision, by_patient: bool) -> str | None:
     """Explain in one line why predictions have no prediction sets; None if they have."""
     calibration = decision["patients"] if by_patient else decision["images"]
     if calibration is None:
-        return "no prediction sets: the patients of the training images are unknown"
+        reason = "no prediction sets: the patients of the training images are unknown"
+        if decision["rule"]["threshold"] is not None:
+            reason += "; the threshold was chosen on images, and keeps no rate for patients"
+        return reason
     return missing_sets(calibration, decision["error"])
 
 
