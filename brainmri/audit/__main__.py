@@ -111,7 +111,11 @@ def read_collections(
     save_cache(source.files + others, size, cache)
     for name, read_images in ((data.source, collection), (against, other)):
         if read_images and not read_images.files:
-            raise UserError(f"{name}: no usable image; expected PNG, JPEG or another common format")
+            reasons = [f" ({file['path']!r}: {file['reason']})" for file in read_images.rejected]
+            raise UserError(
+                f"{name}: no usable image{''.join(reasons[:1])}; expected PNG, JPEG or another"
+                " common format"
+            )
     return collection, other
 
 
