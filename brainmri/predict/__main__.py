@@ -166,7 +166,7 @@ def run(options: argparse.Namespace) -> None:
         metrics = evaluate_labeled(predicted, labels, about, numbers)
         for_programs = options.csv or options.json
         output = sys.stderr if for_programs else sys.stdout
-        print(*describe_metrics(metrics), format_json(metrics), sep="\n", file=output)
+        print(format_json(metrics), *describe_metrics(metrics), sep="\n", file=output)
     if skipped := len(files) - len(predicted):
         reason = "could not be read" + (" or have no patient" if needs_patients else "")
         sys.exit(f"{skipped} of {len(files)} files {reason}")

@@ -333,12 +333,13 @@ def test_predictions_belong_to_their_files(folders, monkeypatch, capsys):
     np.testing.assert_allclose(novelty, expected["novelty"], atol=1e-3)
     assert [row["class"] for row in rows] == ["no", "yes", "yes", "no", "yes"]
     assert "error: no/b.png: not an image" in output.err
-    printed = json.loads(output.err[output.err.index("{") :])
+    printed = json.loads(output.err[output.err.index("{") : output.err.rindex("}") + 1])
     metrics = printed["without_near_duplicates"]
     assert metrics["accuracy"] == pytest.approx(3 / 5)
     assert metrics["recall"] == pytest.approx({"no": 1 / 2, "yes": 2 / 3})
     assert metrics["images"] == 5
     assert printed["unlike_training_images"] == 3
+    assert not output.err.endswith("}\n")  # the headlines come after the long list
 
 
 def test_json_lines_have_the_values_of_the_csv(folders, monkeypatch, capsys):

@@ -227,7 +227,7 @@ def test_labeled_patients(scans, monkeypatch, capsys):
     run(monkeypatch, "--csv", *arguments)
     output = capsys.readouterr()
     assert len(rows_of(output.out)) == 6
-    metrics = json.loads(output.err[output.err.index("{") :])
+    metrics = json.loads(output.err[output.err.index("{") : output.err.rindex("}") + 1])
     by_patient = metrics["without_near_duplicates"]["by_patient"]
     assert (by_patient["patients"], by_patient["mixed_patients"]) == (3, 0)
     assert by_patient["accuracy"] == 1
@@ -235,7 +235,7 @@ def test_labeled_patients(scans, monkeypatch, capsys):
     run(monkeypatch, "--csv", "--by-patient", *arguments)
     output = capsys.readouterr()
     assert len(rows_of(output.out)) == 3
-    assert json.loads(output.err[output.err.index("{") :]) == metrics
+    assert json.loads(output.err[output.err.index("{") : output.err.rindex("}") + 1]) == metrics
 
 
 def test_labels_and_patients_of_a_table(scans, monkeypatch, capsys):
@@ -250,14 +250,16 @@ def test_labels_and_patients_of_a_table(scans, monkeypatch, capsys):
     assert [row["slices"] for row in rows_of(output.out)] == ["2", "3", "1"]
     skipped = "skipped: 1 files that scans/labels.csv does not list, such as 'scans/extra.png'"
     assert skipped in output.err
-    metrics = json.loads(output.err[output.err.index("{") :])["all"]
+    metrics = json.loads(output.err[output.err.index("{") : output.err.rindex("}") + 1])["all"]
     assert metrics["images"] == 6
     assert metrics["recall"] == pytest.approx({"no": 1 / 3, "yes": 2 / 3})
     assert metrics["by_patient"]["recall"] == {"no": 0, "yes": 0.5}
     # --patient goes first
     run(monkeypatch, "--csv", "--table", "scans/labels.csv", "--patient", "(yes|no)", "scans")
     output = capsys.readouterr()
-    by_patient = json.loads(output.err[output.err.index("{") :])["all"]["by_patient"]
+    by_patient = json.loads(output.err[output.err.index("{") : output.err.rindex("}") + 1])["all"][
+        "by_patient"
+    ]
     assert (by_patient["patients"], by_patient["mixed_patients"]) == (1, 1)
 
 
