@@ -89,6 +89,7 @@ def set_patients(run: EvaluatedRun) -> None:
     }
     metrics["by_patient"] = {
         **summary,
+        "decision_rule": {**metrics["decision_rule"], "threshold": 0.352},
         "accuracy": 0.711,
         "balanced_accuracy": 0.712,
         "roc_auc": None,
@@ -412,6 +413,21 @@ def test_fold_beside_a_given_test_set(patients_run):
     assert "fold 3 of 5</div>" in page
     assert "(fold 3 of 5)" in card
     assert "given test set" not in page + card
+
+
+def test_rules_of_images_and_patients(patients_run):
+    """A rule that few groups don't allow is named."""
+    page, _ = write_report(patients_run)
+    assert "An image is predicted as <b>yes</b> if its probability of that is 0.451 or" in page
+    assert "A patient is predicted as <b>yes</b> if its probability of that is 0.352 or" in page
+    metrics = patients_run.read("metrics/ensemble.json")
+    metrics["by_patient"]["decision_rule"] |= {"name": "argmax", "threshold": None}
+    patients_run.write("metrics/ensemble.json", metrics)
+    params = yaml.safe_load((patients_run.path / "params.yaml").read_text())
+    params["decide"]["rule"] = "youden"
+    (patients_run.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    page, _ = write_report(patients_run)
+    assert "predicted: for the rule <code>youden</code>, there are too few independent" in page
 
 
 def test_patients_without_one_true_class(patients_run):
