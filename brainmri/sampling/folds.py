@@ -40,14 +40,16 @@ def stratified_group_folds(
     # It takes a second to import, and `bootstrap` needs this module too.
     from sklearn.model_selection import StratifiedGroupKFold
 
-    for label, name in enumerate(classes):
-        independent = len(np.unique(groups[labels == label]))
+    counts = [len(np.unique(groups[labels == label])) for label in range(len(classes))]
+    for name, independent in zip(classes, counts, strict=True):
         if independent < folds:
-            lower = f", or lower {parameter} to {independent}" if independent > 1 else ""
+            hint = f", or lower {parameter} to {independent}" if independent > 1 else ""
+            if max(counts) == 1:
+                hint = "; if the class folders are patients, give a table of classes: data.labels"
             raise UserError(
                 f"class {name!r} has {independent} independent group(s) of images (near duplicates,"
                 f" and images of a patient, are one group), too few for {parameter}: {folds}; add"
-                f" images of other groups{lower}"
+                f" images of other groups{hint}"
             )
     fold_of = np.empty(len(labels), np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

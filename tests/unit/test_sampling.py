@@ -124,6 +124,11 @@ def test_too_few_groups_for_folds():
         stratified_group_folds(np.repeat([0, 1], [1, 20]), np.arange(21), CLASSES, 5, 0)
 
 
+def test_class_folders_that_are_patients():
+    with pytest.raises(UserError, match="if the class folders are patients, give a table of cla"):
+        stratified_group_folds(np.repeat([0, 1], 6), np.repeat([0, 1], 6), CLASSES, 5, 0)
+
+
 def test_as_many_groups_as_folds():
     fold_of = stratified_group_folds(np.repeat([0, 1], [5, 20]), np.arange(25), CLASSES, 5, 0)
     assert sorted(fold_of[:5]) == [0, 1, 2, 3, 4]
