@@ -84,7 +84,8 @@ SEED_METRICS = {
     "log_loss": "log loss",
     "expected_calibration_error": "expected calibration error",
 }
-LIMITS, TICKS = (0.05, 60), (0.1, 0.3, 1, 3, 10, 30)  # minutes
+LIMITS, TICKS = (0.01, 30), (0.01, 0.1, 1, 10)  # minutes
+LABEL_OFFSETS = {"default": (-42, 3), "scratch": (-42, -3)}  # points; others: right of the point
 METRICS = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 
 
@@ -127,6 +128,13 @@ def format_value(value: float, interval: list[float] | None) -> str:
     if interval is None:
         return f"{value:.3f}"
     return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def format_time(minutes: float | None) -> str:
+    """Return a time in minutes, or in seconds if it is short; empty if it is unknown."""
+    if minutes is None:
+        return ""
+    return f"{minutes:.1f} min" if minutes >= 0.1 else f"{60 * minutes:.0f} s"
 
 
 def format_seeds() -> str:
@@ -199,8 +207,7 @@ def format_table(results: dict[str, dict], with_intervals: bool) -> str:
     """Format a row of Markdown for each result."""
     lines = [f"| {' | '.join(COLUMNS)} |".replace("|  |", "| |"), "| --- " * len(COLUMNS) + "|"]
     for name, result in results.items():
-        minutes = result["cpu_minutes"]
-        cells = [LABELS[name], str(result["members"]), f"{minutes:.1f} min" if minutes else ""]
+        cells = [LABELS[name], str(result["members"]), format_time(result["cpu_minutes"])]
         for metric in METRICS:
             interval = result["interval"][metric] if with_intervals else None
             cells.append(format_value(result["ensemble"][metric], interval))
@@ -220,7 +227,7 @@ def draw(results: dict[str, dict]) -> bytes:
             color = ENSEMBLE_COLOR if name == "default" else MEMBER_COLOR
             point = result["cpu_minutes"], accuracy
             axes.errorbar(*point, [[accuracy - low], [high - accuracy]], fmt="o", color=color)
-            offset = (5, 7) if name == "default" else (5, -3)  # points
+            offset = LABEL_OFFSETS.get(name, (5, -3))
             axes.annotate(name, point, offset, textcoords="offset points", fontsize="small")
         axes.set_xscale("log")
         axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])

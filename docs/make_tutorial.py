@@ -142,7 +142,9 @@ def describe_machine() -> str:
     text = processors.read_text() if processors.exists() else ""
     model = re.search(r"model name\s*: (.*)", text)
     name = model[1] if model else platform.machine()
-    return f"{os.cpu_count()} cores ({name}), with a load of {os.getloadavg()[0]:.1f} at the start"
+    cores, load = os.cpu_count(), os.getloadavg()[0]
+    busy = f", busy with other work (a load of {load:.1f}); idle, they take less" if load > 1 else ""
+    return f"{cores} cores ({name}){busy}"
 
 
 if __name__ == "__main__":
