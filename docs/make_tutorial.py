@@ -143,8 +143,10 @@ def describe_machine() -> str:
     model = re.search(r"model name\s*: (.*)", text)
     name = model[1] if model else platform.machine()
     cores, load = os.cpu_count(), os.getloadavg()[0]
-    busy = f", busy with other work (a load of {load:.1f}); idle, they take less" if load > 1 else ""
-    return f"{cores} cores ({name}){busy}"
+    described = f"{cores} cores ({name})"
+    if load > 1:
+        described += f", busy with other work (a load of {load:.1f}); idle, they take less"
+    return described
 
 
 if __name__ == "__main__":
