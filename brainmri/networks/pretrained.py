@@ -4,11 +4,16 @@ from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
 from keras import layers
 
 from brainmri.common.errors import UserError
 from brainmri.common.params import KERAS_APPLICATIONS, Network
 from brainmri.networks.applications import application_base
+
+# Keras's EfficientNet with its weights of ImageNet divides channels by the root of these once more
+# than the same network with weights of a file: https://github.com/tensorflow/tensorflow/issues/49930
+EFFICIENTNET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 def load_pretrained(model: keras.Model, network: Network) -> None:
@@ -34,17 +39,41 @@ def load_pretrained(model: keras.Model, network: Network) -> None:
         download_weights(base, network.name)
     else:
         load_weights(base, network.name, network.weights_file)
+    if network.name == "efficientnet-b0":
+        for layer in normalizations(base):
+            layer.adapt_variance.assign(layer.adapt_variance * np.float32(EFFICIENTNET_DEVIATION))
+            layer.finalize_state()
     base.trainable = not network.freeze
     for layer in base.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.trainable = False  # keeps its statistics, since those of few images are poor
 
 
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copy all weights of a network to another one with the same layers.
+
+    Keras's `Normalization`, as EfficientNet has it, computes with copies of its weights, which
+    `set_weights` leaves as they are.
+    """
+    target.set_weights(source.get_weights())
+    for layer in normalizations(target):
+        layer.finalize_state()
+
+
+def normalizations(model: keras.Model) -> list[layers.Normalization]:
+    """Return the layers of a network, and of networks in it, that normalize its inputs."""
+    inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return [
+        *(layer for layer in model.layers if isinstance(layer, layers.Normalization)),
+        *(layer for network in inner for layer in normalizations(network)),
+    ]
+
+
 def download_weights(base: keras.Model, name: str) -> None:
     """Copy Keras's weights of ImageNet, which it downloads unless it has done so before."""
     size = base.input_shape[1]
     try:
-        base.set_weights(application_base(name, size, "imagenet").get_weights())
+        copy_weights(application_base(name, size, "imagenet"), base)
     except Exception as error:  # noqa: BLE001, Keras raises no other kind
         reason = str(error).split(": ", 1)[0]
         raise UserError(

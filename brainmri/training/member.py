@@ -17,7 +17,7 @@ from brainmri.evaluation.predictions import write_predictions
 from brainmri.features.reader import FeatureReader
 from brainmri.networks.builders import build_head, build_network
 from brainmri.networks.normalization import training_normalization
-from brainmri.networks.pretrained import load_pretrained
+from brainmri.networks.pretrained import copy_weights, load_pretrained
 from brainmri.networks.saving import save_model
 from brainmri.networks.tta import with_tta
 from brainmri.sampling.files import read_sample, read_split
@@ -121,7 +121,7 @@ def train_network(
             load_pretrained(trained, network)
         history = fit(trained, rad, in_bag, out_of_bag, classes, params.train, member)
     model = build()
-    model.set_weights(trained.get_weights())
+    copy_weights(trained, model)
     model = with_tta(model, params.train.views)
     return Trained(model, history, partial(predict, compile_prediction(model), rad))
 

@@ -5,13 +5,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from keras.src.applications import efficientnet
 
 from brainmri.common.errors import UserError
 from brainmri.common.params import Network
 from brainmri.networks import pretrained
 from brainmri.networks.applications import APPLICATIONS, application_base
 from brainmri.networks.builders import build_network
-from brainmri.networks.pretrained import load_pretrained
+from brainmri.networks.pretrained import copy_weights, load_pretrained, normalizations
 from brainmri.networks.saving import load_model, save_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
@@ -53,10 +54,40 @@ def compute(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return np.asarray(model(images, training=False))
 
 
+def as_published(path: Path, monkeypatch) -> keras.Model:
+    """Build Keras's EfficientNet with weights of ImageNet, for which a file stands."""
+    monkeypatch.setattr(efficientnet.file_utils, "get_file", lambda *_, **__: str(path))
+    return application_base("efficientnet-b0", 64, "imagenet")
+
+
+@pytest.mark.parametrize("is_downloaded", [True, False])
+def test_efficientnet_normalizes_as_kerass(tmp_path, monkeypatch, is_downloaded):
+    """Also a copy, which members predict with."""
+    base = application_base("efficientnet-b0", 64, None)
+    (layer,) = normalizations(base)
+    layer.adapt_mean.assign([0.485, 0.456, 0.406])
+    layer.adapt_variance.assign([0.229, 0.224, 0.225])
+    base.save_weights(tmp_path / "base.weights.h5")
+    published = as_published(tmp_path / "base.weights.h5", monkeypatch)
+    model = build_network("efficientnet-b0", 64, 2, 0.0, 0.0, 0.0)
+    weights = "imagenet" if is_downloaded else tmp_path / "base.weights.h5"
+    load_pretrained(model, network_of("efficientnet-b0", weights))
+    copy = build_network("efficientnet-b0", 64, 2, 0.0, 0.0, 0.0)
+    copy_weights(model, copy)
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    stem = published.get_layer("stem_conv")
+    expected = compute(keras.Model(published.inputs, stem.input), images)
+    for network in (model.get_layer("base"), copy.get_layer("base")):
+        before_stem = keras.Model(network.inputs, network.get_layer("stem_conv").input)
+        np.testing.assert_allclose(compute(before_stem, images), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_weights_of_a_file(tmp_path, name):
+def test_weights_of_a_file(tmp_path, name, monkeypatch):
     """The network gives gray images to its base as the weights expect them."""
     base = write_weights(name, 64, tmp_path / "base.weights.h5")
+    if name == "efficientnet-b0":
+        base = as_published(tmp_path / "base.weights.h5", monkeypatch)
     model = build_network(name, 64, 3, 0.0, 1e-4, 0.3)
     load_pretrained(model, network_of(name, tmp_path / "base.weights.h5"))
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1)).astype(np.float32)
