@@ -16,7 +16,7 @@ from brainmri.common.files import write_json
 from brainmri.common.params import Network, Params, read_params
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
-from brainmri.features.reader import FEATURES
+from brainmri.features.reader import ABOUT, FEATURES
 from brainmri.networks.builders import build_network
 from brainmri.networks.pretrained import check_weights_exist, load_pretrained
 from brainmri.networks.tta import views_of
@@ -24,7 +24,7 @@ from brainmri.store.reader import RadReader
 from brainmri.training.augmentation import augment
 
 SEED = 0  # of the augmented views: they are the same for all ensembles
-ABOUT, HASHES = "about.json", "hashes.npy"
+HASHES = "hashes.npy"
 WITHOUT_EFFECT = (Path("brainmri/common"), Path("brainmri/store"))  # on features
 
 

@@ -1,12 +1,14 @@
 """Read the features that a frozen network has computed."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 
 from brainmri.common.errors import UserError
 
-FEATURES = "features.npy"
+FEATURES, ABOUT = "features.npy", "about.json"
 VIEWS = {"plain": 1, "mirrored": 2, "zoomed": 6}  # numbers of views; see `with_tta`
 
 
@@ -29,7 +31,8 @@ class FeatureReader:
     """
 
     def __init__(self, folder: str | Path, images: int, views: str):
-        path = Path(folder) / FEATURES
+        self._folder = Path(folder)
+        path = self._folder / FEATURES
         try:
             self._features = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):
@@ -39,6 +42,27 @@ class FeatureReader:
         if self._features.ndim != 3 or len(self._features) != images:
             raise UserError(f"{path} has features of other images; run `dvc repro features`")
         self._of_prediction = VIEWS[views]
+
+    def check_weights(self, file: str | Path) -> None:
+        """Check that the features are of this file of weights, as it is now.
+
+        DVC computes them again for changes in data/weights alone.
+
+        Raises
+        ------
+        UserError
+            If they are of others.
+        """
+        try:
+            about = json.loads((self._folder / ABOUT).read_bytes())
+            is_same = about["weights_file"] == hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        except (OSError, ValueError, KeyError, TypeError):
+            is_same = False
+        if not is_same:
+            raise UserError(
+                f"{self._folder} has features by other weights than those in {file};"
+                " run `dvc repro --force features` to make them again"
+            )
 
     @property
     def width(self) -> int:

@@ -137,6 +137,7 @@ def train_on_features(
     """Train the last layer of a frozen network on the features of its images."""
     train = params.train
     features = FeatureReader(member.network.features, len(rad), train.views)
+    features.check_weights(member.network.weights_file)
     head = build_head(features.width, classes, member.l1, member.l2, member.dropout)
 
     def validation(rows: list[int]) -> tf.data.Dataset:

@@ -132,6 +132,18 @@ def test_damaged_features_are_an_error_of_one_line(made):
         FeatureReader(folder, len(made.images), "plain")
 
 
+def test_members_refuse_features_by_other_weights(made):
+    """DVC computes features again for a change in data/weights, not of a file elsewhere."""
+    compute()
+    file, folder = load_params().network.weights_file, load_params().network.features
+    features = FeatureReader(folder, len(made.images), "plain")
+    features.check_weights(file)
+    keras.utils.set_random_seed(2)
+    application_base(NETWORK, SIDE, None).save_weights(file)
+    with pytest.raises(UserError, match=r"features by other weights than those in .*base"):
+        features.check_weights(file)
+
+
 @pytest.fixture
 def trained(made):
     """The folder, and two members that were trained on features."""
