@@ -247,3 +247,12 @@ def test_smallest_images_of_a_network(name):
     if name in MIN_IMAGE_SIZE and name != "efficientnet-lite0":
         with pytest.raises((UserError, ValueError)):
             build_network(name, smallest - 1, 2, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["mobilenet-v2", "densenet121", "notebook-1", "residual"])
+def test_statistics_follow_within_hundreds_of_steps(name):
+    """Of networks of Keras Applications that train from scratch, as of the project's own."""
+    network = build_network(name, 32, 2, 0.0, 0.0, 0.0)
+    base = network.get_layer("base") if name in APPLICATIONS else network
+    layers = [layer for layer in base.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert {layer.momentum for layer in layers} == {0.9}
