@@ -202,6 +202,7 @@ KerasApplication = Literal[
 IncludedNetwork = Literal["efficientnet-lite0"]
 OWN_NETWORKS, KERAS_APPLICATIONS = get_args(OwnNetwork), get_args(KerasApplication)
 PRETRAINED_NETWORKS = (*get_args(IncludedNetwork), *KERAS_APPLICATIONS)
+FRACTION_TOLERANCE = 0.01  # of a committee, between a recipe's fraction and that of its folds
 MIN_IMAGE_SIZE = {"seed-cnn": 46, **dict.fromkeys(PRETRAINED_NETWORKS, 32)}  # pixels
 
 
@@ -341,7 +342,8 @@ class Train(Section):
 
 class Recipe(Section):
     l1: NonNegative = Field(
-        description="L1 penalty on convolution and dense kernels; seed-cnn: on dense kernels alone"
+        description="L1 penalty on convolution and dense kernels; seed-cnn: on dense kernels alone;"
+        " efficientnet-lite0 and networks of Keras Applications: on that of the last layer alone"
     )
     l2: NonNegative = Field(description="L2 penalty on them")
     dropout: Dropout = Field(
@@ -556,6 +558,12 @@ class EditableParams(Section):
                 raise ValueError(
                     f"{key}; expected {common.fraction}, as in recipes.{first}, with"
                     f" bootstrap.scheme: {scheme}, whose members hold out the same folds in turn"
+                )
+            folds = max(2, round(1 / (1 - recipe.fraction))) if scheme == "committee" else 0
+            if folds and abs(recipe.fraction - (1 - 1 / folds)) > FRACTION_TOLERANCE:
+                raise ValueError(
+                    f"{key}; expected 1/2, 2/3, 3/4, 4/5 or the like (0.5, 0.67, 0.75, 0.8) with"
+                    f" bootstrap.scheme: {scheme}, whose members hold out a fold each"
                 )
         return self
 

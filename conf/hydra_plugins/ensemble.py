@@ -8,6 +8,7 @@ import argparse
 import difflib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -118,10 +119,11 @@ def check_before_composition() -> None:
         check_numbers(params)
         texts = overrides(sys.argv)
         for text in texts:
-            params["recipes"] = preset_recipes(text) or params.get("recipes")
+            params["recipes"] = preset_recipes(text, params.get("recipes"))
         for text in texts:
             check_override(text, params)
         check_networks(texts, params.get("recipes"))
+        check_epochs(texts, params.get("recipes"))
     except UserError as error:
         sys.exit(f"error: {error}")
 
@@ -159,27 +161,34 @@ def overrides(arguments: list[str]) -> list[str]:
     """Return the overrides of params.yaml on DVC's command line."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("-S", "--set-param", action="append", default=[])
-    parsed, _ = parser.parse_known_args(arguments)
+    # As DVC takes -fS for -f -S
+    separate = [re.sub("^-[fipPqRsv]+S", "-S", argument) for argument in arguments]
+    parsed, _ = parser.parse_known_args(separate)
     return [text.removeprefix(f"{PARAMS}:") for text in parsed.set_param]
 
 
-def preset_recipes(text: str) -> dict:
-    """Return the recipes of the presets that an override names: several for the queue, or none."""
+def preset_recipes(text: str, recipes: object) -> object:
+    """Return the recipes after an override: those given, or if it names presets, which may be
+    several for the queue, those that these make of them.
+    """
     override = OverridesParser.create().parse_override(text)
     if override.key_or_group != "preset" or override.is_delete():
-        return {}
+        return recipes
     if override.is_add() or override.is_force_add():
         raise UserError(f"{text}: expected {text.lstrip('+')}, without +")
     names = [str(override.value())]
     if override.is_sweep_override():
         names = list(override.sweep_string_iterator())
     presets = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-    recipes = {}
+    after = {}
     for name in names:
         if name not in presets:
             raise UserError(f"preset is {name!r}; expected one of {', '.join(presets)}")
-        recipes |= OmegaConf.to_container(OmegaConf.load(PRESETS / f"{name}.yaml").recipes)
-    return recipes
+        preset = OmegaConf.load(PRESETS / f"{name}.yaml")
+        replaces = "defaults" in preset  # by way of own_recipes.yaml
+        own = preset.recipes if replaces else OmegaConf.merge(recipes or {}, preset.recipes)
+        after |= OmegaConf.to_container(own)
+    return after
 
 
 def check_networks(texts: list[str], recipes: object) -> None:
@@ -199,6 +208,21 @@ def check_networks(texts: list[str], recipes: object) -> None:
             )
 
 
+def check_epochs(texts: list[str], recipes: object) -> None:
+    """Refuse an override of `train.epochs` that leaves members as they are."""
+    keys = [OverridesParser.create().parse_override(text).key_or_group for text in texts]
+    if "train.epochs" not in keys or not isinstance(recipes, dict):
+        return
+    for name, recipe in recipes.items():
+        own = f"recipes.{name}"
+        has_own = isinstance(recipe, dict) and recipe.get("epochs")
+        if has_own and not {"recipes", own, f"{own}.epochs"} & {*keys}:
+            raise UserError(
+                f"train.epochs leaves {own} as it is, which names its own epochs; set"
+                f" {own}.epochs too"
+            )
+
+
 def check_override(text: str, params: dict) -> None:
     """Refuse an override of a derived parameter, or of one that params.yaml lacks."""
     override = OverridesParser.create().parse_override(text)
@@ -208,6 +232,11 @@ def check_override(text: str, params: dict) -> None:
     is_added = override.is_add() or override.is_force_add()
     if override.key_or_group == "preset" or is_added:
         return
+    if override.value() == {}:
+        raise UserError(
+            f"{text} changes nothing, since a block is merged with what is there; remove keys one"
+            f" by one: -S '~{override.key_or_group}.KEY'"
+        )
     block = params
     for depth, key in enumerate(keys):
         if not isinstance(block, dict) or key not in block:

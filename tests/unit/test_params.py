@@ -30,6 +30,7 @@ from brainmri.common.params import (
 from brainmri.crossval.experiments import compose_params
 from brainmri.networks.applications import APPLICATIONS
 from brainmri.networks.builders import NETWORKS
+from conf.hydra_plugins import ensemble as plugin
 from docs.make_parameters import describe_values, markdown_tables
 from tests.support.checkout import ROOT
 from tests.support.project import assign, scratch_params
@@ -124,6 +125,11 @@ def test_ensembles_share_no_member_seed():
                 "recipes.strong.fraction is 0.5; expected 0.8, as in recipes.base,"
                 " with bootstrap.scheme: committee"
             ),
+        ),
+        (
+            {f"recipes__{name}__fraction": 0.6 for name in ("base", "light", "strong")}
+            | {"bootstrap__scheme": "committee"},
+            "recipes.base.fraction is 0.6; expected 1/2, 2/3, 3/4, 4/5 or the like",
         ),
         (
             {"network__name": "seed-cnn", "ingest__image_size": 45},
@@ -678,6 +684,7 @@ def compose_from_command_line(monkeypatch, overrides: list[str]) -> dict:
         ["network.freeze=false", "members=3"],
         ["network.name=residual", "recipes.fine-tuned.l2=0.1"],
         ["network.name=residual", "+recipes.scratch.epochs=3"],
+        ["network.name=residual", "preset=bagging"],
     ],
     ids=" ".join,
 )
@@ -689,6 +696,26 @@ def test_network_of_some_members_is_not_changed_unnoticed(monkeypatch, overrides
         f" set recipes.fine-tuned.{overrides[0]} too, or take recipes that name none:"
         " -S preset=scratch"
     )
+
+
+def test_epochs_of_some_members_are_not_left_unnoticed():
+    recipes = {"own": {"epochs": 3}, "other": {"epochs": None}, "third": {}}
+    with pytest.raises(UserError, match=r"leaves recipes\.own as it is.*set recipes\.own\.epochs"):
+        plugin.check_epochs(["train.epochs=5"], recipes)
+    plugin.check_epochs(["train.epochs=5", "recipes.own.epochs=5"], recipes)
+    plugin.check_epochs(["members=3"], recipes)
+
+
+def test_an_empty_block_is_refused(monkeypatch):
+    with pytest.raises(SystemExit, match="changes nothing"):
+        compose_from_command_line(monkeypatch, ["decide.costs={}"])
+
+
+def test_override_after_other_short_options(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["dvc", "exp", "run", "-qfS", "network.name=residual"])
+    with pytest.raises(SystemExit, match=r"leaves recipes\.fine-tuned"):
+        compose_params(["network.name=residual"])
 
 
 LITE = "{name: efficientnet-lite0, weights: imagenet, freeze: true}"
