@@ -21,10 +21,11 @@ def list_files(paths: Iterable[str]) -> dict[Path, str]:
         Path of each file below the folder that stands for it; of a file that was named or matched,
         its path as it is.
     """
-    files: dict[Path, str] = {}
+    files: dict[str, tuple[Path, str]] = {}
     for file, below in expand_paths(paths):
-        files.setdefault(file, below)
-    return files
+        place = os.path.abspath(file)  # noqa: PTH100, links are files of their own
+        files.setdefault(place, (file, below))
+    return dict(files.values())
 
 
 def expand_paths(paths: Iterable[str]) -> Iterator[tuple[Path, str]]:

@@ -1,6 +1,7 @@
 """Heat maps over new images."""
 
 import io
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -64,6 +65,11 @@ def write_overlays(
     folder : Path
         Of the PNG files, which are numbered and named as the images.
     """
+    if former := sum(1 for _ in folder.glob("[0-9][0-9][0-9][0-9]-*.png")):
+        print(
+            f"warning: {folder} has {former} overlays of an earlier run; some may remain",
+            file=sys.stderr,
+        )
     predictions = iter(predictions)
     number = 0
     while batch := list(islice(predictions, BATCH_SIZE)):

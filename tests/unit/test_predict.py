@@ -134,7 +134,7 @@ def test_overlays_are_of_each_image_and_its_own_heat_map(monkeypatch, classes, e
         assert ("yes" in label) == (len(classes) == 2)
 
 
-def test_overlay_files_over_several_batches(tmp_path, monkeypatch):
+def test_overlay_files_over_several_batches(tmp_path, monkeypatch, capsys):
     """They are numbered, and named as the images."""
     monkeypatch.setattr(overlays, "BATCH_SIZE", 3)
     monkeypatch.setattr(
@@ -147,11 +147,14 @@ def test_overlay_files_over_several_batches(tmp_path, monkeypatch):
         prediction_of(f"in/{letter}.png", 0.5, 10 * number) for number, letter in enumerate(letters)
     ]
     assert list(write_overlays(iter(predictions), None, ABOUT, tmp_path)) == predictions
+    assert capsys.readouterr().err == ""
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [f"{number:04d}-{letter}.png" for number, letter in enumerate(letters, start=1)]
     for number, name in enumerate(names):
         with Image.open(tmp_path / name) as image:
             assert np.all(np.asarray(image) == 10 * number)
+    assert list(write_overlays(iter(predictions[:1]), None, ABOUT, tmp_path)) == predictions[:1]
+    assert "has 7 overlays of an earlier run; some may remain" in capsys.readouterr().err
 
 
 def test_record_of_a_prediction():
@@ -278,7 +281,7 @@ def test_paths_stand_for_files_folders_patterns_and_lists(tmp_path, monkeypatch)
     assert files("none*.png") == ["none*.png"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"two.png\n\n-\nin/b.png\n")))
     assert files("-") == ["two.png", "in/b.png"]
-    below = list_files(["in/deep", "in", "two.png", "in/*.png"])
+    below = list_files(["in/deep", "in", "two.png", "in/*.png", str(tmp_path / "in/../two.png")])
     assert list(below.values()) == ["a.png", "b.png", "two.png"]
     assert list(list_files(["in/de*", "in/*.png"]).values()) == ["a.png", "in/b.png"]
     (tmp_path / "in/link").symlink_to(tmp_path / "in/deep")
