@@ -7,8 +7,9 @@
 seeds-0.1.json and seeds-0.05.json.
 
 FOLDER has a folder of images for each class; it may not be in the repository. Folds of the pipeline
-are DVC experiments, so those that are complete are not run again. `make docs` writes the tables and
-the figure of what is in docs/results.
+are DVC experiments, so those that are complete are not run again. Nor are members that two of these
+have in common, as the default and `fine-tuned` have: for CPU times, run each in a clone of its own.
+`make docs` writes the tables and the figure of what is in docs/results.
 
 Writes  docs/results/NAME.json: what metrics/crossval.json holds (of others than the pipeline, the
         metrics and their intervals), `members`, and `cpu_minutes`, of a fold, null if not all folds
