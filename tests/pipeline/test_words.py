@@ -160,6 +160,15 @@ def test_results_are_those_of_the_committed_files(monkeypatch):
         assert "results/accuracy.png" in text
 
 
+@pytest.mark.parametrize("path", [ENGLISH, SPANISH], ids=lambda path: path.name)
+def test_results_are_in_generated_parts_alone(path):
+    """A number with three decimals is a result, which a committed file holds."""
+    text = re.sub(
+        r"<!-- ([^>]+) -->.*?<!-- end of \1 -->", "", path.read_text("utf-8"), flags=re.DOTALL
+    )
+    assert re.findall(r"\b[01]\.\d{3}\b", text) == []
+
+
 def test_spanish_readme_matches_the_english():
     assert commands_of(SPANISH) == commands_of(ENGLISH) != []
     assert images_of(SPANISH) == images_of(ENGLISH) != []
