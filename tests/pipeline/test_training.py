@@ -415,7 +415,7 @@ def test_early_stopping_keeps_the_best_weights(made):
 
 def test_early_stopping_continues_while_the_loss_falls_a_little(made):
     rows = imbalanced(made)
-    _, history = fitted(made, rows, rows, epochs=6, member_learning_rate=1e-4, early_stopping=2)
+    _, history = fitted(made, rows, rows, epochs=6, member_learning_rate=3e-4, early_stopping=2)
     falls = -np.diff(column(history, "out_of_bag_log_loss"))
     assert len(history) == 6
     assert 0 < falls.min() <= falls.max() < 0.1

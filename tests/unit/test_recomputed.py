@@ -264,7 +264,7 @@ def expected_sample(scheme, labels, groups, fraction, index):
 def test_samples_by_scheme_fraction_and_seed(made, scheme, capsys):
     test = np.flatnonzero(np.isin(made.groups, [0, 3, 4, 9]))
     training = np.setdiff1d(np.arange(len(made.labels)), test)
-    fractions = {"base": 0.7, "strong": 0.7, "light": 0.7}
+    fractions = {"base": 0.67, "strong": 0.67, "light": 0.67}
     if scheme != "committee":
         fractions |= {"base": 0.5, "light": 0.3}
     settings = {f"recipes__{name}__fraction": value for name, value in fractions.items()}
