@@ -6,6 +6,7 @@ recorded.
 """
 
 import functools
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -75,6 +76,8 @@ class StageInputs:
     ----------
     stage : str
         See `stage_dependencies`.
+    params : dict, optional
+        Content of params.yaml, read here if it is not given.
 
     Raises
     ------
@@ -82,9 +85,9 @@ class StageInputs:
         If params.yaml is missing, is not YAML, or lacks a parameter that the stage depends on.
     """
 
-    def __init__(self, stage: str):
+    def __init__(self, stage: str, params: dict | None = None):
         self._stage = stage
-        self._paths, self._values = stage_dependencies(stage, read_params())
+        self._paths, self._values = stage_dependencies(stage, params or read_params())
         self._files = self._file_states()
 
     def check(self) -> None:
@@ -135,6 +138,25 @@ class StageInputs:
         return UserError(
             f"{changed} changed while {self._stage} ran; nothing is recorded: run `dvc repro` again"
         )
+
+
+def hash_path(path: Path) -> str:
+    """Compute the SHA-256 of a file, or of a folder's files with their names.
+
+    Raises
+    ------
+    UserError
+        If it is missing.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        read = [file for file in files if "__pycache__" not in file.parts]  # as .dvcignore has it
+        listing = "".join(f"{file}\0{hash_path(file)}\n" for file in read)
+        return hashlib.sha256(listing.encode()).hexdigest()
+    if not path.is_file():
+        raise UserError(f"{path} is missing; run `dvc repro` to make it")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _state(path: str | Path) -> FileState:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from brainmri.common.dependencies import stage_dependencies
+from brainmri.common.dependencies import hash_path, stage_dependencies
 from brainmri.common.files import write_json
 from brainmri.common.params import Network, Params, read_params
 from brainmri.common.progress import progress
@@ -87,11 +87,10 @@ def update_features(network: Network, params: Params, rad: RadReader) -> int:
 def describe(network: Network, params: Params, size: int) -> dict:
     """Return what the features depend on besides the pixels."""
     check_weights_exist(network.name, network.weights_file)
-    content = Path(network.weights_file).read_bytes()
     return {
         "network": network.name,
         "weights": network.weights,
-        "weights_file": hashlib.sha256(content).hexdigest(),
+        "weights_file": hash_path(Path(network.weights_file)),
         "size": size,
         "augmented_views": params.features.views,
         "augment": params.train.augment.model_dump(),
@@ -106,13 +105,12 @@ def code_hash() -> str:
     What it lists of data, parameters and the store changes no feature of known pixels.
     """
     paths, _ = stage_dependencies("features", read_params())
-    code = [
-        file.read_bytes()
+    digests = [
+        hash_path(path)
         for path in paths
         if not path.is_relative_to("data") and path not in WITHOUT_EFFECT
-        for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])
     ]
-    return hashlib.sha256(b"\0".join(code)).hexdigest()
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def read_former(folder: Path, about: dict) -> tuple[np.ndarray | None, dict[bytes, int]]:

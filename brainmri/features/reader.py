@@ -1,11 +1,11 @@
 """Read the features that a frozen network has computed."""
 
-import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 
+from brainmri.common.dependencies import hash_path
 from brainmri.common.errors import UserError
 
 FEATURES, ABOUT = "features.npy", "about.json"
@@ -51,14 +51,14 @@ class FeatureReader:
         Raises
         ------
         UserError
-            If they are of others.
+            If they are of others, or the file is missing.
         """
         try:
             about = json.loads((self._folder / ABOUT).read_bytes())
-            is_same = about["weights_file"] == hashlib.sha256(Path(file).read_bytes()).hexdigest()
+            digest = about["weights_file"]
         except (OSError, ValueError, KeyError, TypeError):
-            is_same = False
-        if not is_same:
+            digest = None
+        if digest != hash_path(Path(file)):
             raise UserError(
                 f"{self._folder} has features by other weights than those in {file};"
                 " run `dvc repro --force features` to make them again"

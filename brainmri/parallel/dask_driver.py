@@ -46,9 +46,9 @@ def train_members(names: list[str], params: Params) -> list[MemberRun]:
         If there is no scheduler, or a worker has other versions; or if the scheduler is lost
         meanwhile.
     """
-    inputs = {name: StageInputs(f"train@{name}") for name in names}
-    bundle = make_bundle(params, names)
     content = read_params()
+    inputs = {name: StageInputs(f"train@{name}", content) for name in names}
+    bundle = make_bundle(params, names)
     folders = {name: staging_dir(name, content) for name in names}
     open_log = metric_logger(params.fan_out.log)
     with connected(params.fan_out.scheduler) as client:
@@ -273,14 +273,20 @@ def train_on(
                     result = {"failure": failure}
                 failure = result.get("failure")
                 if "files" in result:
-                    try:
-                        inputs[name].check_files()
-                        stage_files(folders[name], result["files"])
-                    except UserError as error:
-                        failure = str(error)
+                    failure = stage_unchanged(folders[name], result["files"], inputs[name])
                 run_of[name].end(failure)
                 display.print_end(run_of[name])
             display.update()
+
+
+def stage_unchanged(folder: Path, files: dict[str, bytes], inputs: StageInputs) -> str | None:
+    """Stage a member's files; return why not, if one of its inputs has changed."""
+    try:
+        inputs.check_files()
+    except UserError as error:
+        return str(error)
+    stage_files(folder, files)
+    return None
 
 
 def send_function(client: "Client", function: Callable) -> "Future":

@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from brainmri.common.dependencies import StageInputs, stage_dependencies
+from brainmri.common.dependencies import StageInputs, hash_path, stage_dependencies
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_bytes
 from brainmri.common.params import load_params, read_params
@@ -129,15 +129,4 @@ def _unfinished(folder: Path) -> Path:
     return unfinished
 
 
-@functools.cache
-def _hash(path: Path) -> str:
-    """Compute the SHA-256 of a file, or of a folder's files with their names."""
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        read = [file for file in files if "__pycache__" not in file.parts]  # as .dvcignore has it
-        listing = "".join(f"{file}\0{_hash(file)}\n" for file in read)
-        return hashlib.sha256(listing.encode()).hexdigest()
-    if not path.is_file():
-        raise UserError(f"{path} is missing; run `dvc repro` to make it")
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+_hash = functools.cache(hash_path)  # members have most of their dependencies in common
