@@ -27,7 +27,7 @@ from brainmri.common.errors import UserError, printable
 from brainmri.common.files import write_bytes, write_json
 from brainmri.common.params import Data, Params, load_params
 from brainmri.common.paths import AUDIT, AUDIT_METRICS, AUDIT_TABLES
-from brainmri.images.sources import SourceFile
+from brainmri.images.sources import SourceFile, describe_first
 
 DEFAULT_BITS = 20  # of near duplicates, where split.near_duplicate_bits is null
 
@@ -111,10 +111,9 @@ def read_collections(
     save_cache(source.files + others, size, cache)
     for name, read_images in ((data.source, collection), (against, other)):
         if read_images and not read_images.files:
-            reasons = [f" ({file['path']!r}: {file['reason']})" for file in read_images.rejected]
             raise UserError(
-                f"{name}: no usable image{''.join(reasons[:1])}; expected PNG, JPEG or another"
-                " common format"
+                f"{name}: no usable image{describe_first(read_images.rejected)}; expected PNG, JPEG"
+                " or another common format"
             )
     return collection, other
 

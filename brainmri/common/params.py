@@ -554,13 +554,15 @@ class EditableParams(Section):
             key = f"recipes.{name}.fraction is {recipe.fraction}"
             if scheme != "bootstrap" and recipe.fraction >= 1:
                 raise ValueError(f"{key}; expected below 1 with bootstrap.scheme: {scheme}")
-            if scheme == "committee" and recipe.fraction != common.fraction:
+            if scheme != "committee":
+                continue
+            if recipe.fraction != common.fraction:
                 raise ValueError(
                     f"{key}; expected {common.fraction}, as in recipes.{first}, with"
                     f" bootstrap.scheme: {scheme}, whose members hold out the same folds in turn"
                 )
-            folds = max(2, round(1 / (1 - recipe.fraction))) if scheme == "committee" else 0
-            if folds and abs(recipe.fraction - (1 - 1 / folds)) > FRACTION_TOLERANCE:
+            whole = 1 - 1 / committee_folds(recipe.fraction)
+            if abs(recipe.fraction - whole) > FRACTION_TOLERANCE:
                 raise ValueError(
                     f"{key}; expected 1/2, 2/3, 3/4, 4/5 or the like (0.5, 0.67, 0.75, 0.8) with"
                     f" bootstrap.scheme: {scheme}, whose members hold out a fold each"
@@ -696,6 +698,17 @@ def derive_ensemble(params: EditableParams) -> dict[str, dict]:
             "features": network.features,
         }
     return ensemble
+
+
+def committee_folds(fraction: float) -> int:
+    """Return into how many folds a committee divides the images, of which members draw a fraction.
+
+    Parameters
+    ----------
+    fraction : float
+        Below 1.
+    """
+    return max(2, round(1 / (1 - fraction)))
 
 
 def member_name(index: int) -> str:

@@ -53,7 +53,8 @@ def print_summary(summary: dict) -> None:
         print(f"{name.replace('_', ' ')}: {pooled}, folds {over_folds}")
     if "decision_rule" in summary:
         print(f"decision rule: {summary['decision_rule']['name']}")
-        print(*describe_decisions(summary), sep="\n")
+        for line in describe_decisions(summary):
+            print(line)
         if "prediction_sets" not in summary:
             print("no prediction sets: too few independent groups of training images in a fold")
     if "by_patient" in summary:

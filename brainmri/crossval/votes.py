@@ -70,19 +70,20 @@ def parse_votes(votes: str, predictions: str, rule: str, positive: str | None) -
     }
     columns, *lines = parse_csv(predictions)
     decisions = [dict(zip(columns, line, strict=True)) for line in lines]
-    decided_patients = None
+    keys = [dict(zip(header[:first], line, strict=False)) for line in lines_of[ENSEMBLE]]
+    patients = decided_patients = None
     if "patient" in header:
+        patients = np.array([key["patient"] for key in keys], int)
         number_of = {name: label for label, name in enumerate(classes)} | {"": -1}
         decided_patients = np.array(
             [number_of[line["predicted of the patient"]] for line in decisions]
         )
-    keys = [dict(zip(header[:first], line, strict=False)) for line in lines_of[ENSEMBLE]]
     return Votes(
         groups=np.array([key["group"] for key in keys], int),
         labels=np.array([classes.index(key["class"]) for key in keys]),
         classes=classes,
         probabilities=probabilities,
-        patients=np.array([key["patient"] for key in keys], int) if "patient" in header else None,
+        patients=patients,
         positive=positive_class(classes, positive),
         decided=np.array([classes.index(line["predicted"]) for line in decisions]),
         decided_patients=decided_patients,

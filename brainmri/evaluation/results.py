@@ -304,7 +304,7 @@ def fits_decision(decision: Decision, classes: list[str], weights: list[float]) 
     if positive is not None and positive not in classes:
         return False
     sides = [len(classes)] * len(classes)  # of a matrix of costs
-    for rule in (decision["rule"], decision["patient_rule"] or decision["rule"]):
+    for rule in filter(None, (decision["rule"], decision["patient_rule"])):
         if positive is None and rule["threshold"] is not None:
             return False
         if rule["costs"] is not None and [len(row) for row in rule["costs"]] != sides:

@@ -4,7 +4,7 @@ import csv
 import difflib
 import io
 import stat
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
@@ -76,20 +76,22 @@ class LabelsTable(NamedTuple):
         UserError
             If a row has no file, or several.
         """
-        counts = Counter(map(to_nfc, names.values()))
-        if several := [row for row in self.rows if counts[to_nfc(row.path)] > 1]:
-            raise UserError(
-                f"{self.path}, line {several[0].line}: {several[0].path!r} stands for"
-                f" {counts[to_nfc(several[0].path)]} files; expected one: give the folder above"
-                " them, and paths below it"
-            )
-        file_of = {to_nfc(name): file for file, name in names.items()}
-        if missing := [row for row in self.rows if to_nfc(row.path) not in file_of]:
+        files_of: dict[str, list[Name]] = defaultdict(list)
+        for file, name in names.items():
+            files_of[to_nfc(name)].append(file)
+        row_files = [(row, files_of.get(to_nfc(row.path), [])) for row in self.rows]
+        for row, files in row_files:
+            if len(files) > 1:
+                raise UserError(
+                    f"{self.path}, line {row.line}: {row.path!r} stands for {len(files)} files;"
+                    " expected one: give the folder above them, and paths below it"
+                )
+        if missing := [row for row, files in row_files if not files]:
             raise UserError(
                 f"{self.path}: {len(missing)} of {len(self.rows)} paths are missing, such as"
                 f" {missing[0].path!r} in line {missing[0].line}; expected files below {expected}"
             )
-        return {file_of[to_nfc(row.path)]: row for row in self.rows}
+        return {file: row for row, [file] in row_files}
 
 
 def read_labels_table(path: Path, parameter: str = "data.labels") -> LabelsTable:

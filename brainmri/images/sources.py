@@ -97,6 +97,11 @@ def spelling(name: str) -> str | float:
         return words
 
 
+def describe_first(rejected: list[dict]) -> str:
+    """Describe the first file that is not used, and why, for the end of a sentence."""
+    return "".join(f" ({file['path']!r}: {file['reason']})" for file in rejected[:1])
+
+
 def _list_class_folders(parameter: str, source: Path) -> Source:
     if not source.is_dir():
         raise UserError(
@@ -107,11 +112,10 @@ def _list_class_folders(parameter: str, source: Path) -> Source:
         print(note)
     classes = sorted({to_nfc(folder) for folder in tree.folders[""]})
     if len(classes) < 2:
-        reasons = [f" ({file['path']!r}: {file['reason']})" for file in rejected]
         raise UserError(
             f"{parameter}: {str(source)!r} has {len(classes)} class folder(s);"
             " expected two or more, one for each class, or a table of labels"
-            f" (data.labels){''.join(reasons[:1])}"
+            f" (data.labels){describe_first(rejected)}"
         )
     rejected += [{"path": path, "reason": "not in a class folder"} for path in tree.files[""]]
     paths = [path for folder in tree.files if folder for path in tree.files[folder]]

@@ -11,7 +11,7 @@ from functools import partial
 import keras
 from keras import layers, regularizers
 
-from brainmri.networks.applications import application_features, pool_features
+from brainmri.networks.applications import MOMENTUM, application_features, pool_features
 
 
 def build_network(
@@ -111,7 +111,7 @@ def notebook_1(images, penalty, dropout, normalization):
     x = layers.Rescaling(1 / 255)(images)
     x = layers.ZeroPadding2D(2)(x)
     x = layers.Conv2D(32, 7, kernel_regularizer=penalty)(x)
-    x = normalization(momentum=0.9)(x)
+    x = normalization(momentum=MOMENTUM)(x)
     x = layers.ReLU()(x)
     x = layers.MaxPooling2D(4, padding="same")(layers.MaxPooling2D(4, padding="same")(x))
     x = layers.Flatten()(x)
@@ -205,7 +205,7 @@ def convolve(x, filters, kernel, strides, penalty):
 
 def normalize_and_activate(x, normalization):
     """Apply batch normalization and ReLU."""
-    return layers.ReLU()(normalization(momentum=0.9)(x))
+    return layers.ReLU()(normalization(momentum=MOMENTUM)(x))
 
 
 NETWORKS = {

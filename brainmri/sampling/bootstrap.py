@@ -3,6 +3,7 @@
 import numpy as np
 
 from brainmri.common.errors import UserError
+from brainmri.common.params import committee_folds
 from brainmri.sampling.folds import stratified_group_folds
 
 MAX_DRAWS = 100
@@ -61,7 +62,7 @@ def draw_sample(
             labels, groups, classes, fraction, seed + index, replace, whole_groups
         )
     fewest = min(len(np.unique(groups[labels == label])) for label in range(len(classes)))
-    folds = max(2, min(round(1 / (1 - fraction)), fewest))
+    folds = max(2, min(committee_folds(fraction), fewest))
     round_index, fold = divmod(index, folds)
     fold_of = stratified_group_folds(
         labels, groups, classes, folds, seed + round_index * folds, "folds of recipes' fraction"

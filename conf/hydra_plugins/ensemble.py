@@ -193,34 +193,46 @@ def preset_recipes(text: str, recipes: object) -> object:
 
 def check_networks(texts: list[str], recipes: object) -> None:
     """Refuse an override of the block `network` that leaves members as they are."""
-    keys = [OverridesParser.create().parse_override(text).key_or_group for text in texts]
+    keys = keys_of(texts)
     common = [text for text, key in zip(texts, keys, strict=True) if key.split(".")[0] == "network"]
-    if not common or not isinstance(recipes, dict):
-        return
-    for name, recipe in recipes.items():
-        own = f"recipes.{name}"
-        has_own = isinstance(recipe, dict) and recipe.get("network")
-        is_set = any(key in ("recipes", own) or key.startswith(f"{own}.network") for key in keys)
-        if has_own and not is_set:
-            raise UserError(
-                f"{common[0]} leaves {own} as it is, which names its own network; set"
-                f" {own}.{common[0]} too, or take recipes that name none: -S preset=scratch"
-            )
+    kept = recipes_that_keep("network", keys, recipes)
+    if common and kept:
+        raise UserError(
+            f"{common[0]} leaves {kept[0]} as it is, which names its own network; set"
+            f" {kept[0]}.{common[0]} too, or take recipes that name none: -S preset=scratch"
+        )
 
 
 def check_epochs(texts: list[str], recipes: object) -> None:
     """Refuse an override of `train.epochs` that leaves members as they are."""
-    keys = [OverridesParser.create().parse_override(text).key_or_group for text in texts]
-    if "train.epochs" not in keys or not isinstance(recipes, dict):
-        return
-    for name, recipe in recipes.items():
-        own = f"recipes.{name}"
-        has_own = isinstance(recipe, dict) and recipe.get("epochs")
-        if has_own and not {"recipes", own, f"{own}.epochs"} & {*keys}:
-            raise UserError(
-                f"train.epochs leaves {own} as it is, which names its own epochs; set"
-                f" {own}.epochs too"
-            )
+    keys = keys_of(texts)
+    kept = recipes_that_keep("epochs", keys, recipes)
+    if "train.epochs" in keys and kept:
+        raise UserError(
+            f"train.epochs leaves {kept[0]} as it is, which names its own epochs; set"
+            f" {kept[0]}.epochs too"
+        )
+
+
+def keys_of(texts: list[str]) -> list[str]:
+    """Return the parameters that overrides set."""
+    return [OverridesParser.create().parse_override(text).key_or_group for text in texts]
+
+
+def recipes_that_keep(setting: str, keys: list[str], recipes: object) -> list[str]:
+    """Return the recipes with a setting of their own that no override sets, by their keys."""
+    if not isinstance(recipes, dict):
+        return []
+    owners = [
+        f"recipes.{name}"
+        for name, recipe in recipes.items()
+        if isinstance(recipe, dict) and recipe.get(setting)
+    ]
+    return [
+        own
+        for own in owners
+        if not any(key in ("recipes", own) or key.startswith(f"{own}.{setting}") for key in keys)
+    ]
 
 
 def check_override(text: str, params: dict) -> None:
