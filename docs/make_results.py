@@ -88,7 +88,7 @@ SENTENCES = {
 }
 URL = "https://www.kaggle.com/datasets/navoneel/brain-mri-images-for-brain-tumor-detection"
 ERRORS = (0.1, 0.05)  # error rates, of which docs/results has a file
-SEED_METRICS = {
+METRIC_LABELS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "roc_auc": "ROC AUC",
@@ -129,14 +129,14 @@ def format_parts(results: dict[str, dict]) -> dict[Path, dict[str, str]]:
         }
     }
     for path, sentences in SENTENCES.items():
-        given = format_given_sentence(sentences["given test"])
+        localize = translate if path == SPANISH else str
         start_sentence = sentences["start"].format(minutes=start["seconds"] / 60, **start)
         parts[path] = {
             **shared,
-            "results": table if path == ENGLISH else translate(table),
+            "results": localize(table),
             "headline": format_headline(sentences["headline"]),
-            "start": translate(start_sentence) if path == SPANISH else start_sentence,
-            "given test": translate(given) if path == SPANISH else given,
+            "start": localize(start_sentence),
+            "given test": localize(format_given_sentence(sentences["given test"])),
         }
     return parts
 
@@ -165,8 +165,8 @@ def format_given_test() -> str:
         "test images": f"{result['test_images']:,}",
         "CPU time": format_time(result["cpu_minutes"]),
         **{
-            SEED_METRICS[name]: format_value(result[name], intervals.get(name))
-            for name in SEED_METRICS
+            label: format_value(result[name], intervals.get(name))
+            for name, label in METRIC_LABELS.items()
         },
         **{f"recall of `{name}`": f"{value:.3f}" for name, value in result["recall"].items()},
     }
@@ -196,7 +196,7 @@ def format_seeds() -> str:
         f"| | all seeds, 95 % interval | {' | '.join(f'seed {seed}' for seed in seeds)} |",
         "| --- " * (len(seeds) + 2) + "|",
     ]
-    for name, label in SEED_METRICS.items():
+    for name, label in METRIC_LABELS.items():
         cells = [label, format_value(result["ensemble"][name], result["interval"][name])]
         cells += [f"{result['seeds'][seed][name]:.3f}" for seed in seeds]
         lines.append(f"| {' | '.join(cells)} |")

@@ -435,7 +435,9 @@ def test_no_sets_where_no_set_excludes_a_class(folds, summary, capsys):
     without_sets = summarize(few, 100, 5, DECIDE)
     assert "prediction_sets" not in without_sets
     report.print_summary(without_sets)
-    assert "no prediction sets: too few independent groups" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "no prediction sets: too few independent groups" in printed
+    assert "\n\n" not in printed
 
 
 def test_figure_shows_the_summary(folds, summary, tmp_path, monkeypatch):
