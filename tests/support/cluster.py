@@ -83,17 +83,18 @@ class Cluster:
         process.wait()
 
     def training(self, name: str = "") -> list[str]:
-        """Return the command lines of processes that train members, of one worker or of all."""
-        command_lines = []
+        """Return which members train now, on this worker or on all."""
+        members = []
         for process in psutil.process_iter():
             try:
                 folder = process.cwd()
-                is_ours = f"{self.folder / name}" in folder and "member-" in folder
-                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
-                    command_lines.append(" ".join(process.cmdline()))
+                is_zombie = process.status() == psutil.STATUS_ZOMBIE
             except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
                 continue
-        return command_lines
+            member = re.search(r"/(member-\d+)", folder)
+            if member and f"{self.folder / name}" in folder and not is_zombie:
+                members.append(member[1])
+        return members
 
     def member_folders(self) -> list[Path]:
         """Return the folders in which members train."""

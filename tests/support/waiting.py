@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-LIMIT_S = 3600  # ends what hangs; nothing that works comes near it, on whatever machine
+LIMIT_S = 1200  # ends what hangs; nothing that works comes near it, on whatever machine
 POLL_S = 0.1
 
 
