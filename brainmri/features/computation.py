@@ -149,7 +149,7 @@ def compile_features(
     extract = keras.Model(model.inputs, model.layers[-2].input)  # before dropout and the last layer
     augmentation = params.train.augment.model_dump()
 
-    @tf.function(input_signature=[tf.TensorSpec((size, size, 1), tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec((size, size, 1), tf.uint8)], autograph=False)
     def compute(image: tf.Tensor) -> tf.Tensor:
         images = tf.cast(image[None], tf.float32)
         views = views_of(images, params.train.views)

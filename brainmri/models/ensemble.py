@@ -158,7 +158,7 @@ def batch_predictor(model: keras.Model) -> Callable[[np.ndarray], dict[str, np.n
     network computes.
     """
     images = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
-    compute = tf.function(lambda batch: model(batch, training=False), [images])
+    compute = tf.function(lambda batch: model(batch, training=False), [images], autograph=False)
 
     def predict(images: np.ndarray) -> dict[str, np.ndarray]:
         starts = range(0, len(images), BATCH_SIZE)

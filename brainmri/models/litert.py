@@ -39,7 +39,7 @@ def to_litert(
         If LiteRT lacks an operator, as for 16-bit floats.
     """
     images = tf.TensorSpec(model.inputs[0].shape, tf.uint8, "images")
-    classify = tf.function(lambda images: model(images, training=False), [images])
+    classify = tf.function(lambda images: model(images, training=False), [images], autograph=False)
     variables = tf.Module()
     variables.values = [variable.value for variable in model.variables]  # Keras's own are not found
     converter = tf.lite.TFLiteConverter.from_concrete_functions(

@@ -24,7 +24,9 @@ def save_serving(model: keras.Model, folder: str | Path, about: About) -> None:
     served = tf.Module()
     served.variables_of_model = model.variables
     images = tf.TensorSpec(model.inputs[0].shape, tf.uint8, "images")
-    served.classify = tf.function(lambda images: model(images, training=False), [images])
+    served.classify = tf.function(
+        lambda images: model(images, training=False), [images], autograph=False
+    )
     tf.saved_model.save(served, str(folder), {"serving_default": served.classify})
     (folder / "fingerprint.pb").unlink(missing_ok=True)  # a random number
     write_json(folder / "assets.extra" / ABOUT, about)

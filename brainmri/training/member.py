@@ -191,7 +191,7 @@ def compile_prediction(model: keras.Model) -> Callable[[np.ndarray], tf.Tensor]:
     Keras's own `predict` would trace the network again for each size of batch.
     """
     images = tf.TensorSpec(model.inputs[0].shape, tf.float32)
-    return tf.function(lambda batch: model(batch, training=False), [images])
+    return tf.function(lambda batch: model(batch, training=False), [images], autograph=False)
 
 
 def predict(

@@ -510,8 +510,14 @@ def test_unusable_sources_get_one_line_before_training(fresh, counts, message):
     assert not [stage for stage in ran(output) if stage.startswith(("fan-out", "train"))]
 
 
-def test_results_of_another_kind_of_processor_are_trained_again(done):
-    """It rounds differently, so that a clone's dvc.lock may name outputs that are in no cache."""
+def test_results_of_another_kind_of_processor_are_trained_again(done, monkeypatch):
+    """It rounds differently, so that a clone's dvc.lock may name outputs that are in no cache.
+
+    Nothing stays in the folder of temporary files.
+    """
+    temporary = done.path.parent / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     lock = yaml.safe_load(done.read("dvc.lock"))
     for name, stage in lock["stages"].items():
         for out in stage["outs"] if name.startswith("train@") else []:
@@ -520,6 +526,7 @@ def test_results_of_another_kind_of_processor_are_trained_again(done):
     for folder in (".dvc/cache", ".dvc/tmp", "models/members", "data"):
         done.run("git", "clean", "-fdxq", folder)
     check_trained_in_parallel(done)
+    assert not [*temporary.iterdir()]
 
 
 TWO_GPUS = """
