@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def slice_hashes() -> np.ndarray:
-    """Compute the hashes of synthetic slices of all kinds, uint8, shape (slices, 2, 32)."""
+    """Compute the hashes of synthetic slices of all kinds, uint8, shape (slices, 4, 32)."""
     hashes = []
     for index in range(SLICES):
         slice_ = draw_phantom(KINDS[index % len(KINDS)], index, 0)
@@ -74,7 +74,7 @@ def mix_hashes(slices: np.ndarray, images: int, rng: np.random.Generator) -> np.
 def vary_hash(slices: np.ndarray, images: int, rng: np.random.Generator) -> np.ndarray:
     """Draw hashes that are all near duplicates: those of a slice, with few bits flipped."""
     bits = np.unpackbits(slices[:1], axis=-1).repeat(images, axis=0)
-    flipped = rng.integers(256, size=(images, 2, BITS // 2))
+    flipped = rng.integers(256, size=(images, 4, BITS // 2))
     np.put_along_axis(bits, flipped, rng.integers(2, size=flipped.shape, dtype=np.uint8), axis=-1)
     return np.packbits(bits, axis=-1)
 

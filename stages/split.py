@@ -35,7 +35,7 @@ def main() -> None:
     settings = params.split
     metadata = read_metadata()
     classes, images, labels = metadata["classes"], metadata["images"], image_labels(metadata)
-    hashes = decode_hashes((image["perceptual_hash"], image["whole_hash"]) for image in images)
+    hashes = decode_hashes(image["perceptual_hashes"] for image in images)
 
     groups = near_duplicate_groups(hashes, settings.near_duplicate_bits)
     for warning in large_group_warnings(groups, images, classes):

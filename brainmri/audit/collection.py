@@ -53,10 +53,8 @@ class Collection:
 
     @cached_property
     def hashes(self) -> np.ndarray:
-        """Perceptual hashes, of the head and of the whole: uint8, shape (n, 2, 32)."""
-        return decode_hashes(
-            (image.perceptual_hash, image.whole_hash) for image in self.measurements
-        )
+        """See `decode_hashes`: uint8, shape (n, 4, 32)."""
+        return decode_hashes(image.perceptual_hashes for image in self.measurements)
 
     @cached_property
     def groups(self) -> np.ndarray:

@@ -35,7 +35,7 @@ class Measurement(NamedTuple):
 
     Attributes
     ----------
-    sha256, perceptual_hash, whole_hash, width, height, mode, patient
+    sha256, perceptual_hashes, width, height, mode, patient
         See `brainmri.images.decoding.DecodedImage`.
     pixels : str
         BLAKE2b hash of the gray pixels of the whole image, hexadecimal.
@@ -50,8 +50,7 @@ class Measurement(NamedTuple):
     """
 
     sha256: str
-    perceptual_hash: str
-    whole_hash: str
+    perceptual_hashes: tuple[str, str, str, str]
     width: int
     height: int
     mode: str
@@ -108,8 +107,7 @@ def measure(path: Path, size: int) -> Measurement:
     thumbnail = gray.resize((SIDE, SIDE), Image.Resampling.BOX)
     return Measurement(
         sha256=image.sha256,
-        perceptual_hash=image.perceptual_hash,
-        whole_hash=image.whole_hash,
+        perceptual_hashes=image.perceptual_hashes,
         width=image.width,
         height=image.height,
         mode=image.mode,

@@ -108,10 +108,10 @@ def find_near_duplicates(collection: Collection) -> Findings:
     return grouped_findings(
         "near_duplicates",
         "Near duplicates",
-        f"Images whose perceptual hashes differ in at most {collection.bits} of 256 bits, also by"
-        " way of others: the same image scaled or compressed again, or neighboring slices. Groups"
-        " of exact duplicates alone are not repeated here. The pipeline keeps each group on one"
-        " side of every split.",
+        f"Images whose perceptual hashes differ in at most {collection.bits} of 256 bits (three"
+        " quarters of it if one of the two is flipped), also by way of others: the same image"
+        " scaled, compressed again or flipped, or neighboring slices. Groups of exact duplicates"
+        " alone are not repeated here. The pipeline keeps each group on one side of every split.",
         groups,
     )
 

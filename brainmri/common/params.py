@@ -173,7 +173,8 @@ class Split(Section):
     )
     near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] | None = Field(
         description="near duplicates, which stay on one side, are images whose perceptual hashes"
-        " differ in at most so many of 256 bits; null: a random split, to show what that leaks"
+        " differ in at most this many of 256 bits, or three quarters of it if one of the two is"
+        " flipped; null: a random split, to show what that leaks"
     )
 
     @model_validator(mode="after")

@@ -40,15 +40,14 @@ class ImageRecord(NamedTuple):
 
     Attributes
     ----------
-    sha256, perceptual_hash, whole_hash, width, height, mode, levels, patient
+    sha256, perceptual_hashes, width, height, mode, levels, patient
         See `DecodedImage`.
     pixels : str
         BLAKE2b hash of the decoded pixels, hexadecimal.
     """
 
     sha256: str
-    perceptual_hash: str
-    whole_hash: str
+    perceptual_hashes: tuple[str, str, str, str]
     width: int
     height: int
     mode: str

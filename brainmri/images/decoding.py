@@ -46,11 +46,8 @@ class DecodedImage:
         Gray levels, upright, aspect ratio kept, centered on black.
     sha256 : str
         Of the file's bytes, hexadecimal.
-    perceptual_hash : str
-        Of the head, 256 bits, hexadecimal; see `hashing.head_hash`.
-    whole_hash : str
-        Of the whole image where the head fills most of it, else of the head: on a canvas, the
-        margins of different slices are alike.
+    perceptual_hashes : tuple of str
+        See `hashing.perceptual_hashes`.
     width, height : int
         Of the original, upright, in pixels.
     mode : str
@@ -65,8 +62,7 @@ class DecodedImage:
 
     pixels: np.ndarray
     sha256: str
-    perceptual_hash: str
-    whole_hash: str
+    perceptual_hashes: tuple[str, str, str, str]
     width: int
     height: int
     mode: str
@@ -145,12 +141,10 @@ def _decode(content: bytes, size: int, crop: bool) -> DecodedImage:
     image = _read_upright(content, size)
     _check_usable(image, size)
     box = head_box(image.gray)
-    perceptual_hash, whole_hash = perceptual_hashes(image.gray, box)
     return DecodedImage(
         pixels=crop_and_pad(image.gray, box if crop else None, size),
         sha256=hashlib.sha256(content).hexdigest(),
-        perceptual_hash=perceptual_hash,
-        whole_hash=whole_hash,
+        perceptual_hashes=perceptual_hashes(image.gray, box),
         width=image.width,
         height=image.height,
         mode=image.mode,

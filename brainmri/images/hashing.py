@@ -1,5 +1,7 @@
 """Perceptual hashes, by which near duplicates are found."""
 
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image
 
@@ -20,8 +22,15 @@ MIN_HEAD_FRACTION = 0.45  # of an image that has no canvas around the head
 HALF_WIDTH = 1.8  # of the hashed part of a head, in standard deviations
 
 
-def perceptual_hashes(gray: Image.Image, box: Box) -> tuple[str, str]:
-    """Compute `perceptual_hash` and `whole_hash` of `DecodedImage`.
+class Hashes(NamedTuple):
+    """The hash of an image, and that of its mirror image: 256 bits in hexadecimal."""
+
+    upright: str
+    mirrored: str
+
+
+def perceptual_hashes(gray: Image.Image, box: Box) -> tuple[str, str, str, str]:
+    """Compute the perceptual hashes of an image.
 
     Parameters
     ----------
@@ -29,7 +38,18 @@ def perceptual_hashes(gray: Image.Image, box: Box) -> tuple[str, str]:
         Mode "L".
     box : tuple of int
         Of the head; see `head_box`.
+
+    Returns
+    -------
+    tuple of str
+        Of the head; of the whole image where the head fills most of it, else of the head: on a
+        canvas, the margins of different slices are alike. Then both of the mirror image.
     """
+    head, whole = _hash_head_and_whole(gray, box)
+    return head.upright, whole.upright, head.mirrored, whole.mirrored
+
+
+def _hash_head_and_whole(gray: Image.Image, box: Box) -> tuple[Hashes, Hashes]:
     if area(box) < gray.width * gray.height:
         image = _without_canvas(gray, box)
         if image is not None:
@@ -41,7 +61,7 @@ def perceptual_hashes(gray: Image.Image, box: Box) -> tuple[str, str]:
     return head, head
 
 
-def head_hash(gray: Image.Image, box: Box) -> str:
+def head_hash(gray: Image.Image, box: Box) -> Hashes:
     """Compute the perceptual hash of the head in a box: `difference_hash` of its middle.
 
     The middle is centered on all that differs from the background by half the head's own contrast,
@@ -63,23 +83,27 @@ def head_hash(gray: Image.Image, box: Box) -> str:
     return difference_hash(part, (left, upper, right, lower))
 
 
-def difference_hash(gray: Image.Image, box: tuple[float, float, float, float] | None = None) -> str:
+def difference_hash(
+    gray: Image.Image, box: tuple[float, float, float, float] | None = None
+) -> Hashes:
     """Compute the difference hash of an image, or of a box in it.
 
     Each of 16×16 bits is whether the image gets brighter to the right there. Copies of an image
-    that were scaled or compressed again differ in few bits.
-
-    Returns
-    -------
-    str
-        256 bits in hexadecimal.
+    that were scaled or compressed again differ in few bits. An image upside down has the rows of
+    bits in reverse order. Its mirror image does not follow from the bits, which are 0 where two
+    neighbors are equal.
 
     References
     ----------
     N. Krawetz, "Kind of Like That", The Hacker Factor Blog, 2013 (there with 8×8 bits).
     """
     small = np.asarray(gray.resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.LANCZOS, box))
-    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes().hex()
+    mirrored = small[:, ::-1]
+    return Hashes(*(_to_hex(levels[:, 1:] > levels[:, :-1]) for levels in (small, mirrored)))
+
+
+def _to_hex(bits: np.ndarray) -> str:
+    return np.packbits(bits).tobytes().hex()
 
 
 def _without_canvas(gray: Image.Image, box: Box) -> Image.Image | None:

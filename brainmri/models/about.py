@@ -12,9 +12,7 @@ from brainmri.evaluation.results import (
     Fraction,
     NoveltyWarnings,
 )
-from brainmri.store.metadata import Hash
-
-HashPair = Annotated[list[Hash], Field(min_length=2, max_length=2)]
+from brainmri.store.metadata import PerceptualHashes
 
 
 class Novelty(TypedDict):
@@ -28,15 +26,15 @@ class TrainingImages(TypedDict):
     """How to recognize near duplicates of the training images.
 
     `sha256` is the hash of all their SHA-256 hashes, sorted. `perceptual_hashes` are the
-    `perceptual_hash` and the `whole_hash` of each image, sorted; see `DecodedImage`. A near
-    duplicate differs by one of them in at most `near_duplicate_bits`. They are None if the run has
+    those of each image, sorted; see `DecodedImage`. A near duplicate is no further than
+    `near_duplicate_bits`; see `sampling.near_duplicates`. They are None if the run has
     `export.training_hashes: false`.
     """
 
     count: Annotated[int, Field(ge=1)]
     sha256: str
     near_duplicate_bits: Annotated[int, Field(ge=0, le=256)]
-    perceptual_hashes: Annotated[list[HashPair], Field(min_length=1)] | None
+    perceptual_hashes: Annotated[list[PerceptualHashes], Field(min_length=1)] | None
 
 
 class About(TypedDict):

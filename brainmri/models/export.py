@@ -116,7 +116,7 @@ def describe_training_images(
     images: list[Image], bits: int | None, with_hashes: bool = True
 ) -> TrainingImages:
     """Return what an image is compared with to recognize a near duplicate of a training image."""
-    hashes = sorted([image["perceptual_hash"], image["whole_hash"]] for image in images)
+    hashes = sorted(image["perceptual_hashes"] for image in images)
     contents = "\n".join(sorted(image["sha256"] for image in images))
     return {
         "count": len(images),

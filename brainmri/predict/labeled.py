@@ -171,7 +171,7 @@ def _find_near_duplicates(
     """
     bits = training["near_duplicate_bits"]
     images = [prediction.image for prediction in predictions]
-    hashes = decode_hashes((image.perceptual_hash, image.whole_hash) for image in images)
+    hashes = decode_hashes(image.perceptual_hashes for image in images)
     training_hashes = decode_hashes(training["perceptual_hashes"] or [])
     _, distances = nearest_duplicates(hashes, training_hashes, bits)
     return near_duplicate_groups(hashes, bits), distances

@@ -1,27 +1,30 @@
 """Groups of near duplicates, by perceptual hashes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from brainmri.sampling.near_duplicates import BLOCK_ROWS, blocks, near_pairs, sort_bits, to_words
+from brainmri.sampling.near_duplicates import (
+    BLOCK_ROWS,
+    blocks,
+    near_pairs,
+    orient,
+    sort_bits,
+    to_words,
+)
 from brainmri.store.metadata import Image
 
 LARGE = 0.1  # fraction of a class
 UNKNOWN = -1
 
 
-def decode_hashes(images: Iterable[tuple[str, ...]]) -> np.ndarray:
-    """Decode the hexadecimal hashes of images.
-
-    Parameters
-    ----------
-    images : iterable of tuple of str
-        The hashes of each image, equally many and equally long.
+def decode_hashes(images: Iterable[Sequence[str]]) -> np.ndarray:
+    """Decode the `perceptual_hashes` of images.
 
     Returns
     -------
-    ndarray of uint8, shape (images, hashes, bytes)
+    ndarray of uint8, shape (images, 4, 32)
+        Of the head, of the whole image, and both of the mirror image.
     """
     decoded = [[list(bytes.fromhex(digits)) for digits in hashes] for hashes in images]
     return np.array(decoded, np.uint8)
@@ -32,11 +35,11 @@ def near_duplicate_groups(hashes: np.ndarray, bits: int | None) -> np.ndarray:
 
     Parameters
     ----------
-    hashes : ndarray of uint8, shape (n, bytes) or (n, hashes, bytes)
-        Perceptual hashes, of a multiple of 8 bytes.
+    hashes : ndarray of uint8, shape (n, 4, 32)
+        See `decode_hashes`.
     bits : int or None
-        Largest Hamming distance of near duplicates, by any of their hashes. With None no image has
-        a near duplicate, not even one with equal hashes.
+        Largest distance of near duplicates; see `near_duplicates.distances`. With None no image
+        has a near duplicate, not even one with equal hashes.
 
     Returns
     -------
@@ -46,10 +49,10 @@ def near_duplicate_groups(hashes: np.ndarray, bits: int | None) -> np.ndarray:
     groups = np.arange(len(hashes))
     if bits is None or not len(hashes):
         return groups
-    words = to_words(sort_bits(hashes))
+    oriented = to_words(sort_bits(orient(hashes)))
     pairs, count = [], 0
     for rows in blocks(0, len(groups), BLOCK_ROWS):
-        pairs.append(near_pairs(words, rows, bits, groups))
+        pairs.append(near_pairs(oriented, rows, bits, groups))
         count += pairs[-1].shape[1]
         # Of many pairs at once, since it takes time for each image; of few, to bound the memory
         if count > len(groups) or rows.stop == len(groups):

@@ -12,6 +12,7 @@ from brainmri.common.paths import METADATA
 from brainmri.store.format import REBUILD
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+PerceptualHashes = Annotated[list[Hash], Field(min_length=4, max_length=4)]
 SHORT_HASH = 12  # digits
 # Metadata of an image; see `brainmri.images.decoding.DecodedImage`. `split`: of given test sets;
 # `patient`: its number in this store, where patients are known. A call, since a key is `class`
@@ -21,8 +22,7 @@ Image = TypedDict(
         "path": str,
         "class": str,
         "sha256": Hash,
-        "perceptual_hash": Hash,
-        "whole_hash": Hash,
+        "perceptual_hashes": PerceptualHashes,
         "width": int,
         "height": int,
         "mode": str,

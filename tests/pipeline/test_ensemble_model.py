@@ -45,7 +45,7 @@ ABOUT = {
         "count": 1,
         "sha256": "ab",
         "near_duplicate_bits": 20,
-        "perceptual_hashes": [["0" * 64, "f" * 64]],
+        "perceptual_hashes": [["0" * 64, "f" * 64, "1" * 64, "e" * 64]],
     },
     "metrics": {
         **HEADLINES,
@@ -173,8 +173,18 @@ def test_vote_of_certain_members_is_finite(calibrated):
         {"training_images": {}},
         {"training_images": {**ABOUT["training_images"], "near_duplicate_bits": 257}},
         {"training_images": {**ABOUT["training_images"], "perceptual_hashes": []}},
-        {"training_images": {**ABOUT["training_images"], "perceptual_hashes": [["0" * 64]]}},
-        {"training_images": {**ABOUT["training_images"], "perceptual_hashes": [["0", "f"]]}},
+        {
+            "training_images": {
+                **ABOUT["training_images"],
+                "perceptual_hashes": [["0" * 64, "f" * 64]],
+            }
+        },
+        {
+            "training_images": {
+                **ABOUT["training_images"],
+                "perceptual_hashes": [["0", "f", "1", "e"]],
+            }
+        },
     ],
     ids=str,
 )

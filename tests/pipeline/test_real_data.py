@@ -21,7 +21,7 @@ def test_real_images_are_split_without_near_duplicates(fresh):
 
     images = json.loads(fresh.read("data/rad/metadata.json"))["images"]
     split = json.loads(fresh.read("data/split.json"))
-    hashes = decode_hashes((image["perceptual_hash"], image["whole_hash"]) for image in images)
+    hashes = decode_hashes(image["perceptual_hashes"] for image in images)
     labels = np.array([image["class"] == "yes" for image in images])
     test, training = split["test"], split["training"]
     assert sorted(test + training) == list(range(253))

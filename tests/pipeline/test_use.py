@@ -110,7 +110,7 @@ def test_exported_model_describes_itself(small):
     assert about["classes"] == ["no", "yes"]
     assert (about["size"], about["crop"]) == (32, True)
     assert about["metrics"] == json.loads(small.read("metrics/ensemble.json"))
-    hashes = [[images[row]["perceptual_hash"], images[row]["whole_hash"]] for row in training]
+    hashes = [images[row]["perceptual_hashes"] for row in training]
     assert about["training_images"]["perceptual_hashes"] == sorted(hashes)
     assert sum(about["weights"].values()) == pytest.approx(1)
     assert json.loads(small.read("models/exported/saved_model/assets.extra/about.json")) == about

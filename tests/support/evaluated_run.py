@@ -183,8 +183,7 @@ class EvaluatedRun:
                 "path": path,
                 "class": CLASSES[label],
                 "sha256": sha256,
-                "perceptual_hash": sha256[::-1],
-                "whole_hash": sha256,
+                "perceptual_hashes": 4 * [sha256[::-1]],
                 **shared,
             }
             for path, label, sha256 in zip(paths, self.labels, self.hashes, strict=True)

@@ -37,8 +37,7 @@ def image_of(level: int, **changes) -> DecodedImage:
     image = DecodedImage(
         pixels=np.full((16, 16), level, np.uint8),
         sha256=f"{level:064x}",
-        perceptual_hash="0" * 64,
-        whole_hash="0" * 64,
+        perceptual_hashes=tuple(4 * ["0" * 64]),
         width=16,
         height=16,
         mode="L",

@@ -118,11 +118,11 @@ def make(folder: Path, classes: int, members: int = 4) -> Workspace:
     workspace.set(evaluate__positive=NAMES[1] if classes == 2 else None)
     workspace.store()
 
-    hashes = rng.integers(0, 256, (2, len(labels), 32), np.uint8)
+    hashes = rng.integers(0, 256, (4, len(labels), 32), np.uint8)
     for group in range(len(label_of_group)):
         rows = np.flatnonzero(groups == group)
         chain_hashes(hashes[group % 2], rows)  # alternately of the head and of the whole image
-    write_metadata(workspace, *hashes)
+    write_metadata(workspace, hashes)
     return workspace
 
 
@@ -132,16 +132,15 @@ def chain_hashes(hashes: np.ndarray, rows: np.ndarray) -> None:
     hashes[rows] = hashes[rows[0]] ^ np.array(differences)
 
 
-def write_metadata(workspace: Workspace, heads: np.ndarray, wholes: np.ndarray) -> None:
-    """Write data/rad/metadata.json, with hashes of the head and of the whole image: uint8, n×32."""
+def write_metadata(workspace: Workspace, hashes: np.ndarray) -> None:
+    """Write data/rad/metadata.json, with perceptual hashes of the images: uint8, 4×n×32."""
     names = workspace.classes
     entries = [
         {
             "path": f"{names[label]}/{row:03d}.png",
             "class": names[label],
             "sha256": f"{row:064x}",
-            "perceptual_hash": heads[row].tobytes().hex(),
-            "whole_hash": wholes[row].tobytes().hex(),
+            "perceptual_hashes": [digits.tobytes().hex() for digits in hashes[:, row]],
             "width": SIDE,
             "height": SIDE,
             "mode": "L",

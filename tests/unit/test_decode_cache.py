@@ -20,8 +20,7 @@ from brainmri.store import writer
 SETTINGS = {"compression": "none", "crop": False, "image_size": 16, "strict": False}
 ATTRIBUTES = {
     "sha256": "0",
-    "perceptual_hash": "1",
-    "whole_hash": "2",
+    "perceptual_hashes": ["1", "2", "3", "4"],
     "width": 3,
     "height": 4,
     "mode": "L",

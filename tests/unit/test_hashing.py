@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from brainmri.images.cropping import head_box
 from brainmri.images.decoding import decode, to_gray
@@ -27,7 +27,8 @@ def test_difference_hash_is_close_for_copies_only():
     copy = to_gray(image.resize((150, 150)).convert("RGB"))
 
     def distance(first: Image.Image, second: Image.Image) -> int:
-        return (int(difference_hash(first), 16) ^ int(difference_hash(second), 16)).bit_count()
+        hashes = [int(difference_hash(image).upright, 16) for image in (first, second)]
+        return (hashes[0] ^ hashes[1]).bit_count()
 
     assert distance(image, copy) <= 20
     assert distance(image, other) > 60
@@ -41,7 +42,7 @@ def test_canvas_neither_joins_slices_nor_separates_copies(tmp_path, times, level
         size = round(canvas.width * 0.8), round(canvas.height * 0.8)
         images += [canvas, canvas.resize(size)]
     decoded = [decode(save_image(tmp_path, image, "image.bmp"), 64, crop=False) for image in images]
-    hashes = decode_hashes((image.perceptual_hash, image.whole_hash) for image in decoded)
+    hashes = decode_hashes(image.perceptual_hashes for image in decoded)
     groups = near_duplicate_groups(hashes, 20)
     assert len(set(groups[::2])) == len(SLICES)
     assert np.mean(groups[::2] == groups[1::2]) > 0.8
@@ -54,12 +55,14 @@ def test_bits_of_the_difference_hash(rng):
     levels[2] = 90
     levels[3, 5] = 30
     expected = "ffff" + "0000" * 2 + "0800" + "0000" * 12
-    assert difference_hash(Image.fromarray(levels)) == expected
+    mirrored = "0000" + "ffff" + "0000" + "0020" + "0000" * 12
+    assert difference_hash(Image.fromarray(levels)) == (expected, mirrored)
     larger = rng.integers(0, 256, (30, 40), np.uint8)
     larger[2:18, 3:20] = levels
-    assert difference_hash(Image.fromarray(larger), (3, 2, 20, 18)) == expected
+    assert difference_hash(Image.fromarray(larger), (3, 2, 20, 18)) == (expected, mirrored)
     image = Image.fromarray(rng.integers(0, 256, (75, 90), np.uint8))
-    assert difference_hash(image) == difference_bits(image)
+    expected = difference_bits(image), difference_bits(ImageOps.mirror(image))
+    assert difference_hash(image) == expected
 
 
 def expected_head_hash(levels: np.ndarray, box: tuple, background: int) -> str:
@@ -95,18 +98,18 @@ def test_head_hash_is_of_the_middle(rng, left, upper, background):
         levels = np.where(is_inside, texture, levels)
     box = left, upper, left + 86, upper + 128
     expected = expected_head_hash(levels, box, background)
-    assert head_hash(Image.fromarray(levels), box) == expected
+    assert head_hash(Image.fromarray(levels), box).upright == expected
 
 
 def test_thin_and_faint_heads_have_a_hash(rng):
     box = 40, 50, 126, 178
     levels = np.zeros((256, 200), np.uint8)
     levels[60:170, 61:63] = rng.integers(100, 200, (110, 1))
-    assert head_hash(Image.fromarray(levels), box) == expected_head_hash(levels, box, 0)
+    assert head_hash(Image.fromarray(levels), box).upright == expected_head_hash(levels, box, 0)
     levels = np.kron(rng.integers(0, 6, (32, 25), np.uint8), np.ones((8, 8), np.uint8))
     levels[:, [0, -1]], levels[[0, -1]] = 0, 0
     faint = Image.fromarray(levels)
-    assert head_hash(faint, box) == difference_bits(faint.crop(box))
+    assert head_hash(faint, box).upright == difference_bits(faint.crop(box))
 
 
 @pytest.mark.parametrize(
@@ -120,11 +123,11 @@ def test_canvas_is_cut_from_a_slice_with_its_own_background(rng, background, cel
     levels[52:188, 70 : 70 + 2 * cells] = rng.integers(120, 256, (136, 2 * cells))
     canvas, box = Image.fromarray(levels), (52, 52, 188, 188)
     inner = canvas.crop((56, 56, 184, 184))  # a cell less at each edge
-    hash_with_canvas = head_hash(canvas, box)
-    hash_without_canvas = head_hash(inner, head_box(inner))
+    hash_with_canvas = head_hash(canvas, box).upright
+    hash_without_canvas = head_hash(inner, head_box(inner)).upright
     assert hash_without_canvas != hash_with_canvas
     expected = hash_without_canvas if is_cut else hash_with_canvas
-    assert perceptual_hashes(canvas, box) == (expected, expected)
+    assert perceptual_hashes(canvas, box)[:2] == (expected, expected)
 
 
 def test_whole_image_is_hashed_if_45_percent_are_head(rng):
@@ -132,18 +135,20 @@ def test_whole_image_is_hashed_if_45_percent_are_head(rng):
     levels[:, :30], levels[:, 75:] = 0, 0
     image = Image.fromarray(levels)
     box, smaller_box = (30, 0, 75, 100), (30, 0, 74, 100)
-    of_head, whole = perceptual_hashes(image, box)
-    assert (of_head, whole) == (head_hash(image, box), difference_bits(image))
+    of_head, whole, mirrored_head, mirrored_whole = perceptual_hashes(image, box)
+    assert (of_head, mirrored_head) == head_hash(image, box)
+    assert whole == difference_bits(image)
+    assert mirrored_whole == difference_bits(ImageOps.mirror(image))
     assert of_head != whole
     of_head = head_hash(image, smaller_box)
-    assert perceptual_hashes(image, smaller_box) == (of_head, of_head)
+    expected = 2 * [of_head.upright] + 2 * [of_head.mirrored]
+    assert [*perceptual_hashes(image, smaller_box)] == expected
 
 
 def test_hashes_of_a_cropped_slice_are_those_of_the_original(tmp_path):
     image = Image.fromarray(SLICES[0])
     decoded = decode(save_image(tmp_path, image), 32, crop=True)
-    expected = head_hash(image, head_box(image)), difference_bits(image)
-    assert (decoded.perceptual_hash, decoded.whole_hash) == expected
+    assert decoded.perceptual_hashes == perceptual_hashes(image, head_box(image))
 
 
 def test_frame_around_a_full_head_is_no_canvas(rng):
@@ -151,4 +156,5 @@ def test_frame_around_a_full_head_is_no_canvas(rng):
     levels[40:200, 60:200] = rng.integers(120, 256, (160, 140))
     levels[:4], levels[-4:], levels[:, :4], levels[:, -4:] = 0, 0, 0, 0
     image, box = Image.fromarray(levels), (0, 0, 256, 256)
-    assert perceptual_hashes(image, box) == (head_hash(image, box), difference_bits(image))
+    expected = head_hash(image, box).upright, difference_bits(image)
+    assert perceptual_hashes(image, box)[:2] == expected

@@ -13,8 +13,7 @@ from brainmri.store.metadata import (
 
 IMAGE = {
     "sha256": "0" * 64,
-    "perceptual_hash": "1" * 64,
-    "whole_hash": "2" * 64,
+    "perceptual_hashes": ["1" * 64, "2" * 64, "3" * 64, "4" * 64],
     "width": 3,
     "height": 4,
     "mode": "L",

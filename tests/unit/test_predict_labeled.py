@@ -24,10 +24,15 @@ def flip(hash_: np.ndarray, bits: int) -> np.ndarray:
     return np.packbits(np.unpackbits(hash_) ^ (np.arange(256) < bits))
 
 
+def to_digits(hashes: np.ndarray) -> tuple[str, ...]:
+    """The hashes of an image, shape (4, 32), in hexadecimal."""
+    return tuple(digits.tobytes().hex() for digits in hashes)
+
+
 def labeled_images(
     hashes: np.ndarray, positive: np.ndarray, novelty: np.ndarray | None = None
 ) -> tuple[list[Prediction], dict[Path, int]]:
-    """Predictions for images with these hashes, shape (n, 2, 32), and their true classes.
+    """Predictions for images with these hashes, shape (n, 4, 32), and their true classes.
 
     The first half is of class "no".
     """
@@ -37,10 +42,9 @@ def labeled_images(
             positive[row],
             row,
             0.5 if novelty is None else novelty[row],
-            perceptual_hash=head.tobytes().hex(),
-            whole_hash=whole.tobytes().hex(),
+            perceptual_hashes=to_digits(digits),
         )
-        for row, (head, whole) in enumerate(hashes)
+        for row, digits in enumerate(hashes)
     ]
     return predictions, {
         Path(f"{row}.png"): int(2 * row >= len(hashes)) for row in range(len(hashes))
@@ -49,14 +53,13 @@ def labeled_images(
 
 def trained_on(hashes: np.ndarray, bits: int = 20) -> dict:
     """The description of an ensemble whose training images have these hashes."""
-    pairs = [[head.tobytes().hex(), whole.tobytes().hex()] for head, whole in hashes]
-    training = {"near_duplicate_bits": bits, "perceptual_hashes": pairs}
+    training = {"near_duplicate_bits": bits, "perceptual_hashes": [*map(to_digits, hashes)]}
     return {**ABOUT, "training_images": training}
 
 
 @pytest.fixture
 def hashes() -> np.ndarray:
-    return np.random.default_rng(6).integers(0, 256, (40, 2, 32), np.uint8)
+    return np.random.default_rng(6).integers(0, 256, (40, 4, 32), np.uint8)
 
 
 @pytest.fixture
@@ -77,8 +80,7 @@ def test_metrics_of_labeled_images_agree_with_scikit_learn():
             positive[row],
             row,
             0.8 + row / 100,
-            perceptual_hash=rng.bytes(32).hex(),
-            whole_hash=rng.bytes(32).hex(),
+            perceptual_hashes=tuple(rng.bytes(32).hex() for _ in range(4)),
         )
         for row in range(40)
     ]
@@ -129,7 +131,7 @@ def test_metrics_of_labeled_images_agree_with_scikit_learn():
 def test_near_duplicates_of_labeled_images_count_as_one_group():
     """By the head's hash or by the whole image's, up to 20 bits apart."""
     rng = np.random.default_rng(5)
-    hashes = rng.integers(0, 256, (14, 2, 32), np.uint8)
+    hashes = rng.integers(0, 256, (14, 4, 32), np.uint8)
     hashes[1, 0] = flip(hashes[0, 0], 20)
     hashes[3, 1] = flip(hashes[2, 1], 20)
     hashes[5, 0] = flip(hashes[4, 0], 21)
@@ -141,7 +143,7 @@ def test_near_duplicates_of_labeled_images_count_as_one_group():
 
 def test_near_duplicates_of_training_images_are_excluded(hashes, positive, capsys):
     """By either hash, up to the limit of the run that trained the ensemble."""
-    training = np.random.default_rng(8).integers(0, 256, (9, 2, 32), np.uint8)
+    training = np.random.default_rng(8).integers(0, 256, (9, 4, 32), np.uint8)
     training[0, 1] = flip(hashes[30, 1], 12)
     training[4, 0] = flip(hashes[3, 0], 13)  # above the limit
     training[5] = hashes[7]

@@ -109,7 +109,7 @@ def test_split_holds_out_the_fold(made, fold, capsys):
     split.main()
     written = made.read("data/split.json")
     images = made.read("data/rad/metadata.json")["images"]
-    hashes = [[image["perceptual_hash"], image["whole_hash"]] for image in images]
+    hashes = [image["perceptual_hashes"] for image in images]
     assert written["groups"] == made.groups.tolist()
     assert written["groups"] == connected(hashes, 20)
     splitter = StratifiedGroupKFold(4, shuffle=True, random_state=SEED)
@@ -226,7 +226,7 @@ def test_split_warns_of_a_large_group(two, capsys):
     images = metadata["images"]
     rows = [row for row, image in enumerate(images) if image["class"] == "none"][:9]
     for row in rows:
-        images[row]["whole_hash"] = images[rows[0]]["whole_hash"]
+        images[row]["perceptual_hashes"][1] = images[rows[0]]["perceptual_hashes"][1]
     two.write("data/rad/metadata.json", json.dumps(metadata))
     split.main()
     lines = capsys.readouterr().out.splitlines()
