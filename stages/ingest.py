@@ -37,8 +37,8 @@ def main() -> None:
         images_of = Counter(file.class_name for file in usable)
         counts = {name: images_of[name] for name in classes}
         check_source(params.data.source, counts, rejected, settings.strict)
-        dicom_patients = [records[file.path].patient for file in usable]
-        patients = number_patients(usable, dicom_patients, params.data.patient)
+        records_of_usable = [records[file.path] for file in usable]
+        patients = number_patients(usable, records_of_usable, params.data.patient)
 
         names, sizes = write_shards(files, records, skipped, cache)
         labels = [classes.index(file.class_name) for file in usable]

@@ -134,6 +134,11 @@ def tabulate_images(predictions: list[Prediction], errors: Errors, about: About)
     return Table(header, rows, csv, why_no_sets(about["decision"], by_patient=False) or "")
 
 
+def is_identified(prediction: Prediction) -> bool:
+    """Return whether the patient, or at least the study, is known."""
+    return bool(prediction.image.patient or prediction.image.study)
+
+
 def tabulate_patients(
     predictions: list[Prediction], patients: dict[Path, str | None], about: About
 ) -> Table:
@@ -145,7 +150,7 @@ def tabulate_patients(
         For images with the identifiers of their patients.
     patients, about : see `brainmri.predict.patients.identify_patients`, `predict_files`
     """
-    identified = [prediction for prediction in predictions if prediction.image.patient]
+    identified = [prediction for prediction in predictions if is_identified(prediction)]
     if not (identified or patients):
         return EMPTY
     classes = about["classes"]
@@ -165,7 +170,7 @@ def tabulate_patients(
     ]
     reason, empty = why_unidentified(patients), [""] * (len(classes) + 1)
     for prediction in predictions:
-        if not prediction.image.patient:
+        if not is_identified(prediction):
             rows.append(["", "", prediction.path.name, *empty, reason, ""])
     csv = format_records([patient_record(patient, classes) for patient in voted])
     return Table(header, rows, csv, why_no_sets(about["decision"], by_patient=True) or "")

@@ -108,8 +108,7 @@ def build_collection(
         else:
             usable.append(file)
             measured.append(measurement)
-    dicom_patients = [image.patient for image in measured]
-    patients = number_patients(usable, dicom_patients, pattern) if usable else None
+    patients = number_patients(usable, measured, pattern) if usable else None
     return Collection(classes, usable, measured, reasons, patients, bits)
 
 

@@ -1,5 +1,6 @@
 """Counts of a collection by class: of images, patients, sizes and pixel formats."""
 
+import statistics
 from collections import Counter
 from typing import NamedTuple
 
@@ -71,12 +72,12 @@ def guessable_fractions(collection: Collection) -> tuple[float, float]:
     return sum(largest.values()) / images, max(Counter(collection.labels).values()) / images
 
 
-def slices_per_patient(collection: Collection) -> list[int] | None:
+def slices_per_patient(collection: Collection) -> list[float] | None:
     """Return the smallest, the median and the largest number of images of a patient."""
     if not collection.patients:
         return None
-    counts = sorted(Counter(collection.patients).values())
-    return [counts[0], counts[len(counts) // 2], counts[-1]]
+    counts = Counter(collection.patients).values()
+    return [min(counts), statistics.median(counts), max(counts)]
 
 
 def _count_by_class(title: str, values: list[str], collection: Collection) -> Table:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import PIL
 from PIL import Image
 
 from brainmri.audit import colors
@@ -20,7 +19,7 @@ from brainmri.common.files import to_json, write_bytes
 from brainmri.common.paths import AUDIT_CACHE
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
-from brainmri.images.cache import DECODING_MODULES, file_identity
+from brainmri.images.cache import DECODING_MODULES, decoding_packages, file_identity
 from brainmri.images.cropping import area, head_box, rim_level, shrink
 from brainmri.images.decoding import decode
 from brainmri.images.files import ImageError
@@ -35,7 +34,7 @@ class Measurement(NamedTuple):
 
     Attributes
     ----------
-    sha256, perceptual_hashes, width, height, mode, patient
+    sha256, perceptual_hashes, width, height, mode, patient, study
         See `brainmri.images.decoding.DecodedImage`.
     pixels : str
         BLAKE2b hash of the gray pixels of the whole image, hexadecimal.
@@ -55,6 +54,7 @@ class Measurement(NamedTuple):
     height: int
     mode: str
     patient: str | None
+    study: str | None
     pixels: str
     is_colored: bool
     background: float
@@ -112,6 +112,7 @@ def measure(path: Path, size: int) -> Measurement:
         height=image.height,
         mode=image.mode,
         patient=image.patient,
+        study=image.study,
         pixels=hashlib.blake2b(image.pixels, digest_size=16).hexdigest(),
         is_colored=is_colored(path, image.mode),
         background=rim_level(shrink(gray)),
@@ -132,7 +133,7 @@ def without_padding(pixels: np.ndarray, width: int, height: int) -> Image.Image:
     size = len(pixels)
     inner_width = max(1, round(size * min(1, width / height)))
     inner_height = max(1, round(size * min(1, height / width)))
-    left, upper = (size - inner_width) // 2, (size - inner_height) // 2
+    left, upper = round((size - inner_width) / 2), round((size - inner_height) / 2)
     box = left, upper, left + inner_width, upper + inner_height
     return Image.fromarray(pixels).crop(box)
 
@@ -168,5 +169,4 @@ def _fingerprint(size: int) -> str:
     """Hash all that a measurement depends on besides the file."""
     paths = [*(module.__file__ for module in DECODING_MODULES), colors.__file__, __file__]
     code = b"".join(Path(path).read_bytes() for path in paths)
-    versions = f"{size} Pillow {PIL.__version__} NumPy {np.__version__}"
-    return hashlib.sha256(code + versions.encode()).hexdigest()
+    return hashlib.sha256(code + f"{size} {decoding_packages()}".encode()).hexdigest()

@@ -3,7 +3,7 @@
 Its folder holds the shards of the last run, hard-linked to those of the store, and an index. It is
 neither output nor input of the pipeline: without it, `ingest` writes the same files. It is valid
 while the code, the packages and the parameters that decode are the same. A file counts as unchanged
-by DVC's rule: while its inode, size and time of modification are the same.
+while its inode, its size, and its times of modification and of the inode's change are the same.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class ImageRecord(NamedTuple):
 
     Attributes
     ----------
-    sha256, perceptual_hashes, width, height, mode, levels, patient
+    sha256, perceptual_hashes, width, height, mode, levels, patient, study
         See `DecodedImage`.
     pixels : str
         BLAKE2b hash of the decoded pixels, hexadecimal.
@@ -53,12 +53,13 @@ class ImageRecord(NamedTuple):
     mode: str
     levels: tuple[float, float]
     patient: str | None
+    study: str | None
     pixels: str
 
     @property
     def metadata(self) -> dict:
         """The image's entry in the metadata of the store, without path and class."""
-        excluded = ("patient", "pixels")
+        excluded = ("patient", "study", "pixels")
         return {key: value for key, value in self._asdict().items() if key not in excluded}
 
 
@@ -200,10 +201,16 @@ class DecodeCache:
 def _fingerprint(settings: Ingest) -> str:
     """Hash all that decoding depends on besides the image file: code, packages and parameters."""
     code = b"".join(Path(module.__file__).read_bytes() for module in DECODING_MODULES)
-    versions = f"Pillow {PIL.__version__} NumPy {np.__version__} {h5py.version.info}"
-    versions += "".join(f" {package} {_version(package)}" for package in dicom.PACKAGES)
+    versions = f"{decoding_packages()} {h5py.version.info}"
     values = f"{settings.image_size} {settings.crop} {settings.compression} {versions}"
     return hashlib.sha256(code + values.encode()).hexdigest()
+
+
+def decoding_packages() -> str:
+    """Return the packages that decode images, and their versions."""
+    versions = {"Pillow": PIL.__version__, "NumPy": np.__version__}
+    versions |= {package: _version(package) for package in dicom.PACKAGES}
+    return " ".join(f"{package} {version}" for package, version in versions.items())
 
 
 def _version(package: str) -> str | None:

@@ -55,9 +55,10 @@ class DecodedImage:
         "DICOM MONOCHROME1" or "DICOM MONOCHROME2".
     levels : tuple of (black, white)
         The original's levels that became 0 and 255; (0, 255) for 8 bits or fewer, but for DICOM.
-    patient : str or None
-        BLAKE2b hash of the PatientID in a DICOM file, hexadecimal, only to group the images of a
-        run; None if there is none.
+    patient, study : str or None
+        BLAKE2b hashes of the PatientID and of the StudyInstanceUID in a DICOM file, hexadecimal,
+        only to group the images of a run; None if there is none. See
+        `patients.identify_dicom_patients`.
     """
 
     pixels: np.ndarray
@@ -68,6 +69,7 @@ class DecodedImage:
     mode: str
     levels: tuple[float, float]
     patient: str | None = None
+    study: str | None = None
 
 
 def decode(path: str | Path, size: int, crop: bool = False) -> DecodedImage:
@@ -126,7 +128,7 @@ def to_gray(image: Image.Image) -> Image.Image:
 class _UprightImage(NamedTuple):
     """An image in gray levels, which may be smaller than the original; the rest is the original's.
 
-    `mode`, `width`, `height`, `levels` and `patient` are those of `DecodedImage`.
+    `mode`, `width`, `height`, `levels`, `patient` and `study` are those of `DecodedImage`.
     """
 
     gray: Image.Image
@@ -135,6 +137,7 @@ class _UprightImage(NamedTuple):
     height: int
     levels: tuple[float, float]
     patient: str | None = None
+    study: str | None = None
 
 
 def _decode(content: bytes, size: int, crop: bool) -> DecodedImage:
@@ -150,13 +153,14 @@ def _decode(content: bytes, size: int, crop: bool) -> DecodedImage:
         mode=image.mode,
         levels=image.levels,
         patient=image.patient,
+        study=image.study,
     )
 
 
 def _read_upright(content: bytes, size: int) -> _UprightImage:
     if is_dicom(content):
-        gray, mode, levels, patient = read_dicom(content)
-        return _UprightImage(gray, mode, *gray.size, levels, patient)
+        gray, mode, levels, patient, study = read_dicom(content)
+        return _UprightImage(gray, mode, *gray.size, levels, patient, study)
     with open_image(content) as image:
         mode = image.mode
         width, height = image.size

@@ -50,7 +50,6 @@ KEYWORDS = (
     "WindowCenter",
     "WindowWidth",
 )
-STUDY = "study "  # begins what stands for a patient without a PatientID
 COLORS = ("RGB", "YBR_", "PALETTE COLOR", "HSV", "ARGB", "CMYK")  # as names of colors begin
 PIXEL_DATA = 0x7FE00010
 ALL_PIXEL_DATA = (0x7FE00008, 0x7FE00009, PIXEL_DATA)  # the first two hold floating-point numbers
@@ -100,14 +99,16 @@ class DicomImage(NamedTuple):
         "DICOM MONOCHROME1" or "DICOM MONOCHROME2".
     levels : tuple of (black, white)
         The rescaled levels that became 0 and 255.
-    patient : str or None
-        BLAKE2b hash of the PatientID, hexadecimal; None if the file has none.
+    patient, study : str or None
+        BLAKE2b hashes of the PatientID and of the StudyInstanceUID, hexadecimal; None if the file
+        has none.
     """
 
     gray: Image.Image
     mode: str
     levels: tuple[float, float]
     patient: str | None
+    study: str | None
 
 
 class _HeaderFile(io.BytesIO):
@@ -176,7 +177,8 @@ def _read_dicom(content: bytes) -> DicomImage:
     zero_is_white = photometric == "MONOCHROME1"
     levels = _darken_padding(_rescale(stored, dataset), stored, dataset, zero_is_white)
     gray, (black, white) = _apply_window(levels, dataset, zero_is_white)
-    return DicomImage(gray, f"DICOM {photometric}", (black, white), _hash_patient(dataset))
+    patient, study = (_hash(dataset, keyword) for keyword in ("PatientID", "StudyInstanceUID"))
+    return DicomImage(gray, f"DICOM {photometric}", (black, white), patient, study)
 
 
 def _read_header(content: bytes) -> tuple[str, "Dataset", _PixelData | None]:
@@ -483,13 +485,10 @@ def _read_lut(dataset: "Dataset", keyword: str, levels: np.ndarray) -> _LookupTa
     return _LookupTable(values, first, 2**bits - 1)
 
 
-def _hash_patient(dataset: "Dataset") -> str | None:
-    """Return a hash of the PatientID; without one, `STUDY` and a hash of the study's UID."""
-    for keyword, prefix in (("PatientID", ""), ("StudyInstanceUID", STUDY)):
-        if identifier := _text(dataset, keyword):
-            content = identifier.encode("utf-8", "surrogateescape")
-            return prefix + hashlib.blake2b(content, digest_size=16).hexdigest()
-    return None
+def _hash(dataset: "Dataset", keyword: str) -> str | None:
+    """Return a hash of an identifier; None if it is missing."""
+    identifier = _text(dataset, keyword).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(identifier, digest_size=16).hexdigest() if identifier else None
 
 
 def _value(dataset: "Dataset", keyword: str) -> object:

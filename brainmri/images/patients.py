@@ -2,27 +2,34 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Protocol
 
 from brainmri.common.errors import UserError
 from brainmri.common.file_names import to_nfc
-from brainmri.images.dicom import STUDY
 from brainmri.images.sources import SourceFile, spelling
 
+DICOM = ("patient", "study")
+STUDY = "study "
 MAX_EXAMPLES = 2
 
 
+class DicomIdentifiers(Protocol):
+    """What identifies the patient of a decoded image; see `DecodedImage`."""
+
+    patient: str | None
+    study: str | None
+
+
 def number_patients(
-    files: list[SourceFile], dicom_patients: list[str | None], pattern: str | None
+    files: list[SourceFile], images: Sequence[DicomIdentifiers], pattern: str | None
 ) -> list[int] | None:
     """Number the patients of images from 0, in order of first appearance.
 
     Parameters
     ----------
     files : list of SourceFile, length n
-    dicom_patients : list of str or None, length n
-        Of each image, equal for equal PatientIDs, or without one for slices of one study; None
-        where there is neither.
+    images : sequence of DicomIdentifiers, length n
     pattern : str or None
         `data.patient`.
 
@@ -38,6 +45,7 @@ def number_patients(
         If the pattern finds no patient in a path, or if the pattern or the table gives all images
         the same one.
     """
+    dicom_patients = identify_dicom_patients(images)
     if pattern:
         identifiers = match_patients([file.below for file in files], pattern)
         _check_identifiers(identifiers, dicom_patients, f"data.patient: {pattern!r}")
@@ -52,6 +60,29 @@ def number_patients(
     numbers = number_identifiers(identifiers)
     _print_mixed_patients(files, numbers)
     return numbers
+
+
+def identify_dicom_patients(images: Iterable[DicomIdentifiers]) -> list[str | None]:
+    """Identify the patients of DICOM files, by PatientID and study.
+
+    A file without PatientID is of the patient of its study. The study stands for the patient where
+    none of its files has a PatientID, and everywhere if all files have the same one, as
+    anonymization may leave it.
+
+    Returns
+    -------
+    list of str or None
+        Of each image; begins with `STUDY` for a study; None where there is neither.
+    """
+    images = list(images)
+    patients, studies = ({getattr(image, name) for image in images} - {None} for name in DICOM)
+    if len(patients) <= 1 < len(studies):
+        return [image.study and STUDY + image.study for image in images]
+    patient_of = {image.study: image.patient for image in images if image.patient}
+    return [
+        image.patient or (image.study and patient_of.get(image.study, STUDY + image.study))
+        for image in images
+    ]
 
 
 def number_identifiers(identifiers: Iterable[Hashable]) -> list[int]:
@@ -105,9 +136,9 @@ def _check_identifiers(identifiers: list[str], dicom_patients: list[str | None],
     divided = [patients for patients in given.values() if len(patients) > 1]
     if divided and len(given) > 1:
         print(
-            f"warning: {name} divides the images of {len(divided)} of {len(given)} DICOM PatientIDs"
-            " among several patients, which may be on both sides of the split; correct it, or leave"
-            " it out to take the PatientID"
+            f"warning: {name} divides the images of {len(divided)} of {len(given)} DICOM patients"
+            " (PatientID, else study) among several patients, which may be on both sides of the"
+            " split; correct it, or leave it out to take the PatientID"
         )
 
 
@@ -119,15 +150,13 @@ def _dicom_identifiers(
         return None
     if len(set(identified)) == 1:
         print(
-            f"warning: all {len(identified)} DICOM files with a PatientID have the same one, so"
-            " patients are unknown; set data.patient, or give a table with a column patient"
+            f"warning: all {len(identified)} DICOM files have the same PatientID or, without one,"
+            " are of one study, so patients are unknown; set data.patient, or give a table with a"
+            " column patient"
         )
         return None
-    if studies := sum(patient.startswith(STUDY) for patient in identified):
-        print(
-            f"warning: {studies} of {len(files)} images have no PatientID; those of one study count"
-            " as one patient, who may have had several: set data.patient, or give a table"
-        )
+    if warning := study_warning(dicom_patients):
+        print(f"{warning}: set data.patient, or give a table with a column patient")
     unknown = [
         file.path for file, patient in zip(files, dicom_patients, strict=True) if not patient
     ]
@@ -137,6 +166,17 @@ def _dicom_identifiers(
             f" as {unknown[0]!r}; each counts as a patient of its own"
         )
     return [patient or row for row, patient in enumerate(dicom_patients)]
+
+
+def study_warning(dicom_patients: list[str | None]) -> str | None:
+    """Return a warning if studies stand for patients; see `identify_dicom_patients`."""
+    count = sum(patient is not None and patient.startswith(STUDY) for patient in dicom_patients)
+    if not count:
+        return None
+    return (
+        f"warning: {count} of {len(dicom_patients)} images have no PatientID, or that of all"
+        " others; those of one study count as one patient, who may have had several"
+    )
 
 
 def _warn_of_spellings(identifiers: Iterable[Hashable]) -> None:

@@ -15,7 +15,12 @@ from brainmri.evaluation.decisions import decide_votes
 from brainmri.evaluation.patients import mean_by_patient
 from brainmri.evaluation.prediction_sets import list_sets
 from brainmri.images.decoding import DecodedImage
-from brainmri.images.patients import number_identifiers, search_patients
+from brainmri.images.patients import (
+    identify_dicom_patients,
+    number_identifiers,
+    search_patients,
+    study_warning,
+)
 from brainmri.models.about import About
 from brainmri.predict.prediction import PatientPrediction, Prediction
 
@@ -67,7 +72,7 @@ def with_patients(
     images, patients : see `identify_patients`
     """
     for path, image in identify_patients(images, patients):
-        if image.patient:
+        if image.patient or image.study:
             yield path, image
         else:
             reason = why_unidentified(patients)
@@ -87,7 +92,7 @@ def identify_patients(
         Identifiers; see `find_patients`. If it is empty, DICOM's PatientIDs are the patients.
     """
     for path, image in images:
-        yield path, replace(image, patient=patients[path]) if patients else image
+        yield path, replace(image, patient=patients[path], study=None) if patients else image
 
 
 def why_unidentified(patients: dict[Path, str | None]) -> str:
@@ -102,17 +107,20 @@ def number_patients(predictions: list[Prediction]) -> np.ndarray:
 
     An image whose patient is unknown counts as a patient of its own.
     """
-    identifiers = [prediction.image.patient or row for row, prediction in enumerate(predictions)]
+    patients = identify_dicom_patients(prediction.image for prediction in predictions)
+    identifiers = [patient or row for row, patient in enumerate(patients)]
     return np.array(number_identifiers(identifiers), int)
 
 
 def dicom_patients(predictions: list[Prediction]) -> np.ndarray | None:
     """Number the patients as `number_patients` does; None if PatientIDs do not distinguish them."""
-    identifiers = {prediction.image.patient for prediction in predictions} - {None}
+    _warn_of_studies(predictions)
+    images = [prediction.image for prediction in predictions]
+    identifiers = {*identify_dicom_patients(images)} - {None}
     if len(identifiers) == 1 < len(predictions):
         print(
-            "warning: all DICOM files with a PatientID have the same one, so patients are unknown;"
-            " --patient can find them in the paths",
+            "warning: all DICOM files have the same PatientID or, without one, are of one study, so"
+            " patients are unknown; --patient can find them in the paths",
             file=sys.stderr,
         )
     return number_patients(predictions) if len(identifiers) > 1 else None
@@ -122,6 +130,7 @@ def predict_patients(predictions: list[Prediction], about: About) -> list[Patien
     """Combine the predictions for the slices of each patient."""
     if not predictions:
         return []
+    _warn_of_studies(predictions)
     patients = number_patients(predictions)
     _, first, slices = np.unique(patients, return_index=True, return_counts=True)
     novel = np.bincount(patients, [prediction.is_novel for prediction in predictions])
@@ -145,3 +154,9 @@ def predict_patients(predictions: list[Prediction], about: About) -> list[Patien
         )
         for number, probabilities in enumerate(means)
     ]
+
+
+def _warn_of_studies(predictions: list[Prediction]) -> None:
+    patients = identify_dicom_patients(prediction.image for prediction in predictions)
+    if warning := study_warning(patients):
+        print(f"{warning}: --patient can find them in the paths", file=sys.stderr)

@@ -15,11 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import yaml
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from brainmri.audit import __main__, measuring
 from brainmri.audit.mislabeled import Votes, find_label_issues, label_issues
 from brainmri.common.errors import UserError
+from brainmri.images import cache
 from brainmri.images.cache import RECENT_NS
 from brainmri.images.phantoms import draw_phantom
 from tests.support.checkout import ROOT
@@ -158,6 +159,7 @@ def test_patients_are_counted_without_their_identifiers(audit):
     Path("labels.csv").write_text("\n".join(lines))
     result = audit("raw", "--labels", "labels.csv")
     assert result.metrics["patients"] == 4
+    assert "Images of a patient: 1 to 2, median 1.5." in result.page
     assert result.groups("patients_across_split") == [{"no/2.png", "no/4.png"}]
     assert result.groups("patients_across_classes") == [{"no/0.png", "yes/1.png"}]
     written = [result.page, result.output, *(path.read_text() for path in Path().rglob("*.csv"))]
@@ -267,7 +269,7 @@ def write_run(result: Audit, contradicted: str) -> None:
     entry = {"path": "data/rad/metadata.json", "md5": hashlib.md5(metadata).hexdigest()}
     Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"weigh": {"deps": [entry]}}}))
     rows = [*range(len(images))]
-    split = {"test": [], "training": rows, "left_out": [], "groups": rows}
+    split = {"test": [], "training": rows, "excluded": [], "groups": rows}
     Path("data/split.json").write_text(json.dumps(split))
     lines = ["row,no,yes"]
     for row, image in enumerate(images[1:], start=1):
@@ -419,6 +421,23 @@ def test_the_command_ends_with_an_error(audit, tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: data.source: 'missing' is not a folder")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 300), (300, 100), (61, 87), (90, 90)])
+def test_padding_is_removed(width, height):
+    inner = Image.new("L", (width, height), 200)
+    for size in range(40, 72):
+        padded = np.array(ImageOps.pad(inner, (size, size)))
+        assert np.all(np.array(measuring.without_padding(padded, width, height)) == 200)
+
+
+def test_measurements_depend_on_the_decoders(tmp_path, monkeypatch):
+    path = tmp_path / "audit.json"
+    measuring.save_cache([], 64, {}, path)
+    before = path.read_bytes()
+    monkeypatch.setattr(cache, "_version", lambda package: "0")
+    measuring.save_cache([], 64, {}, path)
+    assert path.read_bytes() != before
 
 
 def test_page_without_thumbnails(audit):

@@ -26,7 +26,7 @@ ATTRIBUTES = {
     "mode": "L",
     "levels": [0, 255],
 }
-PATIENT = "5"
+IDENTIFIERS = {"patient": "5", "study": "6"}
 
 
 def open_cache(folder: Path, **changes) -> DecodeCache:
@@ -35,7 +35,7 @@ def open_cache(folder: Path, **changes) -> DecodeCache:
 
 def image_of(pixels: np.ndarray) -> SimpleNamespace:
     """Return a decoded image of these pixels."""
-    return SimpleNamespace(pixels=pixels, patient=PATIENT, **ATTRIBUTES)
+    return SimpleNamespace(pixels=pixels, **IDENTIFIERS, **ATTRIBUTES)
 
 
 def test_shards_of_new_and_cached_images(tmp_path):
@@ -43,7 +43,7 @@ def test_shards_of_new_and_cached_images(tmp_path):
     with open_cache(tmp_path) as first:
         records = [first.add(str(index), image_of(pixels[index])) for index in (0, 1, 1)]
         assert records[1] == records[2]
-        others = {"pixels": records[0].pixels, "patient": PATIENT}
+        others = {"pixels": records[0].pixels, **IDENTIFIERS}
         assert records[0]._asdict() == ATTRIBUTES | others
         assert records[0].metadata == ATTRIBUTES
         unidentified = first.add(None, image_of(pixels[2]))

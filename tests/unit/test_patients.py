@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,8 +19,17 @@ def files_of(*paths: str, patients: Sequence[str] | None = None) -> list[SourceF
     ]
 
 
+def dicom(*patients: str | None, studies: Sequence[str | None] | None = None) -> list:
+    """Return what identifies images of these PatientIDs."""
+    studies = studies or [None] * len(patients)
+    return [
+        SimpleNamespace(patient=patient, study=study)
+        for patient, study in zip(patients, studies, strict=True)
+    ]
+
+
 FILES = files_of("no/P7_1.png", "no/P3_1.png", "yes/P3_2.png", "yes/P7_2.png", "yes/P1_1.png")
-UNKNOWN = [None] * len(FILES)
+UNKNOWN = dicom(*[None] * len(FILES))
 
 
 def test_pattern_finds_patients(capsys):
@@ -32,7 +42,7 @@ def test_pattern_finds_patients(capsys):
 
 def test_patients_of_one_class_each(capsys):
     files = files_of("no/a1.png", "no/a2.png", "yes/b1.png")
-    assert number_patients(files, [None] * 3, "/(.)") == [0, 0, 1]
+    assert number_patients(files, dicom(None, None, None), "/(.)") == [0, 0, 1]
     assert capsys.readouterr().out == "2 patients\n"
 
 
@@ -86,37 +96,39 @@ def test_pattern_that_finds_one_patient_is_refused():
 
 def test_patients_of_the_table(capsys):
     files = files_of("no/1.png", "no/2.png", "yes/3.png", "yes/4.png", patients="BABC")
-    dicom_patients = ["x", "x", "x", "y"]
+    dicom_patients = dicom("x", "x", "x", "y")
     assert number_patients(files, dicom_patients, None) == [0, 1, 0, 2]
     assert "1 of them" in capsys.readouterr().out
     assert number_patients(files, dicom_patients, "([1-4]).png") == [0, 1, 2, 3]
     same = files_of("no/1.png", "yes/2.png", patients="AA")
     with pytest.raises(UserError, match=r"^data\.labels: the column patient gives all 2 images"):
-        number_patients(same, [None] * 2, None)
+        number_patients(same, dicom(None, None), None)
 
 
 def test_patients_that_divide_a_patient_id_are_reported(capsys):
     """Slices of a patient would be on both sides; a PatientID that all files have says nothing."""
     divided = files_of("no/1", "no/2", "yes/3", "yes/4", patients="abcd")
-    number_patients(divided, ["P1", "P1", "P2", "P3"], None)
-    number_patients(divided, ["P1", "P1", "P2", None], "/(.)")
+    number_patients(divided, dicom("P1", "P1", "P2", "P3"), None)
+    number_patients(divided, dicom("P1", "P1", "P2", None), "/(.)")
     first, second = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     assert first.startswith(
-        "warning: data.labels: the column patient divides the images of 1 of 3 DICOM PatientIDs"
+        "warning: data.labels: the column patient divides the images of 1 of 3 DICOM patients"
     )
     assert second.startswith("warning: data.patient: '/(.)' divides the images of 1 of 2")
-    number_patients(divided, ["P1"] * 4, None)
-    number_patients(files_of("no/1", "no/2", "yes/3", patients="aab"), ["P1", "P2", "P3"], None)
+    number_patients(divided, dicom("P1", "P1", "P1", "P1"), None)
+    number_patients(
+        files_of("no/1", "no/2", "yes/3", patients="aab"), dicom("P1", "P2", "P3"), None
+    )
     assert "warning" not in capsys.readouterr().out
 
 
 def test_patients_of_dicom_files(capsys):
-    assert number_patients(FILES, ["b", "a", "a", "b", "c"], None) == [0, 1, 1, 0, 2]
+    assert number_patients(FILES, dicom("b", "a", "a", "b", "c"), None) == [0, 1, 1, 0, 2]
     assert "warning" not in capsys.readouterr().out
 
 
 def test_images_without_a_patient_id_are_patients_of_their_own(capsys):
-    assert number_patients(FILES, ["b", None, "a", None, "b"], None) == [0, 1, 2, 3, 0]
+    assert number_patients(FILES, dicom("b", None, "a", None, "b"), None) == [0, 1, 2, 3, 0]
     first, second = capsys.readouterr().out.splitlines()
     assert first == (
         "warning: 2 of 5 images have no PatientID and no study, such as 'no/P3_1.png'; each counts"
@@ -126,32 +138,47 @@ def test_images_without_a_patient_id_are_patients_of_their_own(capsys):
 
 
 def test_slices_of_a_study_are_of_one_patient(capsys):
-    dicom_patients = ["study x", "study x", "P1", "study y", "study x"]
-    assert number_patients(FILES, dicom_patients, None) == [0, 0, 1, 2, 0]
+    images = dicom(None, None, "P1", None, None, studies="xxzyx")
+    assert number_patients(FILES, images, None) == [0, 0, 1, 2, 0]
     [line, _] = capsys.readouterr().out.splitlines()
-    assert line.startswith("warning: 4 of 5 images have no PatientID; those of one study count as")
+    assert line.startswith("warning: 5 of 5 images have no PatientID, or that of all others; those")
+
+
+def test_slices_of_a_study_are_of_the_patient_of_one_of_them(capsys):
+    images = dicom("P1", None, "P2", None, "P1", studies="xxyyz")
+    assert number_patients(FILES, images, None) == [0, 0, 1, 1, 0]
+    assert "warning" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("patients", ["PPPPP", ["P", None, "P", "P", None]])
+def test_studies_stand_for_patients_of_a_common_patient_id(capsys, patients):
+    """Anonymization may leave one PatientID for all."""
+    images = dicom(*patients, studies="xyxzy")
+    assert number_patients(FILES, images, None) == [0, 1, 0, 2, 1]
+    assert "warning: 5 of 5 images have no PatientID, or that of" in capsys.readouterr().out
 
 
 def test_patients_that_may_be_the_same_are_counted(capsys):
     """Their identifiers are not printed."""
     patients = ["AB12", "ab12", "9", "009", "C"]
     files = files_of("no/1", "no/2", "yes/3", "yes/4", "yes/5", patients=patients)
-    assert number_patients(files, [None] * 5, None) == [0, 1, 2, 3, 4]
+    assert number_patients(files, UNKNOWN, None) == [0, 1, 2, 3, 4]
     printed = capsys.readouterr().out
     assert "warning: 2 patients are spelled in several ways" in printed
     assert "AB12" not in printed
 
 
-@pytest.mark.parametrize("dicom_patients", [["a"] * 5, ["a", None, None, "a", "a"]])
-def test_a_single_patient_id_means_unknown_patients(capsys, dicom_patients):
-    """It may be a placeholder of an anonymization."""
-    assert number_patients(FILES, dicom_patients, None) is None
-    [line] = capsys.readouterr().out.splitlines()
-    count = len(FILES) - dicom_patients.count(None)
-    assert line.startswith(
-        f"warning: all {count} DICOM files with a PatientID have the same one, so patients are"
-        " unknown; set data.patient"
+@pytest.mark.parametrize("studies", ["xxxxx", None])
+@pytest.mark.parametrize("patients", [["a"] * 5, ["a", None, None, "a", "a"], [None] * 5])
+def test_a_single_patient_means_unknown_patients(capsys, patients, studies):
+    """The PatientID may be a placeholder of an anonymization."""
+    assert number_patients(FILES, dicom(*patients, studies=studies), None) is None
+    lines = capsys.readouterr().out.splitlines()
+    count = 5 if studies else 5 - patients.count(None)
+    message = (
+        f"warning: all {count} DICOM files have the same PatientID or, without one, are of one"
     )
+    assert [line.startswith(message) for line in lines] == [True] * bool(count)
 
 
 def test_unknown_patients(capsys):

@@ -295,7 +295,10 @@ def test_metrics_know_patients_by_several_patient_ids(capsys):
     assert patients_of(None, None) is None
     assert capsys.readouterr().err == ""
     assert patients_of("a", "a", None) is None
-    assert "the same one, so patients are unknown; --patient can find" in capsys.readouterr().err
+    assert (
+        "the same PatientID or, without one, are of one study, so patients are unknown"
+        in capsys.readouterr().err
+    )
 
 
 def test_patients_are_numbered_in_order_of_appearance():
