@@ -56,7 +56,7 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, de
         by_patient = {"by_patient": summarize_patients(pooled, resamples, bins, decide)}
     return {
         ENSEMBLE: metrics_of[ENSEMBLE],
-        **summarize_decisions(pooled, resamples, decide),
+        **summarize_decisions(pooled, resamples, decide, have_sets(votes, decide)),
         **by_patient,
         "interval": metric_intervals(pooled, counts, resamples, bins),
         "folds": spread(fold_metrics),
@@ -75,19 +75,30 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, de
     }
 
 
-def summarize_decisions(votes: Votes, resamples: int, decide: dict) -> dict:
+def have_sets(votes: dict[tuple[int, int], Votes], decide: dict) -> bool:
+    """Return whether each fold has prediction sets; one with too few groups of a class has none.
+
+    Such a class is in all sets of the fold.
+    """
+    return all(
+        fold.p_values is not None and not (fold.p_values > decide["error"]).all(axis=0).any()
+        for fold in votes.values()
+    )
+
+
+def summarize_decisions(votes: Votes, resamples: int, decide: dict, has_sets: bool) -> dict:
     """Compute the metrics of what is decided, of voters that decide.
 
     Returns
     -------
     dict
-        `decision_rule`: see `rule_metrics`; `prediction_sets`: see `set_metrics`, but not where no
-        image's set leaves a class out, as if there were too few groups to calibrate it.
+        `decision_rule`: see `rule_metrics`; `prediction_sets`, if there are sets: see
+        `set_metrics`.
     """
     if votes.decided is None:
         return {}
     rule = summarize_rule(votes, decide)
-    if (votes.p_values > decide["error"]).all(axis=0).any():
+    if not has_sets:
         return {"decision_rule": rule}
     sets = set_metrics(
         votes.labels,

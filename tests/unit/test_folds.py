@@ -438,6 +438,8 @@ def test_no_sets_where_no_set_excludes_a_class(folds, summary, capsys):
     printed = capsys.readouterr().out
     assert "no prediction sets: too few independent groups" in printed
     assert "\n\n" not in printed
+    last = [*folds][-1]  # other folds, whose sets do exclude the class, don't hide it
+    assert "prediction_sets" not in summarize({**folds, last: few[last]}, 100, 5, DECIDE)
 
 
 def test_figure_shows_the_summary(folds, summary, tmp_path, monkeypatch):
