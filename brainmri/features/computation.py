@@ -96,6 +96,7 @@ def describe(network: Network, params: Params, size: int) -> dict:
         "augment": params.train.augment.model_dump(),
         "prediction_views": params.train.views,
         "code": code_hash(),
+        "packages": f"TensorFlow {tf.__version__} Keras {keras.__version__}",
     }
 
 

@@ -101,6 +101,12 @@ def test_features_of_other_parameters_or_weights_are_computed_again(made):
         compute()
 
 
+def test_features_by_other_packages_are_computed_again(made, monkeypatch):
+    compute()
+    monkeypatch.setattr(keras, "__version__", "0.0.1")
+    assert compute()[0] == len(made.images)
+
+
 @pytest.mark.parametrize("file", ["networks/tta.py", "features/computation.py"])
 def test_features_of_other_code_are_computed_again(made, file):
     compute()
