@@ -194,9 +194,11 @@ def _column_names(classes: list[str]) -> tuple[list[str], int]:
 
 def _file_cell(path: Path) -> str:
     text = printable(path)
-    if len(text) > FILE_WIDTH:
-        text = "…" + text[1 - FILE_WIDTH :]
-    return f"{text:{FILE_WIDTH}}"
+    if columns(text) > FILE_WIDTH:
+        while columns(text) >= FILE_WIDTH:
+            text = text[1:]
+        text = f"…{text}"
+    return pad(text, FILE_WIDTH)
 
 
 def _vote_header(names: list[str], width: int) -> list[str]:

@@ -229,6 +229,14 @@ def test_table_fits_a_terminal(capsys, classes):
         assert names[-2] in line  # the next most probable
 
 
+@pytest.mark.parametrize("path", ["a.png", "脑部/图像.png", f"{'脑' * 40}.png", f"{'a' * 60}.png"])
+def test_columns_start_below_their_names(capsys, path):
+    print_table([prediction_of(path, 0.5)], ["no", "yes"])
+    header, line = capsys.readouterr().out.splitlines()
+    decision = line.index("unsure")
+    assert columns(line[:decision]) == header.index("decision")
+
+
 def test_label_is_the_outermost_class_folder(tmp_path, monkeypatch):
     """As `ingest` has it: a folder of a patient may be named as a class."""
     monkeypatch.chdir(tmp_path)
