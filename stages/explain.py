@@ -54,16 +54,22 @@ def main() -> None:
     maps = heat_maps(members, about["weights"], images[mapped], targets[mapped])
     heat_of = dict(zip(mapped, maps, strict=True))
 
-    heat = np.zeros((len(examples), *images.shape[1:3]), np.float32)
-    for index, position in enumerate(examples):
-        heat[index] = heat_of[position]
+    heat = np.array([heat_of[position] for position in examples], np.float32)
+    heat = heat.reshape(-1, *images.shape[1:3])  # also of no images
     scale = about["heat_scale"]
     arrays = {"heat": heat, "scale": np.array(scale), "rows": rows[examples]}
     write_arrays(EXPLANATIONS, **arrays, classes=targets[examples])
-    outlines = [masks.get(position) for position in examples]
-    shown = images[examples, ..., 0], labels[examples], predicted[examples], confidence[examples]
-    names = metadata["classes"], about["decision"]["positive"]
-    figure = draw_explanations(*shown, heat, scale, outlines, *names)
+    figure = draw_explanations(
+        images[examples, ..., 0],
+        labels[examples],
+        predicted[examples],
+        confidence[examples],
+        heat,
+        scale,
+        outlines=[masks.get(position) for position in examples],
+        classes=metadata["classes"],
+        positive=about["decision"]["positive"],
+    )
     write_bytes(EXPLANATION_PLOT, figure)
 
     summary: ExplainMetrics = {"images_drawn": len(examples)}
@@ -72,7 +78,7 @@ def main() -> None:
         game = pointing_game(of_tumors, np.stack([*masks.values()]))
         summary["pointing_game"] = game
         print(
-            f"hottest point in the tumor: {game['accuracy']:.0%} of {game['images']} positives;"
-            f" heat in it: {game['energy']:.0%}; by chance {game['chance']:.0%}"
+            f"hottest point in the tumor: {game['accuracy']:.0%} of {game['images']} slices with a"
+            f" tumor; heat in it: {game['energy']:.0%}; by chance {game['chance']:.0%}"
         )
     write_json(EXPLAIN_METRICS, summary)

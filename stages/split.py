@@ -14,6 +14,7 @@ from brainmri.common.errors import printable
 from brainmri.common.files import write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import SPLIT
+from brainmri.sampling.files import kind_of_groups
 from brainmri.sampling.groups import (
     decode_hashes,
     join_groups,
@@ -54,9 +55,9 @@ def main() -> None:
     split = {
         "test": np.flatnonzero(parts.test).tolist(),
         "training": np.flatnonzero(parts.training).tolist(),
-        "left_out": np.flatnonzero(parts.left_out).tolist(),
+        "excluded": np.flatnonzero(parts.excluded).tolist(),
         "groups": groups.tolist(),
     }
     write_json(SPLIT, split)
-    kind = "near duplicates" if patients is None else "near duplicates and patients"
+    kind = kind_of_groups(settings.near_duplicate_bits is not None, patients is not None)
     print(*map(printable, describe(parts, labels, groups, classes, kind)), sep="\n")

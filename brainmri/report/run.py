@@ -13,7 +13,7 @@ from brainmri.evaluation.results import (
     MemberWeight,
     OutOfBag,
 )
-from brainmri.sampling.files import Split
+from brainmri.sampling.files import Split, kind_of_groups
 from brainmri.store.metadata import Metadata
 
 
@@ -85,9 +85,14 @@ class Run:
         return "patient" in self.metadata["images"][0]
 
     @property
+    def groups_near_duplicates(self) -> bool:
+        """Whether near duplicates are in one group; otherwise they may be on both sides."""
+        return self.params.split.near_duplicate_bits is not None
+
+    @property
     def kind_of_groups(self) -> str:
-        """What the images of a group have in common."""
-        return "near duplicates and patients" if self.knows_patients else "near duplicates"
+        """What the images of a group have in common; "" if each image is a group."""
+        return kind_of_groups(self.groups_near_duplicates, self.knows_patients)
 
     @property
     def test_set(self) -> str:

@@ -18,7 +18,7 @@ class Split(TypedDict):
 
     Attributes
     ----------
-    test, training, left_out : list of int
+    test, training, excluded : list of int
         Rows of the store.
     groups : list of int
         By row, the group of images that are not independent: near duplicates, images of a patient.
@@ -26,7 +26,7 @@ class Split(TypedDict):
 
     test: Rows
     training: Rows
-    left_out: Rows
+    excluded: Rows
     groups: Rows
 
 
@@ -51,7 +51,7 @@ def read_split(images: int) -> Split:
         If the file is missing, is damaged, or is not a split of so many images.
     """
     split = read_json(SPLIT, Split)
-    rows = sorted(split["test"] + split["training"] + split["left_out"])
+    rows = sorted(split["test"] + split["training"] + split["excluded"])
     if rows != list(range(images)) or len(split["groups"]) != images:
         raise UserError(
             f"{SPLIT} is not a split of the {images} images in the store; run"
@@ -84,3 +84,9 @@ def read_sample(member: str, rows: Collection[int]) -> tuple[list[int], list[int
             f"{path} was not drawn from these images; run `dvc repro --force bootstrap-sample`"
         )
     return in_bag, out_of_bag
+
+
+def kind_of_groups(has_near_duplicates: bool, has_patients: bool) -> str:
+    """Return what the images of a group have in common; "" if each image is a group."""
+    kinds = {"near duplicates": has_near_duplicates, "patients": has_patients}
+    return " and ".join(kind for kind, is_common in kinds.items() if is_common)

@@ -22,7 +22,7 @@ class Parts(NamedTuple):
     training: np.ndarray
 
     @property
-    def left_out(self) -> np.ndarray:
+    def excluded(self) -> np.ndarray:
         """Which images are neither: bool, shape (n,)."""
         return ~self.test & ~self.training
 
@@ -154,12 +154,13 @@ def describe(
     labels, groups : ndarray of int, shape (n,)
     classes : list of str
     kind : str
-        Of the groups.
+        See `files.kind_of_groups`.
     """
-    left_out = f", {parts.left_out.sum()} excluded" if parts.left_out.any() else ""
+    of_kind = f" of {kind}" if kind else ""
+    excluded = f", {parts.excluded.sum()} excluded" if parts.excluded.any() else ""
     lines = [
-        f"{len(labels)} images, {groups.max() + 1} groups of {kind}; {parts.training.sum()}"
-        f" training images, {parts.test.sum()} test images{left_out}"
+        f"{len(labels)} images, {groups.max() + 1} groups{of_kind}; {parts.training.sum()}"
+        f" training images, {parts.test.sum()} test images{excluded}"
     ]
     for label, name in enumerate(classes):
         training, test = (np.mean(labels[part] == label) for part in (parts.training, parts.test))

@@ -90,7 +90,7 @@ def test_suggested_test_folder_and_its_changes(fresh):
     output = fresh.run("dvc", "repro", "split")
     assert ran(output) == ["ingest", "split"]
     assert "1 of 8 training images are near duplicates of given test images" in output
-    assert paths_of(fresh, "left_out") == {"yes/a 0.png"}
+    assert paths_of(fresh, "excluded") == {"yes/a 0.png"}
 
     before = fresh.read("data/split.json")
     fresh.edit(split__overlap="error")

@@ -192,7 +192,7 @@ class EvaluatedRun:
         metadata = {"classes": CLASSES, "images": images, "rejected": rejected}
         self.write("data/rad/metadata.json", metadata)
         groups = [row if row != 4 else 3 for row in range(IMAGES)]
-        split = {"test": TEST, "training": TRAINING, "left_out": [], "groups": groups}
+        split = {"test": TEST, "training": TRAINING, "excluded": [], "groups": groups}
         self.write("data/split.json", split)
         store = self.path / "data/rad/image_data.h5"
         make_store(store, self.pixels, self.labels.tolist(), len(CLASSES))

@@ -76,7 +76,7 @@ class Workspace:
         split = {
             "test": test,
             "training": sorted({*range(len(self.labels))} - {*test}),
-            "left_out": [],
+            "excluded": [],
             "groups": self.groups.tolist() if groups is None else groups,
         }
         self.write("data/split.json", json.dumps(split))

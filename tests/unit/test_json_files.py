@@ -97,7 +97,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_json_is_read_strictly(tmp_path):
     path = tmp_path / "a.json"
-    content = {"test": [0], "training": [1], "left_out": [], "groups": [0, 1]}
+    content = {"test": [0], "training": [1], "excluded": [], "groups": [0, 1]}
     path.write_text(json.dumps(content | {"more": 1}))
     assert read_json(path, Split) == content
     for test in ([0.0], ["0"], [True], [-1], None):

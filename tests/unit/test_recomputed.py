@@ -116,7 +116,7 @@ def test_split_holds_out_the_fold(made, fold, capsys):
     training, test = list(splitter.split(made.labels, made.labels, made.groups))[fold or 0]
     assert written["test"] == test.tolist()
     assert written["training"] == training.tolist()
-    assert written["left_out"] == []
+    assert written["excluded"] == []
     assert not {*made.groups[test]} & {*made.groups[training]}
     printed = capsys.readouterr().out
     assert (
@@ -168,11 +168,11 @@ def test_split_of_a_given_test_set(made, capsys, overlap):
     split.main()
     written = made.read("data/split.json")
     same = [row for row, group in enumerate(made.groups) if group % 6 == 1]
-    left_out = same if overlap == "drop" else []
+    excluded = same if overlap == "drop" else []
     assert written["groups"] == patients
     assert written["test"] == given
-    assert written["left_out"] == left_out
-    rest = {*range(len(patients))} - {*given, *left_out}
+    assert written["excluded"] == excluded
+    rest = {*range(len(patients))} - {*given, *excluded}
     assert written["training"] == sorted(rest)
     printed = capsys.readouterr().out
     assert f"{len(same)} of {len(patients) - len(given)} training images are near" in printed
@@ -185,7 +185,7 @@ def test_fold_beside_a_given_test_set(made):
     made.set(split__folds=3, split__fold=1)
     split.main()
     written = made.read("data/split.json")
-    assert written["left_out"] == given
+    assert written["excluded"] == given
     rest = np.array([row for row in range(len(patients)) if row not in given])
     groups, labels = np.array(patients)[rest], made.labels[rest]
     splitter = StratifiedGroupKFold(3, shuffle=True, random_state=SEED)
@@ -203,7 +203,7 @@ def test_given_test_set_without_usable_images(made):
         split.main()
     made.set(split__fold=0)
     split.main()
-    assert made.read("data/split.json")["left_out"] == []
+    assert made.read("data/split.json")["excluded"] == []
 
 
 def test_split_without_a_class(two, monkeypatch):

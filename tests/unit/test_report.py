@@ -46,7 +46,7 @@ def patients_run(run, tmp_path) -> EvaluatedRun:
     """A run before `report`: patients with two slices each, and a given test set with overlap."""
     other = copy_of(run, tmp_path / "run")
     set_patients(other)
-    set_split(other, training=[row for row in range(24) if row % 4 == 0], left_out=[1, 3])
+    set_split(other, training=[row for row in range(24) if row % 4 == 0], excluded=[1, 3])
     return other
 
 
@@ -104,11 +104,11 @@ def set_patients(run: EvaluatedRun) -> None:
     run.write("metrics/ensemble.json", metrics)
 
 
-def set_split(run: EvaluatedRun, training: list[int], left_out: list[int]) -> None:
+def set_split(run: EvaluatedRun, training: list[int], excluded: list[int]) -> None:
     """Write a split with these rows, and groups of two rows each; the other rows are test rows."""
-    test = sorted({*range(24)} - {*training, *left_out})
+    test = sorted({*range(24)} - {*training, *excluded})
     groups = [row // 2 for row in range(24)]
-    split = {"test": test, "training": training, "left_out": left_out, "groups": groups}
+    split = {"test": test, "training": training, "excluded": excluded, "groups": groups}
     run.write("data/split.json", split)
 
 
@@ -395,7 +395,7 @@ def test_overlap_is_shown(patients_run):
 
 
 def test_independent_given_test_set(patients_run):
-    set_split(patients_run, training=[row for row in range(24) if row % 4 < 2], left_out=[])
+    set_split(patients_run, training=[row for row in range(24) if row % 4 < 2], excluded=[])
     page, card = write_report(patients_run)
     assert "tested on 12 others, of other patients, none of which is a near duplicate" in page
     assert "groups of near duplicates and patients; each group is on one side of the split" in page
@@ -403,6 +403,19 @@ def test_independent_given_test_set(patients_run):
     assert (
         "By patient (mean of the slices' probabilities; 5 patients): accuracy 0.711. Positive class"
     ) in card
+
+
+def test_near_duplicates_on_both_sides_are_said(patients_run):
+    """A random split has none of them in a group."""
+    params = yaml.safe_load((patients_run.path / "params.yaml").read_text())
+    params["split"]["near_duplicate_bits"] = None
+    (patients_run.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    set_split(patients_run, training=[row for row in range(24) if row % 4 < 2], excluded=[])
+    page, card = write_report(patients_run)
+    assert "near duplicates may be on both sides (split.near_duplicate_bits is null)" in page
+    assert "of other patients" not in page
+    assert "groups of patients; each group is on one side of the split" in page
+    assert "(given test set); patients stay on one side, near duplicates may be on both." in card
 
 
 def test_fold_beside_a_given_test_set(patients_run):

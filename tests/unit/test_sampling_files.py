@@ -8,7 +8,7 @@ from brainmri.sampling.files import read_sample, read_split
 
 
 @pytest.mark.parametrize(
-    ("test", "training", "left_out", "groups", "is_valid"),
+    ("test", "training", "excluded", "groups", "is_valid"),
     [
         ([2, 0], [1, 3], [], [0, 1, 2, 3], True),
         ([2], [1, 3], [0], [0, 1, 2, 3], True),
@@ -22,10 +22,10 @@ from brainmri.sampling.files import read_sample, read_split
     ],
 )
 def test_split_has_every_image_once(
-    tmp_path, monkeypatch, test, training, left_out, groups, is_valid
+    tmp_path, monkeypatch, test, training, excluded, groups, is_valid
 ):
     monkeypatch.chdir(tmp_path)
-    content = {"test": test, "training": training, "left_out": left_out, "groups": groups}
+    content = {"test": test, "training": training, "excluded": excluded, "groups": groups}
     write_json("data/split.json", content)
     if is_valid:
         assert read_split(4) == content

@@ -80,7 +80,7 @@ def test_folds_of_the_rest(images, folds, seed):
         reject()
     assert np.array_equal(np.sum([parts.test for parts in splits], axis=0), ~is_given)
     for parts in splits:
-        assert np.array_equal(parts.left_out, is_given)
+        assert np.array_equal(parts.excluded, is_given)
         assert np.array_equal(parts.training, ~parts.test & ~is_given)
         for rows in chained(groups, patients):
             rest = np.array(sorted(rows))[~is_given[sorted(rows)]]
@@ -101,17 +101,17 @@ def test_given_test_set(images, overlap):
         chain = np.array(sorted(rows))
         overlapping[chain] = is_given[chain].any()
     overlapping &= ~is_given
-    left_out = overlapping if overlap == "drop" else np.zeros(len(labels), bool)
+    excluded = overlapping if overlap == "drop" else np.zeros(len(labels), bool)
     paths = [f"{row}.png" for row in range(len(labels))]
     is_error = (overlap == "error" and overlapping.any()) or not is_given.any()
-    if is_error or set(labels[~is_given & ~left_out]) != {0, 1}:
+    if is_error or set(labels[~is_given & ~excluded]) != {0, 1}:
         with pytest.raises(UserError):
             split_given(labels, joined, CLASSES, is_given, paths, overlap)
         return
     parts = split_given(labels, joined, CLASSES, is_given, paths, overlap)
     assert np.array_equal(parts.test, is_given)
-    assert np.array_equal(parts.left_out, left_out)
-    assert np.array_equal(parts.training, ~is_given & ~left_out)
+    assert np.array_equal(parts.excluded, excluded)
+    assert np.array_equal(parts.training, ~is_given & ~excluded)
 
 
 OVERLAP = (
@@ -144,7 +144,7 @@ def test_overlap_is_an_error_on_demand():
 def test_independent_test_set(capsys, overlap):
     parts = split_given(LABELS, np.arange(8), CLASSES, IS_GIVEN, PATHS, overlap)
     assert np.array_equal(parts.training, ~IS_GIVEN)
-    assert not parts.left_out.any()
+    assert not parts.excluded.any()
     assert capsys.readouterr().out == ""
 
 
