@@ -82,7 +82,8 @@ def are_within_classes(inner: list[str], outer: list[str]) -> bool:
 
     They are if the outer ones are named as classes, and they are not. Otherwise each must have a
     digit, as the folders of patients have, or be named as a plane, a sequence, a side or a part of
-    a split. Names that are single digits may be labels and don't suffice.
+    a split. Names with digits don't suffice if they are single digits, which may be labels, or no
+    more than the outer ones, since there are more patients than classes.
 
     Parameters
     ----------
@@ -93,5 +94,7 @@ def are_within_classes(inner: list[str], outer: list[str]) -> bool:
         return True
     numbered = [key for key in inner if re.search(r"\d", key)]
     if numbered and all(re.fullmatch(r"\d", key) for key in inner):
+        return False
+    if numbered and len(inner) <= len(outer):
         return False
     return all(key in numbered or WITHIN_CLASS.fullmatch(key) or split_part(key) for key in inner)

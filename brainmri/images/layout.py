@@ -22,6 +22,10 @@ from brainmri.images.folder_words import (
 from brainmri.images.suggestions import suggest_source, suggest_sources, suggest_split
 
 MAX_NAMES = 6  # in a message
+PATIENTS = (
+    "; if the outer ones are patients, keep them apart by a table with a column patient instead"
+    " (data.labels)"
+)
 
 
 def check_layout(tree: FolderTree) -> str | None:
@@ -144,6 +148,7 @@ def _refuse_collections(tree: FolderTree, top: str) -> None:
         raise UserError(
             f"{tree.parameter}: {_quote(tree, top)}: {names} in {_quote(tree, collections[0])} are"
             f" named as classes, unlike {join_names(classes)}; {suggest_sources(tree, collections)}"
+            f"{PATIENTS}"
         )
 
 
@@ -151,6 +156,11 @@ def _explain_shared_subfolders(tree: FolderTree, top: str) -> str | None:
     """Say how folders that several classes hold are understood; refuse them if that is unclear."""
     classes = tree.folders[top]
     inner = [skip_single_folders(tree, path) for path in classes]
+    # A single folder with images, as of a patient of one class, is a subfolder like others
+    inner = [
+        path.rpartition("/")[0] if has_images(tree, path) and path not in classes else path
+        for path in inner
+    ]
     if any(has_images(tree, path) or not tree.folders[path] for path in inner):
         return None
     subfolders = [path for folder in inner for path in tree.folders[folder]]
@@ -168,8 +178,8 @@ def _explain_shared_subfolders(tree: FolderTree, top: str) -> str | None:
         raise UserError(
             f"{tree.parameter}: {_quote(tree, top)}: {outer_names} hold folders of the same names,"
             f" {names}, so that either may be the classes; for the inner ones,"
-            f" {suggest_sources(tree, inner)}; for the outer ones, give the inner ones names that"
-            " differ"
+            f" {suggest_sources(tree, inner)}{PATIENTS}; for the outer ones, give the inner ones"
+            " names that differ"
         )
     return (
         f"the classes are {outer_names}; folders in several of them, {names},"

@@ -67,6 +67,16 @@ MISPLACED = {  # by case: paths, a part of the message, and the source that it s
         "hold folders of the same names, 'ab' and 'cd'",
         "here",
     ),
+    "patients of one class each": (
+        [*product("P1 P2", "no"), *product("P3 P4", "yes")],
+        "hold folders of the same names, 'no' and 'yes'",
+        "P1",
+    ),
+    "as many numbered ones as outer ones": (
+        product("A B", "stage1 stage2"),
+        "hold folders of the same names, 'stage1' and 'stage2'",
+        "A",
+    ),
     "numbers": (
         product("fold1 fold2", "0 1"),
         "hold folders of the same names, '0' and '1'",
