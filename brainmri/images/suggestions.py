@@ -49,14 +49,13 @@ def suggest_sources(tree: FolderTree, paths: list[str]) -> str:
     def count(path: str) -> int:
         return len(tree.files[path]) + sum(map(count, tree.folders[path]))
 
-    largest = suggest_source(tree, max(paths, key=count))
-    if len(paths) == 1:
-        return f"run `{largest}`"
     target = f"{tree.source}-joined"
-    return (
-        f"run `{largest}`, or use all after `{_join(tree, paths, target)}` with"
-        f" {tree.parameter}={target}"
-    )
+    use_all = f"use all after `{_join(tree, paths, target)}` with {tree.parameter}={target}"
+    with_classes = [path for path in paths if len(tree.folders[path]) > 1]
+    if not with_classes:
+        return use_all
+    largest = suggest_source(tree, max(with_classes, key=count))
+    return f"run `{largest}`" if len(paths) == 1 else f"run `{largest}`, or {use_all}"
 
 
 def quote_for_shell(text: str) -> str:

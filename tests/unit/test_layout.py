@@ -67,11 +67,6 @@ MISPLACED = {  # by case: paths, a part of the message, and the source that it s
         "hold folders of the same names, 'ab' and 'cd'",
         "here",
     ),
-    "patients of one class each": (
-        [*product("P1 P2", "no"), *product("P3 P4", "yes")],
-        "hold folders of the same names, 'no' and 'yes'",
-        "P1",
-    ),
     "as many numbered ones as outer ones": (
         product("A B", "stage1 stage2"),
         "hold folders of the same names, 'stage1' and 'stage2'",
@@ -352,6 +347,18 @@ def test_folders_are_parts_of_classes_if_a_class_has_none(tmp_path):
 def test_shared_subfolders_are_explained(tmp_path, capsys, paths, is_explained):
     list_folder(make_tree(tmp_path, *paths))
     assert ("are taken as parts of each" in capsys.readouterr().out) == is_explained
+
+
+def test_patients_of_one_class_each_are_not_the_classes(tmp_path):
+    """None of them can be the source."""
+    make_tree(tmp_path, *product("P1 P2", "no"), *product("P3 P4", "yes"))
+    with pytest.raises(UserError) as raised:
+        list_folder(tmp_path)
+    message = str(raised.value)
+    assert "'P1', 'P2', 'P3' and 'P4' hold folders of the same names, 'no' and 'yes'" in message
+    assert "for the inner ones, use all after `mkdir " in message
+    assert "if the outer ones are patients, keep them apart by a table" in message
+    assert "dvc exp run" not in message
 
 
 def test_files_of_unknown_type_may_be_images(tmp_path):
