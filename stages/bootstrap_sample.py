@@ -9,9 +9,9 @@ Writes  data/bootstrap/member-NN.json   rows of the store; an in-bag row may rep
 import numpy as np
 
 from brainmri.common.files import write_json
-from brainmri.common.params import load_params, member_name, member_seed
+from brainmri.common.params import committee_folds, load_params, member_name, member_seed
 from brainmri.common.paths import SAMPLES
-from brainmri.sampling.bootstrap import draw_sample
+from brainmri.sampling.bootstrap import draw_sample, folds_of_committee
 from brainmri.sampling.files import read_split
 from brainmri.store.metadata import image_labels, image_patients, read_metadata
 
@@ -29,6 +29,12 @@ def main() -> None:
     for index in range(params.members):
         member = member_name(index)
         fraction = params.ensemble[member].fraction
+        folds = folds_of_committee(labels, groups, fraction)
+        if scheme == "committee" and not index and folds < committee_folds(fraction):
+            print(
+                f"warning: a class has few independent groups, so that each member holds out one of"
+                f" {folds} folds of the images, not of {committee_folds(fraction)}"
+            )
         in_bag, out_of_bag = draw_sample(
             scheme, labels, groups, classes, fraction, seed, index, knows_patients
         )

@@ -18,10 +18,11 @@ from brainmri.sampling.files import kind_of_groups
 from brainmri.sampling.groups import (
     decode_hashes,
     join_groups,
+    joined_patients_warnings,
     large_group_warnings,
     near_duplicate_groups,
 )
-from brainmri.sampling.splitting import describe, split_fold, split_given
+from brainmri.sampling.splitting import describe, split_fold, split_given, unbalanced_warnings
 from brainmri.store.metadata import (
     given_test_images,
     has_given_split,
@@ -44,6 +45,8 @@ def main() -> None:
     patients = image_patients(metadata)
     if patients is not None:
         groups = join_groups(groups, patients)
+        for warning in joined_patients_warnings(groups, patients):
+            print(warning)
     is_given = given_test_images(metadata)
     if settings.fold is None and has_given_split(metadata):
         paths = [image["path"] for image in images]
@@ -52,6 +55,8 @@ def main() -> None:
         parts = split_fold(
             labels, groups, classes, is_given, settings.folds, settings.fold or 0, params.seed
         )
+        for warning in unbalanced_warnings(parts, labels, classes, settings.folds):
+            print(printable(warning))
     split = {
         "test": np.flatnonzero(parts.test).tolist(),
         "training": np.flatnonzero(parts.training).tolist(),

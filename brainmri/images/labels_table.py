@@ -15,6 +15,7 @@ from brainmri.images.folder_words import split_part
 
 REQUIRED, OPTIONAL = ("path", "class"), ("patient", "split")
 COLUMNS = REQUIRED + OPTIONAL
+MISSING = {"na", "n/a", "<na>", "nan", "null"}
 MAX_BYTES = 2**30
 SPREADSHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods; .xls
 Name = TypeVar("Name")  # by which a caller knows a file
@@ -87,9 +88,11 @@ class LabelsTable(NamedTuple):
                     " expected one: give the folder above them, and paths below it"
                 )
         if missing := [row for row, files in row_files if not files]:
+            separators = ", with / between folders" if "\\" in missing[0].path else ""
             raise UserError(
                 f"{self.path}: {len(missing)} of {len(self.rows)} paths are missing, such as"
                 f" {missing[0].path!r} in line {missing[0].line}; expected files below {expected}"
+                f"{separators}"
             )
         return {file: row for row, [file] in row_files}
 
@@ -200,6 +203,11 @@ def _read_row(where: str, columns: list[str], line: int, cells: list[str]) -> Ro
     for name, value in values.items():
         if not value:
             raise UserError(f"{where}: no {name}; expected a value in every row")
+        if value.casefold() in MISSING and name != "path":
+            raise UserError(
+                f"{where}: {name} is {value!r}, as programs write a missing value; expected a value"
+                " in every row: remove the row, or give it another name"
+            )
     path = PurePosixPath(values["path"])
     if path.is_absolute() or ".." in path.parts:
         raise UserError(

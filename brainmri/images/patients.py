@@ -49,6 +49,10 @@ def number_patients(
     if pattern:
         identifiers = match_patients([file.below for file in files], pattern)
         _check_identifiers(identifiers, dicom_patients, f"data.patient: {pattern!r}")
+        if any(file.patient for file in files):
+            print(
+                "warning: data.patient is set, so that the column patient of the table is ignored"
+            )
     elif any(file.patient for file in files):
         identifiers = [file.patient for file in files]
         _check_identifiers(identifiers, dicom_patients, "data.labels: the column patient")

@@ -127,14 +127,15 @@ def _list_class_folders(parameter: str, source: Path) -> Source:
 
 
 def _add_test_folder(training: Source, folder: Path) -> Source:
-    """Add the images of `data.test`, which must be of the same classes."""
+    """Add the images of `data.test`, which may lack a class, but has no other ones."""
     test = _list_class_folders("data.test", folder)
-    if test.classes != training.classes:
-        differing = sorted({*test.classes} ^ {*training.classes})
+    if others := sorted({*test.classes} - {*training.classes}):
         raise UserError(
             f"data.test: {str(folder)!r} has the classes {join_names(test.classes)}, data.source"
-            f" {join_names(training.classes)}; expected the same, unlike {join_names(differing)}"
+            f" {join_names(training.classes)}; expected no others, such as {join_names(others)}"
         )
+    if lacking := sorted({*training.classes} - {*test.classes}):
+        print(f"warning: data.test: {str(folder)!r} has no folder {join_names(lacking)}")
     files = [file._replace(split=TRAINING) for file in training.files]
     taken = {file.path.partition("/")[0] for file in files}
     prefix = to_nfc(folder.name)

@@ -14,7 +14,8 @@ def suggest_source(tree: FolderTree, path: str) -> str:
 
 
 def suggest_split(tree: FolderTree, folders: dict[str, str]) -> str:
-    """Return what to type to train and test on the parts of a split, if their classes are equal.
+    """Return what to type to train and test on the parts of a split, if the test images are of no
+    other classes.
 
     Validation images join the training images, or are the test images where there are no others.
 
@@ -32,7 +33,7 @@ def suggest_split(tree: FolderTree, folders: dict[str, str]) -> str:
     if not test:
         test, validation = validation, []
     is_split = tree.parameter == "data.source" and len(training) == len(test) == 1
-    if not is_split or _classes(tree, test) != _classes(tree, training + validation):
+    if not is_split or not _classes(tree, test) <= _classes(tree, training + validation):
         return suggest_sources(tree, list(folders.values()))
     test_folder = f"{tree.source}/{test[0]}"
     if not validation:

@@ -147,6 +147,7 @@ def run(options: argparse.Namespace) -> None:
         files = {file: below for file, below in files.items() if file in labels}
     elif options.labels:
         labels = label_files(files, about["classes"])
+        files = {file: below for file, below in files.items() if file in labels}
     if options.patient:
         patients = find_patients(files, options.patient)
     images = read_images(list(files), about, show_progress=options.by_patient)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from brainmri.common.errors import UserError
+from brainmri.common.errors import UserError, printable
 from brainmri.common.file_names import is_hidden, is_system_name, to_nfc
 
 STANDARD_INPUT = "-"
@@ -70,10 +70,16 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
         See `list_files`.
     classes : list of str
 
+    Returns
+    -------
+    dict of Path to int
+        Without files beside the class folders, such as a README, which a line names.
+
     Raises
     ------
     UserError
-        If a file has no such folder, or if the folder that was given is named as another class.
+        If another file has no such folder, or if the folder that was given is named as another
+        class.
     """
     label_of = {to_nfc(name): label for label, name in enumerate(classes)}
 
@@ -91,6 +97,12 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
                     f"{file} is in folders of two classes; expected a folder of class folders with"
                     " --labels: give the one above"
                 )
+        # Of a file that was named, the path below is the whole path
+        beside = [file for file, below in files.items() if below == file.name != str(file)]
+        for file in beside:
+            if labels[file] is None:
+                print(f"skipped: {printable(file)} is in no class folder", file=sys.stderr)
+                del labels[file]
     for file, label in labels.items():
         if label is None:
             raise UserError(

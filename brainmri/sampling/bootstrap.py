@@ -61,8 +61,7 @@ def draw_sample(
         return bootstrap_sample(
             labels, groups, classes, fraction, seed + index, replace, whole_groups
         )
-    fewest = min(len(np.unique(groups[labels == label])) for label in range(len(classes)))
-    folds = max(2, min(committee_folds(fraction), fewest))
+    folds = folds_of_committee(labels, groups, fraction)
     round_index, fold = divmod(index, folds)
     fold_of = stratified_group_folds(
         labels, groups, classes, folds, seed + round_index * folds, "folds of recipes' fraction"
@@ -76,6 +75,15 @@ def draw_sample(
                 " bootstrap.scheme"
             )
     return in_bag, out_of_bag
+
+
+def folds_of_committee(labels: np.ndarray, groups: np.ndarray, fraction: float) -> int:
+    """Return the number of folds of which each member of a committee holds out one.
+
+    It is that of the fraction, or no more than the groups of the class that has the fewest.
+    """
+    fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+    return max(2, min(committee_folds(fraction), fewest))
 
 
 def bootstrap_sample(

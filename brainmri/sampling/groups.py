@@ -112,6 +112,32 @@ def large_group_warnings(groups: np.ndarray, images: list[Image], classes: list[
     return lines
 
 
+def joined_patients_warnings(groups: np.ndarray, patients: np.ndarray) -> list[str]:
+    """Describe the largest group that near duplicates make of patients, if it is large.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (n,)
+        Of near duplicates and patients.
+    patients : ndarray of int, shape (n,)
+        −1 where they are unknown.
+
+    Returns
+    -------
+    list of str
+        A line if a tenth of the patients, and more than two, are one group.
+    """
+    pairs = np.unique(np.stack([groups, patients])[:, patients != UNKNOWN], axis=1)
+    joined = np.bincount(pairs[0]).max(initial=0)
+    count = pairs.shape[1]
+    if joined <= max(2, LARGE * count):
+        return []
+    return [
+        f"warning: {joined} of {count} patients are one group, since near duplicates connect them;"
+        " if their images only look alike, lower split.near_duplicate_bits"
+    ]
+
+
 def _connect(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Join the groups of pairs of images; numbers stay in order of first appearance."""
     from scipy.sparse import coo_matrix

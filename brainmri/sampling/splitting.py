@@ -143,6 +143,33 @@ def _missing_classes(part: np.ndarray, labels: np.ndarray, classes: list[str]) -
     return [name for label, name in enumerate(classes) if label not in labels[part]]
 
 
+def unbalanced_warnings(
+    parts: Parts, labels: np.ndarray, classes: list[str], folds: int
+) -> list[str]:
+    """Describe each class of which a fold has half the expected images or fewer, or twice or more.
+
+    Parameters
+    ----------
+    parts : Parts
+    labels : ndarray of int, shape (n,)
+    classes : list of str
+    folds : int
+
+    Returns
+    -------
+    list of str
+    """
+    lines = []
+    for label, name in enumerate(classes):
+        test, rest = (np.sum(labels[part] == label) for part in (parts.test, parts.training))
+        if not 1 / 2 < folds * test / (test + rest) < 2:
+            lines.append(
+                f"warning: {test} of {test + rest} images of class {name!r} are test images; about"
+                f" {(test + rest) / folds:.0f} were expected, but groups of images are as large"
+            )
+    return lines
+
+
 def describe(
     parts: Parts, labels: np.ndarray, groups: np.ndarray, classes: list[str], kind: str
 ) -> list[str]:

@@ -136,6 +136,11 @@ MISTAKES = {  # by case: content, and the message; {} stands for the file
     ),
     "no path in a row": (f"{LINE_3},yes\n", "{}, line 3: no path; expected a value"),
     "no patient in a row": (PATIENTS.replace("P2", ""), "{}, line 3: no patient; expected"),
+    "missing class": (
+        f"{LINE_3}b.png,NA\n",
+        "{}, line 3: class is 'NA', as programs write a missing value; expected a value in every",
+    ),
+    "missing patient": (PATIENTS.replace("P2", "nan"), "{}, line 3: patient is 'nan', as"),
     "no split in a row": (PATIENTS.replace("test", ""), "{}, line 3: no split; expected"),
     "absolute path": (
         f"{LINE_3}/b.png,yes\n",

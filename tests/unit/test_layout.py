@@ -17,7 +17,7 @@ from tests.support.trees import data_of, list_folder, make_tree, product
 
 REAL_DATA = ROOT.parent / "shared/data"
 MISPLACED = {  # by case: paths, a part of the message, and the source that it suggests
-    "unequal": ([*product("train", "a b c"), *product("test", "a b")], "parts of a split", "train"),
+    "unequal": ([*product("train", "a b c"), *product("test", "a d")], "parts of a split", "train"),
     "wrapped": (
         product("archive", "no yes"),
         "has 1 class folder, 'archive'; expected two or more",
@@ -79,6 +79,12 @@ MISPLACED = {  # by case: paths, a part of the message, and the source that it s
     ),
 }
 GIVEN_SPLITS = {  # by case: paths, the folders named in the message, and those suggested
+    "test images of fewer classes": (
+        [*product("train", "a b c"), *product("test", "a b")],
+        "'test' and 'train'",
+        "train",
+        "test",
+    ),
     "two parts": (
         product("Training Testing", "no yes"),
         "'Testing' and 'Training'",

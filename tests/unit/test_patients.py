@@ -100,6 +100,7 @@ def test_patients_of_the_table(capsys):
     assert number_patients(files, dicom_patients, None) == [0, 1, 0, 2]
     assert "1 of them" in capsys.readouterr().out
     assert number_patients(files, dicom_patients, "([1-4]).png") == [0, 1, 2, 3]
+    assert "warning: data.patient is set, so that the column patient" in capsys.readouterr().out
     same = files_of("no/1.png", "yes/2.png", patients="AA")
     with pytest.raises(UserError, match=r"^data\.labels: the column patient gives all 2 images"):
         number_patients(same, dicom(None, None), None)
@@ -110,11 +111,13 @@ def test_patients_that_divide_a_patient_id_are_reported(capsys):
     divided = files_of("no/1", "no/2", "yes/3", "yes/4", patients="abcd")
     number_patients(divided, dicom("P1", "P1", "P2", "P3"), None)
     number_patients(divided, dicom("P1", "P1", "P2", None), "/(.)")
-    first, second = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    lines = capsys.readouterr().out.splitlines()
+    first, second, third = [line for line in lines if "warning" in line]
     assert first.startswith(
         "warning: data.labels: the column patient divides the images of 1 of 3 DICOM patients"
     )
     assert second.startswith("warning: data.patient: '/(.)' divides the images of 1 of 2")
+    assert third.startswith("warning: data.patient is set, so that the column patient")
     number_patients(divided, dicom("P1", "P1", "P1", "P1"), None)
     number_patients(
         files_of("no/1", "no/2", "yes/3", patients="aab"), dicom("P1", "P2", "P3"), None

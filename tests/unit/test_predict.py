@@ -254,6 +254,7 @@ def test_label_is_the_outermost_class_folder(tmp_path, monkeypatch):
         labels("a/yes")
     assert labels("b/yes/deep", "b/yes/deep/1.png", "b/yes/deep/er/2.png") == [1, 1]
     assert labels("b/no/yes", "b/no/yes/1.png") == [1]
+    assert labels("b", "b/README.txt", "b/1.png") == [0, 1, 1]
     with pytest.raises(UserError, match=r"^c/uncertain/1\.png is in no class folder; expected"):
         labels("c", "c/yes/1.png", "c/uncertain/1.png")
     with pytest.raises(UserError, match=r"^other/no\.png is in no class folder"):

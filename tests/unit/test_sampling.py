@@ -6,11 +6,12 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from brainmri.common.errors import UserError
-from brainmri.sampling.bootstrap import bootstrap_sample, draw_sample
+from brainmri.sampling.bootstrap import bootstrap_sample, draw_sample, folds_of_committee
 from brainmri.sampling.folds import stratified_group_folds
 from brainmri.sampling.groups import (
     decode_hashes,
     join_groups,
+    joined_patients_warnings,
     large_group_warnings,
     near_duplicate_groups,
 )
@@ -82,6 +83,26 @@ def test_large_group_warnings():
         "warning: 3 of 20 images of class 'no' are one group of near duplicates, such as '3.png'"
         " and '5.png'; if they are not, lower split.near_duplicate_bits"
     ]
+
+
+def test_joined_patients_warnings():
+    patients = np.repeat(np.arange(30), 2)
+    groups = patients.copy()
+    assert joined_patients_warnings(groups, patients) == []
+    groups[:6] = 0  # a tenth of the patients
+    assert joined_patients_warnings(groups, patients) == []
+    groups[6:8] = 0
+    patients[-1] = -1
+    [warning] = joined_patients_warnings(groups, patients)
+    assert warning.startswith("warning: 4 of 30 patients are one group, since near duplicates")
+    assert joined_patients_warnings(groups, np.full(60, -1)) == []
+
+
+def test_folds_of_a_committee():
+    labels, groups = np.repeat([0, 1], [12, 3]), np.arange(15)
+    assert folds_of_committee(labels, groups, 0.8) == 3
+    assert folds_of_committee(labels, np.arange(15) // 2, 0.8) == 2
+    assert folds_of_committee(labels[:12], groups[:12], 0.8) == 5
 
 
 def test_large_group_warnings_of_small_classes():

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from brainmri.common.errors import UserError
 from brainmri.sampling.groups import join_groups
-from brainmri.sampling.splitting import Parts, describe, split_fold, split_given
+from brainmri.sampling.splitting import (
+    Parts,
+    describe,
+    split_fold,
+    split_given,
+    unbalanced_warnings,
+)
 
 CLASSES = ["no", "yes"]
 LABELS = np.array([0, 0, 0, 1, 1, 1, 0, 1])
@@ -201,3 +207,22 @@ def test_description_counts_excluded_images():
         "  no: 50.0% of the training images, 50.0% of the test images",
         "  yes: 50.0% of the training images, 50.0% of the test images",
     ]
+
+
+@pytest.mark.parametrize("large", [1, 4, 20, 36])
+def test_folds_of_large_groups_are_named(large):
+    """Of 40 images of a class, 8 are expected in a fold."""
+    labels = np.repeat([0, 1], [40, 100])
+    groups = np.maximum(np.arange(140) - large + 1, 0)
+    is_named = []
+    for fold in range(5):
+        parts = split_fold(labels, groups, CLASSES, np.zeros(140, bool), 5, fold, 0)
+        count = np.sum(labels[parts.test] == 0)
+        lines = unbalanced_warnings(parts, labels, CLASSES, 5)
+        line = (
+            f"warning: {count} of 40 images of class 'no' are test images; about 8 were expected,"
+            " but groups of images are as large"
+        )
+        is_named.append(line in lines)
+        assert is_named[-1] == (count <= 4 or count >= 16)
+    assert any(is_named) == (large >= 20)
