@@ -36,13 +36,13 @@ Rules about several parameters:
 - `data.test` is null with `data.labels`, and neither `data.test` nor `data.source` is inside the
   other.
 - At least two of `phantom.classes` are above 0.
-- `network.weights` is `none` for networks that are not pretrained. The same holds for the network
-  of a recipe.
+- `network.weights` is `none` for networks without pretrained weights. The same holds for the
+  network of a recipe.
 - `ingest.image_size` is at least {MIN_IMAGE_SIZE["seed-cnn"]} for `seed-cnn`, and at least \
 {MIN_IMAGE_SIZE["vgg16"]} for pretrained networks.
 - `train.reduce_lr` is null unless `train.schedule` is `constant`.
-- `fraction` of each recipe is below 1 unless `bootstrap.scheme` is `bootstrap`, and the same for
-  all recipes with `committee`.
+- `fraction` of each recipe is below 1 unless `bootstrap.scheme` is `bootstrap`. With `committee`
+  it is the same for all recipes, and within 0.01 of 1/2, 2/3, 3/4, 4/5 and so on.
 - No recipe is called `size` or `nfiles`, which DVC's run cache ignores.
 
 """

@@ -25,11 +25,9 @@ from brainmri.audit.tables import write_tables
 from brainmri.common.command import run_command
 from brainmri.common.errors import UserError, printable
 from brainmri.common.files import write_bytes, write_json
-from brainmri.common.params import Data, Params, load_params
+from brainmri.common.params import NEAR_DUPLICATE_BITS, Data, Params, load_params
 from brainmri.common.paths import AUDIT, AUDIT_METRICS, AUDIT_TABLES
 from brainmri.images.sources import SourceFile, describe_first
-
-DEFAULT_BITS = 20  # of near duplicates, where split.near_duplicate_bits is null
 
 
 def main() -> None:
@@ -95,7 +93,7 @@ def read_collections(
     """
     size = params.ingest.image_size
     bits = params.split.near_duplicate_bits
-    bits = DEFAULT_BITS if bits is None else bits
+    bits = NEAR_DUPLICATE_BITS if bits is None else bits
     source = list_collection(data, validation)
     others = list_folder(against) if against else []
     cache = load_cache(size)

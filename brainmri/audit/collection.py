@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from brainmri.audit.measuring import Measurement
-from brainmri.images.files import ImageError
+from brainmri.images.limits import ImageError
 from brainmri.images.patients import number_patients
 from brainmri.images.sources import SourceFile
 from brainmri.sampling.groups import decode_hashes, near_duplicate_groups

@@ -22,7 +22,7 @@ from brainmri.common.resources import usable_cores
 from brainmri.images.cache import DECODING_MODULES, decoding_packages, file_identity
 from brainmri.images.cropping import area, head_box, rim_level, shrink
 from brainmri.images.decoding import decode
-from brainmri.images.files import ImageError
+from brainmri.images.limits import ImageError
 from brainmri.images.sources import SourceFile
 from brainmri.images.workers import run_on_files
 

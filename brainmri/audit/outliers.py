@@ -3,11 +3,14 @@
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from brainmri.models.principal_components import principal_components, reconstruction_error
+from brainmri.models.principal_components import (
+    FOLDS,
+    NOISE_LEVEL,
+    principal_components,
+    reconstruction_error,
+)
 
-FOLDS = 5
 MIN_IMAGES = 20  # fewer have no components to speak of
-NOISE_LEVEL = 5.0  # gray levels; see `novelty.NOISE_LEVEL`
 
 
 def novelties(thumbnails: np.ndarray, groups: np.ndarray) -> np.ndarray | None:

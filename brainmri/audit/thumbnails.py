@@ -10,7 +10,7 @@ from brainmri.audit.colors import open_in_color
 from brainmri.audit.measuring import without_padding
 from brainmri.common.resources import usable_cores
 from brainmri.images.decoding import decode
-from brainmri.images.files import ImageError
+from brainmri.images.limits import ImageError
 from brainmri.images.workers import run_on_files
 
 SIDE = 112  # largest, pixels

@@ -18,7 +18,8 @@ from brainmri.common.params import read_params
 from brainmri.common.paths import PARAMS, PIPELINES
 
 FileState = tuple[int, int, int] | None
-NOT_DEPENDENCIES = (".", "__pycache__")  # beginnings of names in folders, as .dvcignore has them
+# Beginnings of names that no stage reads: hidden files, as unfinished ones are, and compiled code
+NOT_DEPENDENCIES = (".", "__pycache__")
 
 
 def stage_dependencies(stage: str, params: dict) -> tuple[list[Path], dict[str, object]]:

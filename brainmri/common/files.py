@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from brainmri.common.errors import UserError
 
 Shape = TypeVar("Shape")
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
 COMPACT = json.JSONEncoder(allow_nan=False)
 
 

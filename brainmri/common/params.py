@@ -35,8 +35,8 @@ def normalize_path(path: str) -> str:
     return os.path.relpath(path) if (Path.cwd() / path).is_relative_to(Path.cwd()) else path
 
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Dropout = Annotated[float, Field(ge=0, lt=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+NEAR_DUPLICATE_BITS = 20  # where images are compared though `split.near_duplicate_bits` is null
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**20)]
@@ -145,7 +145,7 @@ class PhantomClasses(Section):
 
 
 class Phantom(Section):
-    seed: Seed = Field(description="of the synthetic slices")
+    seed: Seed = Field(description="random seed of the synthetic slices")
     classes: PhantomClasses = Field(description="slices of each class; 0: no such class")
 
 
@@ -291,7 +291,8 @@ class Train(Section):
     batch_size: Count = Field(description="images in a batch")
     threads: Count = Field(description="CPU threads of a member; another number rounds differently")
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        description="of the arithmetic; auto: mixed_float16 on GPUs with units for it, else float32"
+        description="floating-point precision of training; auto: mixed_float16 on GPUs with units"
+        " for it, else float32"
     )
     replicas: Count = Field(
         description="devices over which a member's batches are spread, batch_size images on each"
@@ -304,8 +305,8 @@ class Train(Section):
         description="learning rate: warm-up and cosine decay to 0, or constant"
     )
     clip_norm: Positive | None = Field(
-        description="largest global norm of the gradient, with replicas of each one's; null: no"
-        " clipping"
+        description="largest global norm of the gradient, with replicas of the gradient of each;"
+        " null: no clipping"
     )
     early_stopping: Count | None = Field(
         description="patience in epochs without a better out-of-bag log loss; the best weights are"
@@ -315,19 +316,19 @@ class Train(Section):
         description="patience in epochs without a better out-of-bag log loss before a constant"
         " learning rate is halved; null: off"
     )
-    label_smoothing: Dropout = Field(
+    label_smoothing: BelowOne = Field(
         description="fraction of a label spread over all classes; 0: off"
     )
     class_weights: Literal["balanced", "none"] = Field(
         description="weight classes by their inverse frequency in-bag"
     )
     mixup: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        description="largest fraction of another image, and of its label, mixed into every second"
-        " training image; 0: off"
+        description="largest fraction of another image, and of its label, mixed into"
+        " every other training image, drawn at random; 0: off"
     )
     views: Literal["plain", "mirrored", "zoomed"] = Field(
-        description="test-time augmentation: a prediction is the mean over the image; also its"
-        " mirror image; also both zoomed in and out"
+        description="test-time augmentation: the mean prediction over the image (plain), also its"
+        " mirror image (mirrored), also both zoomed in and out (zoomed)"
     )
     augment: Augment = Field(description="random changes of training images; 0 or false: off")
 
@@ -347,13 +348,15 @@ class Recipe(Section):
         " efficientnet-lite0 and networks of Keras Applications: on that of the last layer alone"
     )
     l2: NonNegative = Field(description="L2 penalty on them")
-    dropout: Dropout = Field(
+    dropout: BelowOne = Field(
         description="dropout before the last layer; seed-cnn: after the first dense layer"
     )
-    learning_rate: Positive = Field(description="Adam's initial learning rate")
+    learning_rate: Positive = Field(
+        description="Adam's learning rate; with schedule: cosine, its peak after the warm-up"
+    )
     augment: Annotated[float, Field(ge=0, le=3)] = Field(
-        description="augmentation strength: factor of `train.augment`; without effect on frozen"
-        " networks, whose features are computed once"
+        description="augmentation strength: factor of the amounts in `train.augment`, but not of"
+        " `flip`; without effect on frozen networks, whose features are computed once"
     )
     fraction: Annotated[float, Field(gt=0, le=4)] = Field(
         description="images drawn for a member, as a fraction of the training images; below 1"
@@ -361,11 +364,11 @@ class Recipe(Section):
     )
     network: Network | None = Field(
         default=None,
-        description="a network of its own: `name`, `weights` and `freeze`, as in the block"
-        " `network`, which the recipe has otherwise",
+        description="the recipe's own network (`name`, `weights`, `freeze`); without it, the block"
+        " `network`",
     )
     epochs: Epochs | None = Field(
-        default=None, description="epochs of its own, as `train.epochs`, which it has otherwise"
+        default=None, description="the recipe's own number of epochs; null: `train.epochs`"
     )
 
 
@@ -432,7 +435,7 @@ class Decide(Section):
         " at least this specificity"
     )
     costs: dict[str, dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]] = Field(
-        description="with rule: costs, what predictions cost: of each true class, by predicted"
+        description="with rule: costs, the cost of each prediction, by true, then by predicted"
         " class, as in -S '+decide.costs.yes={no: 5}', or, where names are numbers, -S"
         " +decide.costs.1.0=5; wrong ones that are not listed cost 1, right"
         " ones 0"
@@ -455,7 +458,7 @@ class Evaluate(Section):
         description="bins of the reliability diagram and the calibration error"
     )
     positive: Annotated[str, Field(min_length=1)] | None = Field(
-        description="the positive class, of which sensitivity, precision and threshold are; auto:"
+        description="the positive class, to which sensitivity, precision and threshold refer; auto:"
         " of two classes the one beside a class named no, normal, healthy or the like; null: none,"
         " so that F1 and average precision are macro averages"
     )
@@ -495,7 +498,9 @@ class EditableParams(Section):
     """What a person edits: all of params.yaml but its derived block."""
 
     about: str = Field(default="", description="a comment, since `dvc exp run` drops those of YAML")
-    seed: Seed = Field(description="of the split, the members' samples and the training")
+    seed: Seed = Field(
+        description="random seed of the split, the members' samples and the training"
+    )
     members: Annotated[int, Field(ge=1, le=999)] = Field(description="members of the ensemble")
     data: Data
     phantom: Phantom

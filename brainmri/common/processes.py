@@ -68,9 +68,8 @@ def process_stat(pid: int) -> ProcessStat | None:
         content = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
-    _, _, fields = content.rpartition(
-        b")"
-    )  # after the name, in parentheses, which may hold anything
+    # After the name, in parentheses, which may hold anything
+    _, _, fields = content.rpartition(b")")
     state, parent, *others = fields.split()
     return ProcessStat(state, int(parent), int(others[17]))
 

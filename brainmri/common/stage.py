@@ -89,7 +89,6 @@ def _run(main: Callable[[], None], name: str, watched: ProcessIds) -> None:
 
 def _record_time(name: str) -> None:
     """Append start, wall and CPU time, in seconds, and peak memory, in MiB, to a log."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
     wall = since_boot - process_stat(os.getpid()).start / os.sysconf("SC_CLK_TCK")
     timing = {
@@ -97,7 +96,6 @@ def _record_time(name: str) -> None:
         "start": round(time.time() - wall, 3),
         "wall": round(wall, 3),
         "cpu": round(time.process_time(), 3),
-        "children_cpu": round(children.ru_utime + children.ru_stime, 3),
         "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     TIMINGS.parent.mkdir(parents=True, exist_ok=True)

@@ -17,13 +17,7 @@ from brainmri.common.paths import ENSEMBLE_METRICS, PARAMS, PLOT_DATA
 from brainmri.crossval.votes import Votes, parse_votes
 
 CODE = ("brainmri", "stages", "dvc.yaml")
-COMMANDS = (
-    "app",
-    "audit",
-    "crossval",
-    "predict",
-    "repair",
-)  # packages of `brainmri` that no stage runs
+COMMANDS = ("app", "audit", "crossval", "predict", "repair")  # packages that no stage runs
 LATER_STAGES = ("export", "explain", "report")  # which a fold does not run
 LOCK = Path("dvc.lock")
 INTERNAL_REFS = ("/celery/", "/exec/")  # which DVC keeps for itself

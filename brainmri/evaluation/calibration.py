@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from brainmri.evaluation.log_loss import MIN_PROBABILITY
+
 # Standard deviations of the priors of the temperature's logarithm and of a bias
 TEMPERATURE_SD, BIAS_SD = 0.5, 1.0
 DECIMALS = 9  # of what is fitted
@@ -26,7 +28,7 @@ def calibrate(
     ndarray of float, shape (n, classes)
         Each row sums to 1.
     """
-    scores = np.log(np.maximum(probabilities, 1e-7)) / temperature + np.asarray(biases)
+    scores = np.log(np.maximum(probabilities, MIN_PROBABILITY)) / temperature + np.asarray(biases)
     scaled = np.exp(scores - scores.max(axis=1, keepdims=True))
     return scaled / scaled.sum(axis=1, keepdims=True)
 
@@ -61,7 +63,7 @@ def fit_calibration(labels: np.ndarray, probabilities: np.ndarray) -> tuple[floa
     """
     from scipy.optimize import minimize, root
 
-    log_probabilities = np.log(np.maximum(probabilities, 1e-7))
+    log_probabilities = np.log(np.maximum(probabilities, MIN_PROBABILITY))
     classes = probabilities.shape[1]
     is_true = np.eye(classes)[labels]
     prior_sd = np.append(TEMPERATURE_SD, np.full(classes, BIAS_SD / np.sqrt(2)))

@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from brainmri.evaluation.log_loss import MIN_PROBABILITY
 from brainmri.evaluation.results import VoteLogLoss
 
 ROUNDS = 100  # of greedy selection
@@ -44,7 +45,7 @@ def true_class_probabilities(
     true_class = np.full((len(predictions), len(labels)), np.nan)
     for member, (rows, probabilities) in enumerate(predictions):
         of_true_class = probabilities[np.arange(len(rows)), labels[rows]]
-        true_class[member, rows] = np.maximum(of_true_class, 1e-7)
+        true_class[member, rows] = np.maximum(of_true_class, MIN_PROBABILITY)
     voted = np.flatnonzero(~np.isnan(true_class).all(axis=0))
     return voted, true_class[:, voted]
 

@@ -68,8 +68,8 @@ def missing_sets(groups: CalibrationGroups, error: float) -> str | None:
     fewest = dict(sorted(small.items(), key=lambda item: item[1]))
     return (
         f"no prediction sets with an error rate of {error:g}: expected {needed} or more"
-        f" independent groups of training images with an out-of-bag vote of each class;"
-        f" {describe_small(fewest)}; add images, or members if there are fewer than 5"
+        f" independent groups of training images of each class, with an out-of-bag vote each;"
+        f" {describe_small(fewest)}; add images, or members if some images have no such vote"
     )
 
 

@@ -88,8 +88,8 @@ def decode(path: str | Path, size: int, crop: bool = False) -> DecodedImage:
     ------
     ImageError
         If it can't be read, is not an image, is broken or animated, or has too many bytes, or too
-        many or too few pixels or levels: see `files.MAX_BYTES`, `files.MAX_PIXELS`,
-        `files.MAX_SIDE`, `cropping.MIN_SIDE` and `MIN_LEVELS`. For DICOM, see also
+        many or too few pixels or levels: see `files.MAX_BYTES`, `limits.MAX_PIXELS`,
+        `limits.MAX_SIDE`, `cropping.MIN_SIDE` and `MIN_LEVELS`. For DICOM, see also
         `dicom.read_dicom`.
     """
     try:

@@ -3,13 +3,12 @@ shards.
 """
 
 from itertools import pairwise
-from pathlib import Path
 
 from brainmri.common.errors import UserError, printable
 from brainmri.common.progress import progress
 from brainmri.common.resources import usable_cores
 from brainmri.images.cache import DecodeCache, ImageRecord, file_identity
-from brainmri.images.files import ImageError
+from brainmri.images.limits import ImageError
 from brainmri.images.sources import SourceFile
 from brainmri.images.workers import decode_all
 from brainmri.store.boundaries import shard_boundaries
@@ -67,12 +66,12 @@ def conflicting_classes(files: list[SourceFile], records: dict[str, ImageRecord]
     return reasons
 
 
-def check_source(source: Path, counts: dict[str, int], rejected: list[dict], strict: bool) -> None:
+def check_source(source: str, counts: dict[str, int], rejected: list[dict], strict: bool) -> None:
     """Print skipped files; refuse an unusable source before anything is written.
 
     Parameters
     ----------
-    source : Path
+    source : str
     counts : dict of str to int
         Number of usable images of each class.
     rejected : list of dict

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from brainmri.common.errors import UserError
 from brainmri.common.files import parse_json
+from brainmri.evaluation.log_loss import MIN_PROBABILITY
 from brainmri.evaluation.results import fits_decision
 from brainmri.models.about import About
 from brainmri.networks.archive import read_entry
@@ -78,7 +79,9 @@ def build_ensemble_model(
     mean = sum(vote * weights[name] for name, vote in zip(members, votes, strict=True))
     classes = mean.shape[-1]
     calibration = keras.layers.Dense(classes, "softmax", name="calibration")
-    outputs = {"probabilities": calibration(keras.ops.log(keras.ops.maximum(mean, 1e-7)))}
+    outputs = {
+        "probabilities": calibration(keras.ops.log(keras.ops.maximum(mean, MIN_PROBABILITY)))
+    }
     bias = np.zeros(classes) if biases is None else np.array(biases)
     calibration.set_weights([np.eye(classes) / temperature, bias])
     outputs["members"] = keras.ops.stack(votes, 1)
@@ -150,6 +153,11 @@ def _member_model(model: keras.Model, member: keras.Model) -> keras.Model:
     return keras.Model(extract.inputs, member.get_layer("probabilities")(extract.outputs[0]))
 
 
+def concatenate(batches: list[dict]) -> dict[str, np.ndarray]:
+    """Concatenate the outputs of several batches."""
+    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+
+
 @functools.cache
 def batch_predictor(model: keras.Model) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Return a function from images to the outputs of an ensemble, computed batch by batch.
@@ -163,6 +171,6 @@ def batch_predictor(model: keras.Model) -> Callable[[np.ndarray], dict[str, np.n
     def predict(images: np.ndarray) -> dict[str, np.ndarray]:
         starts = range(0, len(images), BATCH_SIZE)
         batches = [compute(images[start : start + BATCH_SIZE]) for start in starts]
-        return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+        return concatenate(batches)
 
     return predict

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from brainmri.common.params import Params
+from brainmri.common.params import NEAR_DUPLICATE_BITS, Params
 from brainmri.common.paths import ENSEMBLE, MEMBERS
 from brainmri.evaluation.decisions import positive_of
 from brainmri.evaluation.metrics import reported_classes
@@ -19,8 +19,8 @@ from brainmri.evaluation.results import (
 )
 from brainmri.evaluation.voting import ENSEMBLE as ENSEMBLE_VOTER
 from brainmri.models.about import About, TrainingImages
-from brainmri.models.ensemble import batch_predictor, build_ensemble_model
-from brainmri.models.formats import concatenate, write_formats
+from brainmri.models.ensemble import batch_predictor, build_ensemble_model, concatenate
+from brainmri.models.formats import write_formats
 from brainmri.models.heat_maps import heat_scale
 from brainmri.models.novelty import fit_novelty, novelty_model, thumbnailer
 from brainmri.networks.saving import load_model, save_model
@@ -29,7 +29,6 @@ from brainmri.store.metadata import Image, Metadata
 from brainmri.store.reader import RadReader
 
 BATCH_SIZE = 64
-DEFAULT_BITS = 20  # of near duplicates, for a run that splits images one by one
 PREPROCESSING = (
     "Upright, transparent parts on black, gray by ITU-R 601-2. Levels of 8 bits or fewer are kept."
     " Of more bits, the window from the 0.1 percentile in the head's box to the 99.9 percentile of"
@@ -121,7 +120,7 @@ def describe_training_images(
     return {
         "count": len(images),
         "sha256": hashlib.sha256(contents.encode()).hexdigest(),
-        "near_duplicate_bits": DEFAULT_BITS if bits is None else bits,
+        "near_duplicate_bits": NEAR_DUPLICATE_BITS if bits is None else bits,
         "perceptual_hashes": hashes if with_hashes else None,
     }
 

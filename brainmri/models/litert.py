@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from brainmri.common.errors import UserError
-from brainmri.networks.saving import ZIP_EPOCH
+from brainmri.common.files import ZIP_EPOCH
 
 SIGNATURE = "serving_default"
 

@@ -10,13 +10,13 @@ from keras import layers
 from threadpoolctl import threadpool_limits
 
 from brainmri.models.principal_components import (
+    FOLDS,
+    NOISE_LEVEL,
     principal_components,
     reconstruction_error,
 )
 
 SIDE = 32  # of a thumbnail, pixels
-FOLDS = 5
-NOISE_LEVEL = 5.0  # gray levels: contrast well below it is not amplified
 
 
 def thumbnailer(shape: tuple[int, int, int]) -> keras.Model:

@@ -3,6 +3,8 @@
 import numpy as np
 
 COMPONENTS = 20
+FOLDS = 5  # of groups, whose thumbnails are reconstructed by the components of the others
+NOISE_LEVEL = 5.0  # gray levels: contrast well below it is not amplified
 
 
 def principal_components(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

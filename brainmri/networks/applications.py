@@ -9,7 +9,7 @@ from brainmri.networks import efficientnet_lite
 # By name: the module, which has the preprocessing, and its function that builds the network
 APPLICATIONS = {
     "vgg16": (applications.vgg16, "VGG16"),
-    # The third network of the notebook: its features are flattened, not pooled; see `networks`
+    # The notebook's third network, whose features are flattened; see `application_features`
     "notebook-3": (applications.vgg16, "VGG16"),
     "resnet50": (applications.resnet50, "ResNet50"),
     "densenet121": (applications.densenet, "DenseNet121"),

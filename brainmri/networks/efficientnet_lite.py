@@ -45,7 +45,7 @@ def EfficientNetLite0(
     ----------
     include_top : False
     weights : None
-        They are random; those of ImageNet come from a file: see `imagenet_weights`.
+        They are random; those of ImageNet come from a file: see `conversion.imagenet`.
     input_shape : (height, width, 3)
     name : str
 

@@ -11,10 +11,8 @@ from pathlib import Path
 import keras
 
 from brainmri.common.errors import UserError
-from brainmri.common.files import to_json, write_bytes
+from brainmri.common.files import ZIP_EPOCH, to_json, write_bytes
 from brainmri.networks.archive import ABOUT, load_archive
-
-ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
 
 
 def save_model(model: keras.Model, path: str | Path, about: dict | None = None) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from brainmri.common.errors import UserError
+from brainmri.common.files import ZIP_EPOCH
 from brainmri.common.params import Params
 from brainmri.common.paths import METADATA, PARAMS, SAMPLES, SPLIT, STORE, STORE_INDEX
 
 PACKAGE = Path("brainmri")
 PACK_BYTES = 32 * 2**20  # of files that are sent together
-ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
 
 
 class Bundle(NamedTuple):

@@ -240,8 +240,8 @@ def train_on(
     topic, events = f"fan-out-{uuid.uuid4()}", queue.SimpleQueue()
     client.subscribe_topic(topic, lambda event: events.put(event[1]))
     has_gpus = any(worker["resources"].get("GPU") for worker in workers_of(client).values())
-    share = params.train.replicas / params.fan_out.members_per_gpu
-    resources = {"GPU": share} if has_gpus else {}
+    gpus_each = params.train.replicas / params.fan_out.members_per_gpu
+    resources = {"GPU": gpus_each} if has_gpus else {}
 
     train = send_function(client, dask_worker.train)
 

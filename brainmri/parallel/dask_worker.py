@@ -201,9 +201,8 @@ class TrainerPlugin(WorkerPlugin):
         trainer = self.process.poll()
         if trainer is None:
             return None
-        if (
-            trainer == 0 and name not in self.pids
-        ):  # it was idle, and ended before it read the request
+        # It was idle, and ended before it read the request
+        if trainer == 0 and name not in self.pids:
             self.request(name, *self.requests[name])
             return None
         return -signal.SIGKILL

@@ -9,7 +9,7 @@ disagree: the entropy of their mean vote and the mutual information of vote and 
 both before calibration; and a decision: the one class in the image's prediction set, which lacks
 the true class for a stated rate of images, or "unsure" with the classes in it, or since the image
 is unlike the training images: its `novelty`, the error of its reconstruction from their principal
-components over a limit, is above 1. How often test images are is in metrics/export.json.
+components over a limit, is above 1. The fraction of test images above it is in metrics/export.json.
 
 With --by-patient, prints for each patient the number of slices, and the class by the mean of their
 probabilities. A patient has a number of this run; --patient finds the patient in the path of a

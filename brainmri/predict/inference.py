@@ -10,6 +10,7 @@ import numpy as np
 from brainmri.common.errors import UserError
 from brainmri.evaluation.decisions import decide_votes
 from brainmri.evaluation.prediction_sets import list_sets
+from brainmri.evaluation.voting import soft_vote
 from brainmri.images.decoding import DecodedImage
 from brainmri.models.about import About
 from brainmri.models.ensemble import batch_predictor
@@ -55,14 +56,12 @@ def predict_images(
                 f"{model_file} predicts values that are not finite;"
                 " expected an ensemble that `dvc repro export` writes"
             )
-        mean_vote = np.tensordot(outputs["members"], weights, (1, 0))
+        members = outputs["members"].astype(float).transpose(1, 0, 2)
+        mean_vote = soft_vote(members, weights)
         total = entropy(mean_vote)
         mutual_information = total - entropy(outputs["members"]) @ weights
         probabilities = outputs["probabilities"].astype(float)
-        members = outputs["members"].astype(float)
-        decided = decide_votes(
-            probabilities, members.transpose(1, 0, 2), weights, about["decision"]
-        )
+        decided = decide_votes(probabilities, members, weights, about["decision"])
         decision = about["decision"]
         sets = list_sets(decided.p_values, decided.labels, decision["images"], decision["error"])
         for index, (path, image) in enumerate(batch):
@@ -75,7 +74,7 @@ def predict_images(
                 novelty=max(0.0, float(outputs["novelty"][index])),
                 label=int(decided.labels[index]),
                 prediction_set=sets[index],
-                members=members[index],
+                members=members[:, index],
             )
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import yaml
 
 from brainmri.common.progress import progress
+from brainmri.images.folder_tree import dvc_cache
 from brainmri.repair.running import other_command
 
-HALF_COPY = re.compile(
-    r".*\.[A-Za-z0-9_-]{22}\.tmp"
-)  # as dvc-objects names a copy until it is whole
+# As dvc-objects names a copy until it is whole
+HALF_COPY = re.compile(r".*\.[A-Za-z0-9_-]{22}\.tmp")
 OUTPUTS = ("data", "models", "metrics", "plots", "docs")
 MIN_AGE_S = 5.0  # of a file that nobody writes any more
 MIN_AGE_SHARED_S = 3600.0  # where commands of other clones may write it
@@ -24,7 +24,7 @@ def remove_damaged_objects() -> list[str]:
     DVC trusts an object that is read-only, and would restore a damaged one.
     """
     lines = []
-    cache = cache_folder()
+    cache = dvc_cache()
     objects = [path for path in sorted((cache / "files/md5").glob("??/*")) if path.is_file()]
     for path in progress(objects, len(objects), "checking DVC's cache"):
         if HALF_COPY.fullmatch(path.name) or _is_whole(path):
@@ -44,8 +44,8 @@ def remove_half_copies() -> list[str]:
 
     In a cache outside this clone, which others may share, only those that are old enough.
     """
-    cache = cache_folder()
-    min_age = 0.0 if cache.resolve().is_relative_to(Path.cwd()) else MIN_AGE_SHARED_S
+    cache = dvc_cache()
+    min_age = 0.0 if cache.is_relative_to(Path.cwd()) else MIN_AGE_SHARED_S
     copies = [
         path
         for folder, age in ((cache, min_age), *((Path(folder), 0.0) for folder in OUTPUTS))
@@ -57,13 +57,6 @@ def remove_half_copies() -> list[str]:
     for path in copies:
         _remove(path)
     return [f"{path}, a copy that was not finished: removed" for path in copies]
-
-
-def cache_folder() -> Path:
-    """Return the folder of DVC's cache, which projects may share."""
-    from dvc.config import Config  # takes a second
-
-    return Path(Config(dvc_dir=".dvc")["cache"].get("dir", ".dvc/cache"))
 
 
 def _is_whole(path: Path) -> bool:
