@@ -141,14 +141,14 @@ def format_parts(results: dict[str, dict]) -> dict[Path, dict[str, str]]:
     return parts
 
 
-def read_given_test() -> dict:
-    """Read the results of a given test set, without training images that are near duplicates."""
-    return json.loads((RESULTS / "given-test.json").read_bytes())["drop"]
+def read_given_test() -> dict[str, dict]:
+    """Read the results of a given test set, by what becomes of its near duplicates in training."""
+    return json.loads((RESULTS / "given-test.json").read_bytes())
 
 
 def format_given_sentence(sentence: str) -> str:
     """Return the sentence on a given test set."""
-    result = read_given_test()
+    result = read_given_test()["drop"]
     values = {
         name: format_value(result[name], result["interval"][name])
         for name in ("accuracy", "roc_auc")
@@ -158,9 +158,19 @@ def format_given_sentence(sentence: str) -> str:
 
 def format_given_test() -> str:
     """Return a table of the metrics on a given test set."""
-    result = read_given_test()
+    results = read_given_test()
+    columns = [describe_given_test(results[overlap]) for overlap in ("drop", "keep")]
+    lines = ["| | without near duplicates | with them |", "| --- | --- | --- |"]
+    lines += [
+        f"| {name} | {' | '.join(column[name] for column in columns)} |" for name in columns[0]
+    ]
+    return "\n".join([*lines, ""])
+
+
+def describe_given_test(result: dict) -> dict[str, str]:
+    """Return the cells of a result, by the name of their row."""
     intervals = result["interval"]
-    cells = {
+    return {
         "training images": f"{result['training_images']:,}",
         "test images": f"{result['test_images']:,}",
         "CPU time": format_time(result["cpu_minutes"]),
@@ -170,8 +180,6 @@ def format_given_test() -> str:
         },
         **{f"recall of `{name}`": f"{value:.3f}" for name, value in result["recall"].items()},
     }
-    lines = ["| | |", "| --- | --- |", *(f"| {name} | {cell} |" for name, cell in cells.items())]
-    return "\n".join([*lines, ""])
 
 
 def format_value(value: float, interval: list[float] | None) -> str:
