@@ -23,7 +23,7 @@ from brainmri.images.limits import MAX_PIXELS, OUT_OF_MEMORY, ImageError, check_
 
 MIN_LEVELS = 8  # a mask or a blank has fewer, a slice more than a hundred
 MIN_LEVELS_OF_1_BIT = 2  # a slice may be a halftone
-OVERSAMPLING = 2  # an image is decoded at no less than so many times its size in the store
+OVERSAMPLING = 2
 UPRIGHT = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -144,6 +144,10 @@ def _decode(content: bytes, size: int, crop: bool) -> DecodedImage:
     image = _read_upright(content, size)
     _check_usable(image, size)
     box = head_box(image.gray)
+    head = max(box[2] - box[0], box[3] - box[1])
+    if head < size and image.gray.width < image.width:  # a small head in a large JPEG
+        image = _read_upright(content, size * max(image.gray.size) // head)
+        box = head_box(image.gray)
     return DecodedImage(
         pixels=crop_and_pad(image.gray, box if crop else None, size),
         sha256=hashlib.sha256(content).hexdigest(),
@@ -158,6 +162,7 @@ def _decode(content: bytes, size: int, crop: bool) -> DecodedImage:
 
 
 def _read_upright(content: bytes, size: int) -> _UprightImage:
+    """Read an image in gray levels; a large JPEG at no less than `OVERSAMPLING` times the size."""
     if is_dicom(content):
         gray, mode, levels, patient, study = read_dicom(content)
         return _UprightImage(gray, mode, *gray.size, levels, patient, study)

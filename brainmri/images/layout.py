@@ -161,7 +161,7 @@ def _explain_shared_subfolders(tree: FolderTree, top: str) -> str | None:
         path.rpartition("/")[0] if has_images(tree, path) and path not in classes else path
         for path in inner
     ]
-    if any(has_images(tree, path) or not tree.folders[path] for path in inner):
+    if not all(tree.folders[path] for path in inner):
         return None
     subfolders = [path for folder in inner for path in tree.folders[folder]]
     first_of: dict[str, str] = {}

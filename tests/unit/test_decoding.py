@@ -10,6 +10,7 @@ from PIL import Image
 from brainmri.images.decoding import decode
 from brainmri.images.files import FORMATS, ImageError
 from brainmri.images.workers import decode_all
+from brainmri.sampling.groups import decode_hashes, near_duplicate_groups
 from tests.support.image_files import (
     GRAY_RAMP,
     SLICES,
@@ -191,6 +192,18 @@ def test_large_jpeg_is_decoded_at_twice_the_size(rng, tmp_path):
         assert file.size == (256, 256)
         expected = np.asarray(file.resize((128, 128), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(decode(path, 128).pixels, expected)
+
+
+def test_small_head_in_a_large_jpeg_is_sharp(tmp_path):
+    """It is decoded larger than the rest of the image needs."""
+    head = Image.fromarray(SLICES[0])
+    photo = Image.new("L", (2000, 1500))
+    photo.paste(head, (300, 400))
+    of_png = decode(save_image(tmp_path, photo, "photo.png"), 96, crop=True)
+    of_jpeg = decode(save_image(tmp_path, photo, "photo.jpg", quality=95), 96, crop=True)
+    assert np.abs(of_jpeg.pixels.astype(int) - of_png.pixels).mean() < 1.5
+    hashes = decode_hashes([of_png.perceptual_hashes, of_jpeg.perceptual_hashes])
+    assert near_duplicate_groups(hashes, 20).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("crop", [False, True])

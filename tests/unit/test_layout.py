@@ -347,7 +347,8 @@ def test_folders_are_parts_of_classes_if_a_class_has_none(tmp_path):
         (product("no yes", "here there"), True),
         (product("no yes", "here"), False),
         ([*product("no", "here there"), *product("yes", "here now")], False),
-        ([*product("no yes", "here there"), "no/1.png"], False),
+        ([*product("no yes", "here there"), "no/1.png"], True),
+        ([*product("no yes", "here there"), "maybe/1.png"], False),
     ],
 )
 def test_shared_subfolders_are_explained(tmp_path, capsys, paths, is_explained):
@@ -365,6 +366,14 @@ def test_patients_of_one_class_each_are_not_the_classes(tmp_path):
     assert "for the inner ones, use all after `mkdir " in message
     assert "if the outer ones are patients, keep them apart by a table" in message
     assert "dvc exp run" not in message
+
+
+def test_an_image_beside_the_classes_does_not_hide_them(tmp_path):
+    make_tree(tmp_path, *product("A B", "ab cd"), "A/overview.png")
+    with pytest.raises(
+        UserError, match="'A' and 'B' hold folders of the same names, 'ab' and 'cd'"
+    ):
+        list_folder(tmp_path)
 
 
 def test_files_of_unknown_type_may_be_images(tmp_path):
