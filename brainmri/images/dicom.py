@@ -37,9 +37,11 @@ KEYWORDS = (
     "NumberOfFrames",
     "PatientID",
     "PhotometricInterpretation",
+    "PixelAspectRatio",
     "PixelPaddingRangeLimit",
     "PixelPaddingValue",
     "PixelRepresentation",
+    "PixelSpacing",
     "RescaleIntercept",
     "RescaleSlope",
     "Rows",
@@ -76,6 +78,7 @@ START_OF_JPEG_2000 = b"\xff\x4f\xff\x51"
 FRAME_MARKERS = {0xC0, 0xC1, 0xC2, 0xC3, 0xF7}  # baseline, extended, progressive, lossless, LS
 TABLE_MARKERS = {0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xF8, 0xFE}  # that come before it
 
+MAX_STRETCH = 0.01  # of pixels that count as square
 MAX_READS = 200_000  # of the header: sequences in sequences can make it quadratic
 MAX_READ_BYTES = 4 * 2**20  # at a time
 MAX_VALUE_BYTES = 2**16  # of an element whose value is used
@@ -94,7 +97,7 @@ class DicomImage(NamedTuple):
     Attributes
     ----------
     gray : Image
-        Mode "L", pixels in the order in which they are stored.
+        Mode "L", square pixels in the order in which they are stored.
     mode : str
         "DICOM MONOCHROME1" or "DICOM MONOCHROME2".
     levels : tuple of (black, white)
@@ -142,7 +145,8 @@ def read_dicom(content: bytes) -> DicomImage:
 
     Its levels are rescaled as the file declares, then windowed: by the first VOI LUT of the file,
     else by its first window, else as by `intensity.rescale_intensity`. Padding around the image,
-    where the file declares its stored level, gets the darkest of the other levels.
+    where the file declares its stored level, gets the darkest of the other levels. Pixels that are
+    not square by their spacing, else by their aspect ratio, are resampled.
 
     Parameters
     ----------
@@ -177,6 +181,7 @@ def _read_dicom(content: bytes) -> DicomImage:
     zero_is_white = photometric == "MONOCHROME1"
     levels = _darken_padding(_rescale(stored, dataset), stored, dataset, zero_is_white)
     gray, (black, white) = _apply_window(levels, dataset, zero_is_white)
+    gray = _with_square_pixels(gray, dataset)
     patient, study = (_hash(dataset, keyword) for keyword in ("PatientID", "StudyInstanceUID"))
     return DicomImage(gray, f"DICOM {photometric}", (black, white), patient, study)
 
@@ -483,6 +488,29 @@ def _read_lut(dataset: "Dataset", keyword: str, levels: np.ndarray) -> _LookupTa
     if not 8 <= bits <= 16:
         raise ImageError(f"a lookup table of {bits} bits; the DICOM file is broken")
     return _LookupTable(values, first, 2**bits - 1)
+
+
+def _with_square_pixels(gray: Image.Image, dataset: "Dataset") -> Image.Image:
+    """Stretch an image whose pixels are wider or higher by more than 1 %."""
+    ratio = _pixel_height(dataset, "PixelSpacing") or _pixel_height(dataset, "PixelAspectRatio")
+    if ratio is None or abs(ratio - 1) <= MAX_STRETCH:
+        return gray
+    width, height = gray.size
+    size = (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)
+    check_size(*size)
+    return gray.resize(size, Image.Resampling.BICUBIC)
+
+
+def _pixel_height(dataset: "Dataset", keyword: str) -> float | None:
+    """Return the height of a pixel relative to its width; None if the file has no such numbers."""
+    if _value(dataset, keyword) is None:
+        return None
+    try:
+        height, width = map(float, dataset[keyword].value)
+        ratio = height / width
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return ratio if 0 < ratio < np.inf else None
 
 
 def _hash(dataset: "Dataset", keyword: str) -> str | None:

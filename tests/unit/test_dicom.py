@@ -477,6 +477,32 @@ def test_files_that_are_cut_short_are_refused(content):
             read_dicom(content[:length])
 
 
+@pytest.mark.parametrize(
+    ("elements", "width", "height"),
+    [
+        ({"PixelSpacing": [1.0, 0.5]}, 1, 2),
+        ({"PixelSpacing": [0.4, 0.6]}, 1.5, 1),
+        ({"PixelAspectRatio": [2, 1]}, 1, 2),
+        ({"PixelSpacing": [1.0, 1.005], "PixelAspectRatio": [2, 1]}, 1, 1),
+        ({"PixelSpacing": [0.0, 1.0]}, 1, 1),
+        ({"PixelSpacing": [1.0]}, 1, 1),
+        ({"PixelSpacing": None}, 1, 1),
+    ],
+)
+def test_pixels_become_square(elements, width, height):
+    rows, columns = SLICE.shape
+    gray = read_dicom(encode_dicom(SLICE, **elements)).gray
+    plain = read_dicom(encode_dicom(SLICE)).gray
+    assert gray.size == (round(columns * width), round(rows * height))
+    expected = plain.resize(gray.size, Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(np.asarray(gray), np.asarray(expected))
+
+
+def test_pixels_that_become_too_many_are_refused():
+    with pytest.raises(ImageError, match="pixels"):
+        read_dicom(encode_dicom(SLICE, PixelSpacing=[1e6, 1.0]))
+
+
 def test_patient_is_a_hash(tmp_path):
     image = decode_content(tmp_path, encode_dicom(SLICE, PatientID="  4711 ", PatientName=NAME))
     assert image.patient == hashlib.blake2b(b"4711", digest_size=16).hexdigest()
