@@ -90,7 +90,7 @@ def list_images(data: Data) -> Source:
 
 def spelling(name: str) -> str | float:
     """Return what names of the same class probably share: words in lower case, or a number."""
-    words = " ".join(name.casefold().split())
+    words = " ".join(name.casefold().replace("_", " ").split())
     try:
         return float(words)
     except ValueError:

@@ -180,3 +180,21 @@ def test_mistakes_in_the_test_folder_name_it(test, message):
     Path("empty").mkdir()
     with pytest.raises(UserError, match=message):
         list_images(data_of("raw", test=test))
+
+
+@pytest.mark.parametrize(
+    ("names", "is_named"),
+    [
+        (("Glioma", "glioma"), True),
+        (("no tumor", "no_tumor"), True),
+        (("1", "1.0"), True),
+        (("-1", "1"), False),
+        (("a", "b"), False),
+    ],
+)
+def test_classes_that_may_be_one_are_named(capsys, names, is_named):
+    make_tree(Path("raw"), *(f"{name}/1.png" for name in names))
+    list_images(data_of("raw"))
+    first, second = sorted(names)
+    line = f"warning: {first!r} and {second!r} are two classes; are they meant to be one?\n"
+    assert capsys.readouterr().out == line * is_named
