@@ -26,15 +26,17 @@ def main() -> None:
 
     scheme, seed = params.bootstrap.scheme, member_seed(params.seed, 0)
     knows_patients = image_patients(metadata) is not None
+    if scheme == "committee":
+        fraction = params.ensemble[member_name(0)].fraction
+        folds = folds_of_committee(labels, groups, fraction)
+        if folds < committee_folds(fraction):
+            print(
+                "warning: a class has few independent groups, so that each member holds out one of"
+                f" {folds} folds of the images, not of {committee_folds(fraction)}"
+            )
     for index in range(params.members):
         member = member_name(index)
         fraction = params.ensemble[member].fraction
-        folds = folds_of_committee(labels, groups, fraction)
-        if scheme == "committee" and not index and folds < committee_folds(fraction):
-            print(
-                f"warning: a class has few independent groups, so that each member holds out one of"
-                f" {folds} folds of the images, not of {committee_folds(fraction)}"
-            )
         in_bag, out_of_bag = draw_sample(
             scheme, labels, groups, classes, fraction, seed, index, knows_patients
         )

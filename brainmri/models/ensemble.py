@@ -14,6 +14,7 @@ from brainmri.common.files import parse_json
 from brainmri.evaluation.log_loss import MIN_PROBABILITY
 from brainmri.evaluation.results import fits_decision
 from brainmri.models.about import About
+from brainmri.models.formats import concatenate
 from brainmri.networks.archive import read_entry
 from brainmri.networks.saving import ABOUT, load_model
 from brainmri.networks.tta import mean_of_views, single_view, views_of
@@ -151,11 +152,6 @@ def _member_model(model: keras.Model, member: keras.Model) -> keras.Model:
         return member
     extract = model.get_layer(member.inputs[0].name)
     return keras.Model(extract.inputs, member.get_layer("probabilities")(extract.outputs[0]))
-
-
-def concatenate(batches: list[dict]) -> dict[str, np.ndarray]:
-    """Concatenate the outputs of several batches."""
-    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
 
 
 @functools.cache

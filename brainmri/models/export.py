@@ -19,8 +19,8 @@ from brainmri.evaluation.results import (
 )
 from brainmri.evaluation.voting import ENSEMBLE as ENSEMBLE_VOTER
 from brainmri.models.about import About, TrainingImages
-from brainmri.models.ensemble import batch_predictor, build_ensemble_model, concatenate
-from brainmri.models.formats import write_formats
+from brainmri.models.ensemble import batch_predictor, build_ensemble_model
+from brainmri.models.formats import concatenate, write_formats
 from brainmri.models.heat_maps import heat_scale
 from brainmri.models.novelty import fit_novelty, novelty_model, thumbnailer
 from brainmri.networks.saving import load_model, save_model

@@ -12,7 +12,6 @@ from brainmri.common.files import format_json, write_bytes
 from brainmri.common.paths import EXPORTED, EXPORTED_ABOUT, LITERT_MODEL, ONNX_MODEL, SAVED_MODEL
 from brainmri.evaluation.results import Difference
 from brainmri.models.about import About
-from brainmri.models.ensemble import concatenate
 
 LIMIT = 1e-4  # of the difference of a probability, or of novelty, in parts of it above 1
 # Modules, and packages of the same names but for hyphens
@@ -83,6 +82,11 @@ def write_formats(
         shutil.rmtree(EXPORTED)
         raise
     return differences
+
+
+def concatenate(batches: list[Outputs]) -> Outputs:
+    """Concatenate outputs of several batches."""
+    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
 
 
 def largest_difference(name: str, outputs: Outputs, expected: Outputs) -> Difference:

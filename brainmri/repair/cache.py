@@ -8,7 +8,6 @@ from pathlib import Path
 import yaml
 
 from brainmri.common.progress import progress
-from brainmri.images.folder_tree import dvc_cache
 from brainmri.repair.running import other_command
 
 # As dvc-objects names a copy until it is whole
@@ -24,7 +23,7 @@ def remove_damaged_objects() -> list[str]:
     DVC trusts an object that is read-only, and would restore a damaged one.
     """
     lines = []
-    cache = dvc_cache()
+    cache = cache_folder()
     objects = [path for path in sorted((cache / "files/md5").glob("??/*")) if path.is_file()]
     for path in progress(objects, len(objects), "checking DVC's cache"):
         if HALF_COPY.fullmatch(path.name) or _is_whole(path):
@@ -44,8 +43,8 @@ def remove_half_copies() -> list[str]:
 
     In a cache outside this clone, which others may share, only those that are old enough.
     """
-    cache = dvc_cache()
-    min_age = 0.0 if cache.is_relative_to(Path.cwd()) else MIN_AGE_SHARED_S
+    cache = cache_folder()
+    min_age = 0.0 if cache.resolve().is_relative_to(Path.cwd()) else MIN_AGE_SHARED_S
     copies = [
         path
         for folder, age in ((cache, min_age), *((Path(folder), 0.0) for folder in OUTPUTS))
@@ -57,6 +56,13 @@ def remove_half_copies() -> list[str]:
     for path in copies:
         _remove(path)
     return [f"{path}, a copy that was not finished: removed" for path in copies]
+
+
+def cache_folder() -> Path:
+    """Return the folder of DVC's cache, which projects may share."""
+    from dvc.config import Config  # takes a second
+
+    return Path(Config(dvc_dir=".dvc")["cache"].get("dir", ".dvc/cache"))
 
 
 def _is_whole(path: Path) -> bool:

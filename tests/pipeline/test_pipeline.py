@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import h5py
@@ -515,8 +516,7 @@ def test_results_of_another_kind_of_processor_are_trained_again(done, monkeypatc
 
     Nothing stays in the folder of temporary files.
     """
-    temporary = done.path.parent / "temporary"
-    temporary.mkdir()
+    temporary = Path(tempfile.mkdtemp())  # a short path, for sockets
     monkeypatch.setenv("TMPDIR", str(temporary))
     lock = yaml.safe_load(done.read("dvc.lock"))
     for name, stage in lock["stages"].items():
@@ -526,7 +526,7 @@ def test_results_of_another_kind_of_processor_are_trained_again(done, monkeypatc
     for folder in (".dvc/cache", ".dvc/tmp", "models/members", "data"):
         done.run("git", "clean", "-fdxq", folder)
     check_trained_in_parallel(done)
-    assert not [*temporary.iterdir()]
+    temporary.rmdir()  # it is empty
 
 
 TWO_GPUS = """

@@ -8,6 +8,7 @@ import pytest
 
 from tests.pipeline.test_pages import CHROMIUM, browser
 from tests.support.checkout import ROOT, checkout
+from tests.support.waiting import wait_for
 
 MAKE_SITE = [sys.executable, "-m", "docs.make_site"]
 LOADED = "images => images.every(image => image.complete && image.naturalWidth > 0)"
@@ -56,8 +57,14 @@ def test_pages_need_no_network(site, width):
 def test_search_works_from_the_disk(site):
     with browser() as chromium:
         page = chromium.page
-        page.goto(f"file://{site}/index.html")
-        page.fill("[data-md-component=search-query]", "near duplicates")
-        page.wait_for_selector(".md-search-result__item a")
+
+        def has_results() -> bool:
+            """Search once; on a busy machine, the page may miss that its index is loaded."""
+            page.goto(f"file://{site}/index.html")
+            page.fill("[data-md-component=search-query]", "near duplicates")
+            page.wait_for_timeout(3000)
+            return page.locator(".md-search-result__item a").count() > 0
+
+        assert wait_for(has_results)
         assert "evaluation" in page.inner_html(".md-search-result__list")
     assert chromium.errors == []

@@ -96,6 +96,28 @@ def test_wrong_commands_give_one_line(arguments, message):
     assert result.stderr.startswith(f"error: {message}")
 
 
+def test_a_long_temporary_folder_gives_one_line(tmp_path):
+    """Sockets must have short paths."""
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    code = (
+        "from brainmri.common.command import run_command\n"
+        "from brainmri.parallel.pool import training_processes\n"
+        "run_command(lambda: training_processes(has_gpus=False))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)},
+        text=True,
+        capture_output=True,
+        timeout=LIMIT_S,
+    )
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: no socket can be in {str(folder)!r} (AF_UNIX path too long);")
+
+
 def test_a_python_without_packages_gives_one_line():
     command = [sys.executable, "-S", "-m", "stages", "split"]
     result = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=LIMIT_S)
