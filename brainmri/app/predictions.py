@@ -23,6 +23,7 @@ from brainmri.predict.overlays import draw_overlays
 from brainmri.predict.patients import (
     find_patients,
     identify_patients,
+    is_identified,
     predict_patients,
     why_unidentified,
 )
@@ -134,11 +135,6 @@ def tabulate_images(predictions: list[Prediction], errors: Errors, about: About)
     return Table(header, rows, csv, why_no_sets(about["decision"], by_patient=False) or "")
 
 
-def is_identified(prediction: Prediction) -> bool:
-    """Return whether the patient, or at least the study, is known."""
-    return bool(prediction.image.patient or prediction.image.study)
-
-
 def tabulate_patients(
     predictions: list[Prediction], patients: dict[Path, str | None], about: About
 ) -> Table:
@@ -150,7 +146,7 @@ def tabulate_patients(
         For images with the identifiers of their patients.
     patients, about : see `brainmri.predict.patients.identify_patients`, `predict_files`
     """
-    identified = [prediction for prediction in predictions if is_identified(prediction)]
+    identified = [prediction for prediction in predictions if is_identified(prediction.image)]
     if not (identified or patients):
         return EMPTY
     classes = about["classes"]
@@ -170,7 +166,7 @@ def tabulate_patients(
     ]
     reason, empty = why_unidentified(patients), [""] * (len(classes) + 1)
     for prediction in predictions:
-        if not is_identified(prediction):
+        if not is_identified(prediction.image):
             rows.append(["", "", prediction.path.name, *empty, reason, ""])
     csv = format_records([patient_record(patient, classes) for patient in voted])
     return Table(header, rows, csv, why_no_sets(about["decision"], by_patient=True) or "")

@@ -104,14 +104,14 @@ def training_processes(has_gpus: bool) -> Processes:
     # Ctrl-C is for this process, which ends the others.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     LOGS.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(LOGS / "tensorflow.log", "wb") as log, stderr_to(log):  # what its import prints
+    with open(LOGS / "tensorflow.log", "wb") as log, stderr_to(log):  # what its import prints
+        try:
             forkserver.ensure_running()
-    except OSError as error:
-        raise UserError(
-            f"no socket can be in {tempfile.gettempdir()!r} ({error}); set TMPDIR to another"
-            " folder, with a short path"
-        ) from None
+        except OSError as error:
+            raise UserError(
+                f"no socket can be in {tempfile.gettempdir()!r} ({error}); set TMPDIR to another"
+                " folder, with a short path"
+            ) from None
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return processes
 

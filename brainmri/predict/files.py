@@ -98,9 +98,8 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
                     " --labels: give the one above"
                 )
         # Of a file that was named, the path below is the whole path
-        beside = [file for file, below in files.items() if below == file.name != str(file)]
-        for file in beside:
-            if labels[file] is None:
+        for file, below in files.items():
+            if labels[file] is None and below == file.name != str(file):
                 print(f"skipped: {printable(file)} is in no class folder", file=sys.stderr)
                 del labels[file]
     for file, label in labels.items():

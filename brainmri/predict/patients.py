@@ -72,7 +72,7 @@ def with_patients(
     images, patients : see `identify_patients`
     """
     for path, image in identify_patients(images, patients):
-        if image.patient or image.study:
+        if is_identified(image):
             yield path, image
         else:
             reason = why_unidentified(patients)
@@ -95,6 +95,11 @@ def identify_patients(
         yield path, replace(image, patient=patients[path], study=None) if patients else image
 
 
+def is_identified(image: DecodedImage) -> bool:
+    """Return whether the patient of an image, or at least the study, is known."""
+    return bool(image.patient or image.study)
+
+
 def why_unidentified(patients: dict[Path, str | None]) -> str:
     """Return why an image has no patient; see `identify_patients`."""
     if patients:
@@ -107,31 +112,27 @@ def number_patients(predictions: list[Prediction]) -> np.ndarray:
 
     An image whose patient is unknown counts as a patient of its own.
     """
-    patients = identify_dicom_patients(prediction.image for prediction in predictions)
-    identifiers = [patient or row for row, patient in enumerate(patients)]
-    return np.array(number_identifiers(identifiers), int)
+    return _number(identify_dicom_patients(prediction.image for prediction in predictions))
 
 
 def dicom_patients(predictions: list[Prediction]) -> np.ndarray | None:
     """Number the patients as `number_patients` does; None if PatientIDs do not distinguish them."""
-    _warn_of_studies(predictions)
-    images = [prediction.image for prediction in predictions]
-    identifiers = {*identify_dicom_patients(images)} - {None}
-    if len(identifiers) == 1 < len(predictions):
+    patients = _identify(predictions)
+    count = len({*patients} - {None})
+    if count == 1 < len(predictions):
         print(
             "warning: all DICOM files have the same PatientID or, without one, are of one study, so"
             " patients are unknown; --patient can find them in the paths",
             file=sys.stderr,
         )
-    return number_patients(predictions) if len(identifiers) > 1 else None
+    return _number(patients) if count > 1 else None
 
 
 def predict_patients(predictions: list[Prediction], about: About) -> list[PatientPrediction]:
     """Combine the predictions for the slices of each patient."""
     if not predictions:
         return []
-    _warn_of_studies(predictions)
-    patients = number_patients(predictions)
+    patients = _number(_identify(predictions))
     _, first, slices = np.unique(patients, return_index=True, return_counts=True)
     novel = np.bincount(patients, [prediction.is_novel for prediction in predictions])
     means = mean_by_patient(
@@ -156,7 +157,14 @@ def predict_patients(predictions: list[Prediction], about: About) -> list[Patien
     ]
 
 
-def _warn_of_studies(predictions: list[Prediction]) -> None:
+def _identify(predictions: list[Prediction]) -> list[str | None]:
+    """Identify the patients of images, with a warning if studies stand for them."""
     patients = identify_dicom_patients(prediction.image for prediction in predictions)
     if warning := study_warning(patients):
         print(f"{warning}: --patient can find them in the paths", file=sys.stderr)
+    return patients
+
+
+def _number(patients: list[str | None]) -> np.ndarray:
+    identifiers = [patient or row for row, patient in enumerate(patients)]
+    return np.array(number_identifiers(identifiers), int)
