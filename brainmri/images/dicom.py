@@ -32,6 +32,7 @@ KEYWORDS = (
     "BitsStored",
     "Columns",
     "HighBit",
+    "ImageType",
     "Modality",
     "ModalityLUTSequence",
     "NumberOfFrames",
@@ -156,8 +157,8 @@ def read_dicom(content: bytes) -> DicomImage:
     Raises
     ------
     ImageError
-        If the file is broken, or has no pixels, several frames, colors, too many pixels, another
-        modality than MR, or a compression that is unknown or lacks its decoder.
+        If the file is broken, or has no pixels, several frames or slices, colors, too many pixels,
+        another modality than MR, or a compression that is unknown or lacks its decoder.
     """
     try:
         with np.errstate(all="ignore"):
@@ -255,6 +256,11 @@ def _check_kind(dataset: "Dataset", pixel_data: _PixelData | None) -> None:
         raise ImageError(
             f"{frames:,} frames; a single image is expected:"
             " export each slice as a DICOM or PNG file of its own"
+        )
+    if "MOSAIC" in map(str, _values(dataset, "ImageType")):
+        raise ImageError(
+            "a mosaic of all slices of a volume; a single slice is expected:"
+            " convert the series to a file for each slice"
         )
     photometric = _text(dataset, "PhotometricInterpretation")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
@@ -521,13 +527,18 @@ def _hash(dataset: "Dataset", keyword: str) -> str | None:
 
 def _value(dataset: "Dataset", keyword: str) -> object:
     """Return the value of an element, the first of several; None if it has none."""
+    return next(iter(_values(dataset, keyword)), None)
+
+
+def _values(dataset: "Dataset", keyword: str) -> list[object]:
+    """Return the values of an element."""
     if keyword not in dataset:
-        return None
+        return []
     content = dataset.get_item(keyword).value
     if isinstance(content, bytes) and len(content) > MAX_VALUE_BYTES:
         raise ImageError(f"{len(content):,} bytes of {keyword}; the DICOM file is broken")
     element = dataset[keyword]
-    return element.value[0] if element.VM > 1 else element.value
+    return list(element.value) if element.VM > 1 else [element.value]
 
 
 def _text(dataset: "Dataset", keyword: str) -> str:
