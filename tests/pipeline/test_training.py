@@ -359,7 +359,8 @@ def test_schedule_is_followed(made, schedule, capsys):
 def test_epochs_of_a_member(made, monkeypatch, capsys, options, epochs):
     """By its in-bag images, with repetitions, or its recipe; the schedule ends with them."""
     monkeypatch.setattr(budget, "SCRATCH_EPOCHS", 4)
-    monkeypatch.setattr(budget, "REFERENCE_IMAGES", 4)  # a quarter of the images drawn
+    monkeypatch.setattr(budget, "MAX_IMAGES", 8)  # half of the images drawn
+    monkeypatch.setattr(budget, "MIN_EPOCHS", 1)
     in_bag = imbalanced(made)
     model, history = fitted(made, in_bag, in_bag, schedule="cosine", **options)
     assert len(history) == epochs
