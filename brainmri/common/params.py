@@ -285,7 +285,7 @@ class Augment(Section):
 
 class Train(Section):
     epochs: Epochs = Field(
-        description="largest number of epochs of a member; auto: fewer for more images and for"
+        description="largest number of epochs of a member; auto: fewer for many images and for"
         " fine-tuning (docs/evaluation.md)"
     )
     batch_size: Count = Field(description="images in a batch")
