@@ -39,9 +39,9 @@ def main() -> None:
     start_tensorflow()
     from brainmri.models.ensemble import batch_predictor, load_ensemble, member_models
     from brainmri.models.heat_maps import explained_classes, heat_maps
-    from brainmri.training.devices import ENSEMBLE_OPERATIONS, configure_devices
+    from brainmri.training.devices import configure_devices
 
-    configure_devices(1, params.seed, "float32", 1, operations=ENSEMBLE_OPERATIONS)
+    configure_devices(threads=1, seed=params.seed, precision="float32", replicas=1)
     model, about = load_ensemble(ENSEMBLE)
     probabilities = batch_predictor(model)(images)["probabilities"]
     positive = positive_of(about["decision"])

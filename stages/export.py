@@ -29,9 +29,9 @@ def main() -> None:
 
     start_tensorflow()
     from brainmri.models.export import export_ensemble
-    from brainmri.training.devices import ENSEMBLE_OPERATIONS, configure_devices
+    from brainmri.training.devices import configure_devices
 
-    configure_devices(1, params.seed, "float32", 1, operations=ENSEMBLE_OPERATIONS)
+    configure_devices(threads=1, seed=params.seed, precision="float32", replicas=1)
     metrics = export_ensemble(params, metadata, split, vote)
     write_json(EXPORT_METRICS, metrics)
     warnings = metrics["novelty_warnings_of_test_images"]

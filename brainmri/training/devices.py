@@ -11,8 +11,6 @@ import tensorflow as tf
 
 from brainmri.common.errors import UserError
 
-# For an ensemble, whose members are independent. Not the number of cores: a SavedModel holds it.
-ENSEMBLE_OPERATIONS = 2
 TENSOR_CORES = (7, 0)  # compute capability of the first GPUs that have them, for 16-bit floats
 
 
@@ -36,23 +34,19 @@ class Devices:
         return self.strategy.scope() if self.strategy else nullcontext()
 
 
-def configure_devices(
-    threads: int, seed: int, precision: str, replicas: int, operations: int | None = None
-) -> Devices:
+def configure_devices(threads: int, seed: int, precision: str, replicas: int) -> Devices:
     """Make TensorFlow compute the same each time; call it before anything else of TensorFlow.
 
     Parameters
     ----------
     threads : int
-        CPU threads of an operation; another number rounds differently.
+        CPU threads; another number rounds differently.
     seed : int
         Of weights, dropout and shuffling.
     precision : {"auto", "float32", "mixed_float16", "mixed_bfloat16"}
         See `choose_precision`.
     replicas : int
         Devices over which each batch is spread: GPUs, or where there is none, parts of the CPU.
-    operations : int, optional
-        Operations at a time; as many as `threads` by default. Their number does not change results.
 
     Raises
     ------
@@ -60,7 +54,7 @@ def configure_devices(
         If there are GPUs, but fewer than replicas.
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(operations or threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(seed)
     gpus = tf.config.list_physical_devices("GPU")

@@ -96,8 +96,7 @@ def test_threads_seed_and_determinism(tensorflow):
     assert "parts" not in tensorflow
     keras.utils.set_random_seed(7)
     np.testing.assert_array_equal(keras.random.normal((4,)), first)
-    configure_devices(3, 8, "float32", 1, operations=2)
-    assert (tensorflow["intra"], tensorflow["inter"]) == (3, 2)
+    configure_devices(3, 8, "float32", 1)
     assert not np.array_equal(keras.random.normal((4,)), first)
 
 

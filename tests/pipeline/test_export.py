@@ -82,7 +82,7 @@ def run(tmp_path_factory) -> Iterator[ExportedRun]:
         run = ExportedRun(tmp_path_factory.mktemp("run"))
         patch.chdir(run.path)
         # TensorFlow takes settings of devices only before its first operation
-        patch.setattr("brainmri.training.devices.configure_devices", lambda *_, **__: None)
+        patch.setattr("brainmri.training.devices.configure_devices", lambda **_: None)
         export.main()
         draw = grids.draw_heat_maps
 
