@@ -262,6 +262,8 @@ def _check_kind(dataset: "Dataset", pixel_data: _PixelData | None) -> None:
             "a mosaic of all slices of a volume; a single slice is expected:"
             " convert the series to a file for each slice"
         )
+    if "LOCALIZER" in map(str, _values(dataset, "ImageType")):
+        raise ImageError("a localizer, which plans other series; a slice of these is expected")
     photometric = _text(dataset, "PhotometricInterpretation")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         name = photometric if photometric.startswith(COLORS) else "unknown or missing"

@@ -13,13 +13,13 @@ def _matcher(words: str) -> re.Pattern:
 # Parts of a split, in the languages of data sets, without digits and `FILLER`
 PARTS = {
     "training": _matcher("""
-        train trainings? entrenamiento entrenar treino treinamento entraînement entrainement
-        apprentissage addestramento trainen trening eğitim egitim обучение тренировка
+        train trainings? trainval entrenamiento entrenar treino treinamento entraînement
+        entrainement apprentissage addestramento trainen trening eğitim egitim обучение тренировка
         训练 训练集 訓練 学習 학습 훈련 تدريب
     """),
     "test": _matcher("""
-        test testing tests testes? pruebas? eval evaluation holdout тест 測試 测试 测试集 テスト
-        테스트 اختبار
+        test testing tests testes? pruebas? eval evaluation holdout heldout тест 測試 测试 测试集
+        テスト 테스트 اختبار
     """),
     "validation": _matcher("""
         val valid validate validation validating dev validación validacion validação validacao
@@ -28,14 +28,20 @@ PARTS = {
     """),
     "no labels": _matcher("pred predict predictions? unlabell?ed"),
 }
-FILLER = "(?:data|daten|datos|set|split|images?|imgs?|imágenes|folder)"
+FILLER = "(?:data|daten|datos|set|split|images?|imgs?|imágenes|folder|external|internal)"
 MAY_BE_A_CLASS = {"valid", "val", "dev"}  # if only one of these is among the class folders
+
+# What outlines or lists what is in images, in letters alone
+MASKS = _matcher("masks? segmentations? annotations? labels? groundtruths? gt")
+AUGMENTED = re.compile("augment|aumentad")
 
 # Classes, in letters alone
 CLASS = _matcher("""
     yes no positive negative tumou?r notumou?r normal abnormal healthy control benign malignant
     cancer lesion glioma meningioma pituitary metastasis si sí sano sana tumores normales
 """)
+
+MAX_CLASSES = 6  # that are numbered, such as grades
 
 # Planes, sequences and sides, of which every class may have a folder
 WITHIN_CLASS = _matcher("""
@@ -72,29 +78,42 @@ def split_part(path: str) -> str | None:
     return None
 
 
+def is_masks(path: str) -> bool:
+    """Check whether a folder is named as masks or annotations of images are."""
+    return MASKS.fullmatch(letters_of(path)) is not None
+
+
+def is_augmented(path: str) -> bool:
+    """Check whether a path has a folder that is named as augmented copies are."""
+    return AUGMENTED.search(path.casefold()) is not None
+
+
 def is_class(path: str) -> bool:
     """Check whether a folder is named as a class is: `yes`, `glioma`."""
     return CLASS.fullmatch(letters_of(path)) is not None
 
 
-def are_within_classes(inner: list[str], outer: list[str]) -> bool:
+def are_within_classes(inner: list[str], outer: list[str], is_grid: bool) -> bool:
     """Check whether folders that several others hold are parts of classes, by their names.
 
     They are if the outer ones are named as classes, and they are not. Otherwise each must have a
-    digit, as the folders of patients have, or be named as a plane, a sequence, a side or a part of
-    a split. Names with digits don't suffice if they are single digits, which may be labels, or no
-    more than the outer ones, since there are more patients than classes.
+    digit, as the folders of patients have, or be named as a plane, a sequence or a side. Names with
+    digits don't suffice if they are single digits, which may be labels; if they are no more than
+    the outer ones, since there are more patients than classes; or if they are few and the same in
+    all outer ones, as of few patients they hardly are.
 
     Parameters
     ----------
     inner, outer : list of str
         Keys of the folders; see `key_of`.
+    is_grid : bool
+        Whether all outer ones hold the same.
     """
     if all(map(is_class, outer)) and not any(map(is_class, inner)):
         return True
     numbered = [key for key in inner if re.search(r"\d", key)]
     if numbered and all(re.fullmatch(r"\d", key) for key in inner):
         return False
-    if numbered and len(inner) <= len(outer):
+    if numbered and len(inner) <= (max(len(outer), MAX_CLASSES) if is_grid else len(outer)):
         return False
-    return all(key in numbered or WITHIN_CLASS.fullmatch(key) or split_part(key) for key in inner)
+    return all(key in numbered or WITHIN_CLASS.fullmatch(key) for key in inner)

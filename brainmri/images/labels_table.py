@@ -15,7 +15,7 @@ from brainmri.images.folder_words import split_part
 
 REQUIRED, OPTIONAL = ("path", "class"), ("patient", "split")
 COLUMNS = REQUIRED + OPTIONAL
-MISSING = {"na", "n/a", "<na>", "nan", "null"}
+MISSING = {"na", "n/a", "#n/a", "<na>", "nan", "null", "?"}
 MAX_BYTES = 2**30
 SPREADSHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods; .xls
 Name = TypeVar("Name")  # by which a caller knows a file
@@ -118,7 +118,9 @@ def read_labels_table(path: Path, parameter: str = "data.labels") -> LabelsTable
     text = _read_text(path, parameter)
     header = text.lstrip().partition("\n")[0]
     delimiter = max(",\t;", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
     lines = ((reader.line_num, cells) for cells in reader if any(map(str.strip, cells)))
     rows: dict[str, Row] = {}
     try:

@@ -14,7 +14,9 @@ from brainmri.images.folder_tree import FolderTree
 from brainmri.images.folder_words import (
     MAY_BE_A_CLASS,
     are_within_classes,
+    is_augmented,
     is_class,
+    is_masks,
     key_of,
     name_of,
     split_part,
@@ -22,6 +24,7 @@ from brainmri.images.folder_words import (
 from brainmri.images.suggestions import suggest_source, suggest_sources, suggest_split
 
 MAX_NAMES = 6  # in a message
+MASK_OF = re.compile(r"(.+)[ _.-](?:mask|seg|segmentation|gt|label)s?\.[^.]+$")
 PATIENTS = (
     "; if the outer ones are patients, keep them apart by a table with a column patient instead"
     " (data.labels)"
@@ -47,10 +50,12 @@ def check_layout(tree: FolderTree) -> str | None:
     top = skip_single_folders(tree, "")
     if len(tree.folders[top]) < 2:
         return None
+    _refuse_masks(tree, top)
     _refuse_split(tree, top)
+    note = _explain_splits_within(tree, top)
     _refuse_repeated_classes(tree, top)
     _refuse_collections(tree, top)
-    note = _explain_shared_subfolders(tree, top)
+    note = note or _explain_shared_subfolders(tree, top)
     if top:
         only = name_of(tree.folders[""][0])
         raise UserError(
@@ -89,6 +94,34 @@ def join_names(paths: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def find_masks(tree: FolderTree) -> list[str]:
+    """Find the files in class folders that are masks by their names.
+
+    They are in a folder that is named so, or beside the image that they are of: `7_mask.png`.
+    """
+    masks = []
+    for folder, files in tree.files.items():
+        stems = {name_of(path).rpartition(".")[0].casefold() for path in files}
+        if "/" in folder and any(map(is_masks, folder.split("/")[1:])):
+            masks += files
+        elif folder:
+            matches = {path: MASK_OF.match(name_of(path).casefold()) for path in files}
+            masks += [path for path, match in matches.items() if match and match[1] in stems]
+    return masks
+
+
+def _refuse_masks(tree: FolderTree, top: str) -> None:
+    """Refuse folders that would be classes, but are named as masks or annotations."""
+    folders = tree.folders[top]
+    if masks := [path for path in folders if is_masks(path)]:
+        others = join_names([path for path in folders if path not in masks])
+        raise UserError(
+            f"{tree.parameter}: {_quote(tree, top)} holds {join_names(masks)}, named as masks or"
+            f" annotations, beside {others}; expected one folder for each class: move it elsewhere,"
+            " or give a table of labels (data.labels)"
+        )
+
+
 def _refuse_split(tree: FolderTree, top: str) -> None:
     """Refuse folders that are named as parts of a split."""
     classes = tree.folders[top]
@@ -98,9 +131,13 @@ def _refuse_split(tree: FolderTree, top: str) -> None:
     named = f"{tree.parameter}: {_quote(tree, top)} holds {join_names(parts)}, named as "
     inner = {path: skip_single_folders(tree, path) for path in parts}
     inner = {path: folder for path, folder in inner.items() if len(tree.folders[folder]) > 1}
+    for folder in inner.values():
+        _refuse_masks(tree, folder)
     if inner:
+        others = [path for path in classes if path not in parts]
         raise UserError(
-            f"{named}parts of a split, with the class folders in them; {suggest_split(tree, inner)}"
+            f"{named}parts of a split, with the class folders in them;"
+            f" {suggest_split(tree, inner, others)}"
         )
     if len(parts) == len(classes):
         raise UserError(
@@ -110,6 +147,42 @@ def _refuse_split(tree: FolderTree, top: str) -> None:
     raise UserError(
         f"{named}a part of a split, beside {others};"
         " move it elsewhere, or rename it if it is a class"
+    )
+
+
+def _explain_splits_within(tree: FolderTree, top: str) -> str | None:
+    """Say that parts of a split in all classes are joined; refuse folders that are no classes."""
+    classes = tree.folders[top]
+    inner = {path: skip_single_folders(tree, path) for path in classes}
+    divided = [
+        path
+        for path, folder in inner.items()
+        if len({split_part(part) for part in tree.folders[folder]} - {None}) > 1
+    ]
+    parts = {
+        path: [part for part in tree.folders[inner[path]] if split_part(part)] for path in divided
+    }
+    collections = [
+        path for path in divided if any(len(tree.folders[part]) > 1 for part in parts[path])
+    ]
+    if collections:
+        first = min(collections, key=is_augmented)
+        folders = {part: skip_single_folders(tree, part) for part in parts[first]}
+        raise UserError(
+            f"{tree.parameter}: {_quote(tree, first)} holds {join_names(parts[first])}, parts of a"
+            f" split with the class folders in them; {suggest_split(tree, folders, [])}"
+        )
+    if not divided:
+        return None
+    names = join_names(parts[divided[0]])
+    if len(divided) < len(classes):
+        raise UserError(
+            f"{tree.parameter}: {_quote(tree, divided[0])} holds {names}, named as parts of a"
+            " split, unlike the other class folders; move it elsewhere, or rename these"
+        )
+    return (
+        f"warning: each class has folders named as parts of a split, {names}; this split is not"
+        " used, all images are taken; to use it, give a table with a column split (data.labels)"
     )
 
 
@@ -167,14 +240,17 @@ def _explain_shared_subfolders(tree: FolderTree, top: str) -> str | None:
     first_of: dict[str, str] = {}
     for path in subfolders:
         first_of.setdefault(key_of(path), path)
-    keys_of_inner = [{key_of(path) for path in tree.folders[folder]} for folder in inner]
+    keys_of_inner = [
+        {key_of(path) for path in tree.folders[folder] if not is_masks(path)} for folder in inner
+    ]
     counts = Counter(key for keys in keys_of_inner for key in keys)
     shared = sorted(key for key in counts if counts[key] > 1)
     if len(shared) < 2:
         return None
     outer_names = join_names(classes)
     names = join_names([first_of[key] for key in shared])
-    if not are_within_classes(shared, [key_of(path) for path in classes]):
+    is_grid = all(keys == keys_of_inner[0] for keys in keys_of_inner)
+    if not are_within_classes(shared, [key_of(path) for path in classes], is_grid):
         raise UserError(
             f"{tree.parameter}: {_quote(tree, top)}: {outer_names} hold folders of the same names,"
             f" {names}, so that either may be the classes; for the inner ones,"

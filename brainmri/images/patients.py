@@ -12,6 +12,9 @@ from brainmri.images.sources import SourceFile, spelling
 DICOM = ("patient", "study")
 STUDY = "study "
 MAX_EXAMPLES = 2
+MIN_PATIENTS = 10
+# A folder in a class folder; the beginning of a name, with a digit, before the number of a slice
+PROBABLE_PATIENTS = (r"/([^/]+)/[^/]*$", r"([^/]*\d[^/]*?)[ _-]+\(?\d+\)?\.[^./]*$")
 
 
 class DicomIdentifiers(Protocol):
@@ -49,6 +52,11 @@ def number_patients(
     if pattern:
         identifiers = match_patients([file.below for file in files], pattern)
         _check_identifiers(identifiers, dicom_patients, f"data.patient: {pattern!r}")
+        if len(set(identifiers)) == len(files):
+            print(
+                f"warning: data.patient: {pattern!r} gives each image a patient of its own; if"
+                " patients have several images, correct it"
+            )
         if any(file.patient for file in files):
             print(
                 "warning: data.patient is set, so that the column patient of the table is ignored"
@@ -59,6 +67,7 @@ def number_patients(
     else:
         identifiers = _dicom_identifiers(files, dicom_patients)
         if identifiers is None:
+            _warn_of_unknown_patients([file.below for file in files])
             return None
     _warn_of_spellings(identifiers)
     numbers = number_identifiers(identifiers)
@@ -170,6 +179,21 @@ def _dicom_identifiers(
             f" as {unknown[0]!r}; each counts as a patient of its own"
         )
     return [patient or row for row, patient in enumerate(dicom_patients)]
+
+
+def _warn_of_unknown_patients(paths: list[str]) -> None:
+    """Warn where folders or names look as if they were of patients with several images each."""
+    for pattern in PROBABLE_PATIENTS:
+        matches = [match for match in map(re.compile(pattern).search, paths) if match]
+        names = {match[1] for match in matches}
+        if len(names) >= MIN_PATIENTS and len(matches) >= max(2 * len(names), len(paths) / 2):
+            first = matches[0]
+            print(
+                f"warning: patients are unknown; if {first[1]!r} in {first.string!r} names one,"
+                " slices of a patient are on both sides of the split: set data.patient to a pattern"
+                " that finds it"
+            )
+            return
 
 
 def study_warning(dicom_patients: list[str | None]) -> str | None:

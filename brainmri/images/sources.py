@@ -3,6 +3,7 @@
 Names are compared in composed Unicode (NFC): a class is named in that form, whatever its folder.
 """
 
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +12,12 @@ from brainmri.common.errors import UserError
 from brainmri.common.file_names import stored_paths, to_nfc
 from brainmri.common.params import Data
 from brainmri.images.folder_tree import walk_source
+from brainmri.images.folder_words import is_augmented, letters_of
 from brainmri.images.labels_table import LabelsTable, read_labels_table
-from brainmri.images.layout import check_layout, join_names
+from brainmri.images.layout import check_layout, find_masks, join_names
 
 TEST, TRAINING = "test", "training"
+MAX_NUMBERED = 9  # classes, such as grades
 
 
 class SourceFile(NamedTuple):
@@ -85,7 +88,11 @@ def list_images(data: Data) -> Source:
     for first, second in combinations(listed.classes, 2):
         if spelling(first) == spelling(second):
             print(f"warning: {first!r} and {second!r} are two classes; are they meant to be one?")
-    return _add_test_folder(listed, Path(data.test)) if data.test else listed
+    _warn_of_numbered_classes(listed.classes)
+    if data.test:
+        listed = _add_test_folder(listed, Path(data.test))
+    _warn_of_augmented_copies(listed.files, data.patient)
+    return listed
 
 
 def spelling(name: str) -> str | float:
@@ -102,6 +109,30 @@ def describe_first(rejected: list[dict]) -> str:
     return "".join(f" ({file['path']!r}: {file['reason']})" for file in rejected[:1])
 
 
+def _warn_of_numbered_classes(classes: list[str]) -> None:
+    """Warn of so many classes that differ only in numbers that they may be patients."""
+    [(letters, count)] = Counter(map(letters_of, classes)).most_common(1)
+    if count > MAX_NUMBERED:
+        first, second = [name for name in classes if letters_of(name) == letters][:2]
+        print(
+            f"warning: {count} classes, such as {first!r} and {second!r}, differ only in numbers;"
+            " if they are patients, give a table with the columns class and patient (data.labels)"
+        )
+
+
+def _warn_of_augmented_copies(files: list[SourceFile], pattern: str | None) -> None:
+    """Warn of folders of augmented copies, unless patients keep these beside their originals."""
+    if pattern or any(file.patient for file in files):
+        return
+    copies = [file for file in files if is_augmented(f"{file.source.name}/{file.below}")]
+    if copies:
+        print(
+            f"warning: {len(copies)} of {len(files)} images are augmented copies by their names,"
+            f" such as {copies[0].path!r}; copies that are not recognized as near duplicates leak:"
+            " use the originals alone, or see docs/faq.md"
+        )
+
+
 def _list_class_folders(parameter: str, source: Path) -> Source:
     if not source.is_dir():
         raise UserError(
@@ -111,14 +142,17 @@ def _list_class_folders(parameter: str, source: Path) -> Source:
     if note := check_layout(tree):
         print(note)
     classes = sorted({to_nfc(folder) for folder in tree.folders[""]})
-    if len(classes) < 2:
+    if len(classes) < (2 if parameter == "data.source" else 1):
         raise UserError(
             f"{parameter}: {str(source)!r} has {len(classes)} class folder(s);"
             " expected two or more, one for each class, or a table of labels"
             f" (data.labels){describe_first(rejected)}"
         )
     rejected += [{"path": path, "reason": "not in a class folder"} for path in tree.files[""]]
+    masks = set(find_masks(tree))
+    rejected += [{"path": path, "reason": "a mask, by its name"} for path in sorted(masks)]
     paths = [path for folder in tree.files if folder for path in tree.files[folder]]
+    paths = [path for path in paths if path not in masks]
     names = stored_paths(paths)
     files = [
         SourceFile(names[path], source, path, to_nfc(path.partition("/")[0])) for path in paths

@@ -5,7 +5,7 @@ import shlex
 
 from brainmri.common.file_names import to_nfc
 from brainmri.images.folder_tree import FolderTree
-from brainmri.images.folder_words import PARTS, name_of, split_part
+from brainmri.images.folder_words import PARTS, is_augmented, name_of, split_part
 
 
 def suggest_source(tree: FolderTree, path: str) -> str:
@@ -13,17 +13,20 @@ def suggest_source(tree: FolderTree, path: str) -> str:
     return _run({tree.parameter: f"{tree.source}/{path}"})
 
 
-def suggest_split(tree: FolderTree, folders: dict[str, str]) -> str:
+def suggest_split(tree: FolderTree, folders: dict[str, str], others: list[str]) -> str:
     """Return what to type to train and test on the parts of a split, if the test images are of no
     other classes.
 
     Validation images join the training images, or are the test images where there are no others.
+    Where no part is of training images, the other folders may be those, or the classes of those.
 
     Parameters
     ----------
     tree : FolderTree
     folders : dict of str to str
         Folder of class folders of each part, by the path of the part.
+    others : list of str
+        Folders beside the parts.
     """
     of_part = {
         part: [folder for path, folder in folders.items() if split_part(path) == part]
@@ -32,36 +35,65 @@ def suggest_split(tree: FolderTree, folders: dict[str, str]) -> str:
     training, test, validation = (of_part[part] for part in ("training", "test", "validation"))
     if not test:
         test, validation = validation, []
-    is_split = tree.parameter == "data.source" and len(training) == len(test) == 1
-    if not is_split or not _classes(tree, test) <= _classes(tree, training + validation):
-        return suggest_sources(tree, list(folders.values()))
-    test_folder = f"{tree.source}/{test[0]}"
+    if tree.parameter == "data.test":
+        return suggest_sources(tree, list(folders.values()), test)
+    classes = _classes(tree, test)
+    training = training or [path for path in others if classes <= _classes(tree, [path])]
+    if len(test) == len(training) == 1 and classes <= _classes(tree, training + validation):
+        return _suggest_test(tree, training, validation, f"{tree.source}/{test[0]}")
+    if len(test) == 1 and not training and classes <= {to_nfc(name_of(path)) for path in others}:
+        target = f"{tree.source}-test"
+        folder, target_folder = map(quote_for_shell, (f"{tree.source}/{test[0]}", target))
+        command = _run({"data.source": str(tree.source), "data.test": target})
+        return f"run `mv {folder} {target_folder} && {command}`"
+    return suggest_sources(tree, list(folders.values()), training + validation)
+
+
+def suggest_sources(tree: FolderTree, paths: list[str], preferred: list[str] | None = None) -> str:
+    """Return what to type to use the largest of folders of class folders, or all of them.
+
+    Augmented copies are excluded if there are other folders.
+
+    Parameters
+    ----------
+    tree : FolderTree
+    paths : list of str
+    preferred : list of str, optional
+        Those of which the largest is meant; default: all.
+    """
+
+    def count(path: str) -> int:
+        return len(tree.files[path]) + sum(map(count, tree.folders[path]))
+
+    originals = [path for path in paths if not is_augmented(path)] or paths
+    excluding = "" if originals == paths else "; leave augmented copies out, since they would leak"
+    target = f"{tree.source}-joined"
+    use_all = f"use all after `{_join(tree, originals, target)}` with {tree.parameter}={target}"
+    candidates = originals if preferred is None else preferred
+    with_classes = [
+        path for path in originals if path in candidates and len(tree.folders[path]) > 1
+    ]
+    if not with_classes:
+        return use_all + excluding
+    largest = f"run `{suggest_source(tree, max(with_classes, key=count))}`"
+    return (largest if len(originals) == 1 else f"{largest}, or {use_all}") + excluding
+
+
+def quote_for_shell(text: str) -> str:
+    """Quote a word for a shell; a word that can't be printed is quoted as Python does it."""
+    return shlex.quote(text) if text.isprintable() else repr(text)
+
+
+def _suggest_test(
+    tree: FolderTree, training: list[str], validation: list[str], test_folder: str
+) -> str:
+    """Return what to type to train on folders of class folders and test on another."""
     if not validation:
         command = _run({"data.source": f"{tree.source}/{training[0]}", "data.test": test_folder})
         return f"run `{command}`"
     joined = f"{tree.source}-training"
     command = _run({"data.source": joined, "data.test": test_folder})
     return f"run `{_join(tree, training + validation, joined)} && {command}`"
-
-
-def suggest_sources(tree: FolderTree, paths: list[str]) -> str:
-    """Return what to type to use the largest of folders of class folders, or all of them."""
-
-    def count(path: str) -> int:
-        return len(tree.files[path]) + sum(map(count, tree.folders[path]))
-
-    target = f"{tree.source}-joined"
-    use_all = f"use all after `{_join(tree, paths, target)}` with {tree.parameter}={target}"
-    with_classes = [path for path in paths if len(tree.folders[path]) > 1]
-    if not with_classes:
-        return use_all
-    largest = suggest_source(tree, max(with_classes, key=count))
-    return f"run `{largest}`" if len(paths) == 1 else f"run `{largest}`, or {use_all}"
-
-
-def quote_for_shell(text: str) -> str:
-    """Quote a word for a shell; a word that can't be printed is quoted as Python does it."""
-    return shlex.quote(text) if text.isprintable() else repr(text)
 
 
 def _classes(tree: FolderTree, paths: list[str]) -> set[str]:

@@ -259,6 +259,7 @@ DEFLATED = (
             encode_dicom(SLICE, ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]),
             "a mosaic of all slices of a volume; a single slice is expected",
         ),
+        (encode_dicom(SLICE, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "a localizer"),
         (bundled("CT_small.dcm"), "the modality is CT; only MR images, of the brain, are read"),
         (encode_dicom(SLICE, Modality="OT\x1b[2J"), "the modality is unknown; only MR"),
         (encode_dicom(SLICE, PhotometricInterpretation="RGB"), "RGB, not MONOCHROME2; export"),

@@ -140,6 +140,10 @@ MISTAKES = {  # by case: content, and the message; {} stands for the file
         f"{LINE_3}b.png,NA\n",
         "{}, line 3: class is 'NA', as programs write a missing value; expected a value in every",
     ),
+    "missing class of a spreadsheet": (
+        PATIENTS.replace("yes", "#N/A"),
+        "{}, line 3: class is '#N/A'",
+    ),
     "missing patient": (PATIENTS.replace("P2", "nan"), "{}, line 3: patient is 'nan', as"),
     "no split in a row": (PATIENTS.replace("test", ""), "{}, line 3: no split; expected"),
     "absolute path": (

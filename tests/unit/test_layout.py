@@ -295,6 +295,18 @@ def check_joined(paths: list[str], command: str, source: Path) -> None:
         ),
         (["no/1.png", "yes/1.png", "pred/1.png"], "holds 'pred', named as a part of a split"),
         (["train/1.png", "test/1.png"], "named as parts of a split, and no class folders"),
+        (["no/1.png", "yes/1.png", "External_Test/1.png"], "named as a part of a split, beside"),
+        (
+            ["no/1.png", "yes/1.png", "masks/1.png"],
+            "holds 'masks', named as masks or annotations, beside 'no' and 'yes'",
+        ),
+        (["images/1.png", "Ground_Truth/1.png"], "named as masks or annotations, beside 'images'"),
+        (product("train test", "images labels"), "/test' holds 'labels', named as masks"),
+        (
+            ["no/1.png", "yes/1.png", "boxes/TRAIN/1.png", "boxes/TEST/1.png"],
+            "boxes' holds 'TEST' and 'TRAIN', named as parts of a split, unlike the other class",
+        ),
+        (product("T1 T2", "stage0 stage1 stage2"), "so that either may be the classes"),
         (
             ["no/1.png", "yes/1.png", "more/yes/1.png"],
             "more/yes' is in '.*more', but named as another class",
@@ -325,6 +337,8 @@ def test_folders_with_misleading_names_are_refused(tmp_path, paths, message):
         ["1/2/1.png", "1/3/1.png", "2/1/1.png", "3/1.png"],
         ["positive/glioma/1.png", "positive/meningioma/1.png", "negative/1.png"],
         ["here/normal/1.png", "here/other/1.png", "there/1.png"],
+        [*product("a b", "p1 p2 p3"), "a/p4/1.png"],
+        product("a b c", "p1 p2 p3 p4 p5 p6 p7"),
     ],
 )
 def test_folders_in_a_class_are_parts_of_it(tmp_path, paths):
@@ -354,6 +368,75 @@ def test_folders_are_parts_of_classes_if_a_class_has_none(tmp_path):
 def test_shared_subfolders_are_explained(tmp_path, capsys, paths, is_explained):
     list_folder(make_tree(tmp_path, *paths))
     assert ("are taken as parts of each" in capsys.readouterr().out) == is_explained
+
+
+@pytest.mark.parametrize(
+    ("folders", "suggested"),
+    [
+        ("fold_0/train fold_0/val fold_1/train fold_1/val", ("fold_0/train", "fold_0/val")),
+        ("Augmented/train Augmented/test Raw/train Raw/test", ("Raw/train", "Raw/test")),
+        ("sets/Training sets/Testing more", ("sets/Training", "sets/Testing")),
+        ("main test", ("main", "test")),
+    ],
+)
+def test_splits_within_folders_are_refused_with_a_command(
+    tmp_path, monkeypatch, folders, suggested
+):
+    monkeypatch.chdir(tmp_path)
+    make_tree(Path("raw"), *product(folders, "AD CN"))
+    with pytest.raises(UserError, match="with the class folders in them; run") as raised:
+        list_folder("raw")
+    _, data = suggested_data(str(raised.value))
+    assert (data.source, data.test) == tuple(f"raw/{folder}" for folder in suggested)
+    assert len(files_of(data, "training")) == len(files_of(data, "test")) == 4
+
+
+def test_test_folder_beside_the_classes_is_moved_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_tree(Path("raw"), *product("test", "no yes"), "no/1.png", "yes/1.png")
+    with pytest.raises(UserError, match="part") as raised:
+        list_folder("raw")
+    move, data = suggested_data(str(raised.value))
+    assert os.system(move) == 0
+    assert files_of(data, "training") == {"raw/no/1.png", "raw/yes/1.png"}
+    assert len(files_of(data, "test")) == 4
+
+
+def test_split_of_each_class_is_joined_with_a_warning(tmp_path, capsys):
+    classes, files, _ = list_folder(make_tree(tmp_path, *product("glioma no", "train test")))
+    assert (classes, len(files)) == (["glioma", "no"], 8)
+    assert "this split is not used, all images are taken" in capsys.readouterr().out
+
+
+def test_augmented_copies_are_not_suggested(tmp_path):
+    make_tree(tmp_path, *product("AugmentedSet OriginalSet", "ab cd"), "AugmentedSet/ab/7.png")
+    with pytest.raises(UserError, match=r"data.source=\S*/OriginalSet`; leave augmented") as raised:
+        list_folder(tmp_path)
+    assert "use all" not in str(raised.value)
+
+
+@pytest.mark.parametrize("patient", [None, "/([^/.-]+)[^/]*$"])
+def test_augmented_copies_are_named(tmp_path, capsys, patient):
+    source = make_tree(tmp_path / "raw", "no/1.png", "yes/Augmented/1.png", "yes/2.png")
+    list_images(data_of(source, **({"patient": patient} if patient else {})))
+    warning = "warning: 1 of 3 images are augmented copies by their names, such as 'yes/Augmented"
+    assert (warning in capsys.readouterr().out) == (patient is None)
+
+
+def test_masks_of_images_are_skipped(tmp_path):
+    paths = ["no/1.png", "no/1_mask.png", "no/Masks/1.png", "no/b_mask.png", "yes/mask.png"]
+    _, files, rejected = list_folder(make_tree(tmp_path, *paths))
+    assert [path for _, path in files] == ["no/1.png", "no/b_mask.png", "yes/mask.png"]
+    assert rejected == [
+        {"path": path, "reason": "a mask, by its name"} for path in ("no/1_mask.png", paths[2])
+    ]
+
+
+@pytest.mark.parametrize(("count", "is_named"), [(9, False), (10, True)])
+def test_classes_that_may_be_patients_are_named(tmp_path, capsys, count, is_named):
+    list_folder(make_tree(tmp_path, *[f"TCGA_{index}/1.png" for index in range(count)]))
+    warning = f"warning: {count} classes, such as 'TCGA_0' and 'TCGA_1', differ only in numbers"
+    assert (warning in capsys.readouterr().out) == is_named
 
 
 def test_patients_of_one_class_each_are_not_the_classes(tmp_path):

@@ -40,6 +40,41 @@ def test_pattern_finds_patients(capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("paths", "patient"),
+    [
+        ("{label}/OAS1_{number:04}_MR1_{slice}.jpg", "OAS1_0000_MR1"),
+        ("{label}/{number:03}_S_0296/deep {slice}.png", "000_S_0296"),
+        ("{label}/p{number} ({slice}).png", "p0"),
+        ("{label}/Tr-gl_{number:03}{slice}.jpg", None),
+        ("{label}/{slice}/{number}.png", None),
+        ("{label}/axial/{number}{slice}.png", None),
+        ("{label}/{number}{slice}.png", None),
+    ],
+)
+def test_probable_patients_are_named(capsys, paths, patient):
+    files = files_of(
+        *[
+            paths.format(label="ab"[number % 2], number=number, slice=index)
+            for number in range(10)
+            for index in range(3)
+        ]
+    )
+    assert number_patients(files, dicom(*[None] * len(files)), None) is None
+    out = capsys.readouterr().out
+    if patient is None:
+        assert not out
+    else:
+        assert (
+            f"warning: patients are unknown; if {patient!r} in {files[0].path!r} names one" in out
+        )
+
+
+def test_pattern_that_finds_a_patient_in_each_image(capsys):
+    assert number_patients(FILES, UNKNOWN, "(.*)") == [0, 1, 2, 3, 4]
+    assert "gives each image a patient of its own" in capsys.readouterr().out
+
+
 def test_patients_of_one_class_each(capsys):
     files = files_of("no/a1.png", "no/a2.png", "yes/b1.png")
     assert number_patients(files, dicom(None, None, None), "/(.)") == [0, 0, 1]
@@ -112,7 +147,7 @@ def test_patients_that_divide_a_patient_id_are_reported(capsys):
     number_patients(divided, dicom("P1", "P1", "P2", "P3"), None)
     number_patients(divided, dicom("P1", "P1", "P2", None), "/(.)")
     lines = capsys.readouterr().out.splitlines()
-    first, second, third = [line for line in lines if "warning" in line]
+    first, second, _, third = [line for line in lines if "warning" in line]
     assert first.startswith(
         "warning: data.labels: the column patient divides the images of 1 of 3 DICOM patients"
     )
