@@ -163,10 +163,7 @@ def at_prevalence(
         lowest, highest = (
             predictive_values(*bounds, prevalence) for bounds in zip(*limits, strict=True)
         )
-        intervals = {
-            name: None if math.isnan(lowest[name]) else [lowest[name], highest[name]]
-            for name in values
-        }
+        intervals = {name: [lowest[name], highest[name]] for name in values}
     return {
         "prevalence": prevalence,
         **{name: none_if_nan(value) for name, value in values.items()},

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import f1_score, recall_score
 
 from brainmri.common.errors import UserError
 from brainmri.common.params import Decide
 from brainmri.evaluation.classes import positive_class
 from brainmri.evaluation.decision_metrics import (
     at_prevalence,
+    describe_decisions,
     effective_number,
     risk_coverage,
     rule_metrics,
@@ -22,7 +24,7 @@ from brainmri.evaluation.decision_metrics import (
 )
 from brainmri.evaluation.decision_rule import ARGMAX, choose_rule, cost_rule, decide
 from brainmri.evaluation.decisions import decide_votes, fit_decision
-from brainmri.evaluation.patients import patients_out_of_bag, vote_by_patient
+from brainmri.evaluation.patients import patients_out_of_bag
 from brainmri.evaluation.prediction_sets import (
     calibration_groups,
     error_rate,
@@ -32,6 +34,7 @@ from brainmri.evaluation.prediction_sets import (
     p_values,
     prediction_sets,
 )
+from brainmri.evaluation.summary import decide_patients, summarize_patients
 
 CLASSES = ["glioma", "none", "pituitary"]
 
@@ -157,11 +160,24 @@ def test_effective_number_of_groups():
 def test_predictive_values_at_a_prevalence():
     """Of 1,000 with 10 positives, at 0.9 and 0.8: 9 of 207 are right, and 792 of 793."""
     rates = {"sensitivity": 0.9, "specificity": 0.8}
-    metrics = at_prevalence(rates, dict.fromkeys(rates, 50), 0.01)
-    assert metrics["ppv"] == pytest.approx(9 / 207)
-    assert metrics["npv"] == pytest.approx(792 / 793)
-    for name, (low, high) in metrics["interval"].items():
-        assert low < metrics[name] < high
+    metrics = at_prevalence(rates, {"sensitivity": 50, "specificity": 40}, 0.01)
+    intervals = metrics.pop("interval")
+    assert metrics == pytest.approx({"prevalence": 0.01, "ppv": 9 / 207, "npv": 792 / 793})
+    of_sensitivity = stats.binomtest(45, 50).proportion_ci(0.975, "wilson")
+    of_specificity = stats.binomtest(32, 40).proportion_ci(0.975, "wilson")
+    for bound in (0, 1):
+        positive, negative = 0.01 * of_sensitivity[bound], 0.99 * of_specificity[bound]
+        ppv = positive / (positive + 0.99 - negative)
+        npv = negative / (negative + 0.01 - positive)
+        assert intervals["ppv"][bound] == pytest.approx(ppv)
+        assert intervals["npv"][bound] == pytest.approx(npv)
+
+
+def test_no_predictive_values_without_negatives():
+    rates, numbers = {"sensitivity": 0.9, "specificity": np.nan}, {"sensitivity": 5}
+    metrics = at_prevalence(rates, {**numbers, "specificity": 0}, 0.1)
+    unknown = {"ppv": None, "npv": None}
+    assert metrics == {"prevalence": 0.1, **unknown, "interval": unknown}
 
 
 def made_votes(images, members=4, seed=0):
@@ -177,8 +193,10 @@ def made_votes(images, members=4, seed=0):
     return labels, groups, rng.dirichlet(np.full(members, 5.0)), out_of_bag
 
 
-def test_p_values_by_definition():
+@pytest.mark.parametrize("chunk", [4, 1024])
+def test_p_values_by_definition(monkeypatch, chunk):
     """Image by image, class by class and group by group, as the method is written."""
+    monkeypatch.setattr("brainmri.evaluation.prediction_sets.CHUNK", chunk)
     labels, groups, weights, out_of_bag = made_votes(40)
     new = np.random.default_rng(1).dirichlet((1, 1, 1), (4, 9))
     calibration = calibration_groups(labels, groups, out_of_bag, weights, CLASSES)
@@ -202,6 +220,16 @@ def test_p_values_by_definition():
                 counts.append(np.mean(np.array(of_rows) <= of_image + 1e-12))
             expected = (1 + sum(counts)) / (len(counts) + 1)
             assert values[image, label] == pytest.approx(expected)
+
+
+def test_p_values_of_ties_and_of_classes_without_groups():
+    """A group on which the vote gives a class the same probability counts as one more."""
+    group = {"out_of_bag": [0], "probabilities": [0.5]}
+    members = np.array([[[0.5, 0.5], [0.75, 0.25]]])
+    values = p_values(members, np.ones(1), {"no": [], "yes": [group]})
+    assert values.tolist() == [[1, 1], [1, 0.5]]
+    at_the_rate = prediction_sets(np.array([[0.1, 0.5], [0.5, 0.1]]), np.array([1, 1]), 0.1)
+    assert at_the_rate.tolist() == [[False, True], [True, True]]
 
 
 def test_members_without_weight_do_not_vote():
@@ -357,14 +385,20 @@ def test_patients_have_a_threshold_of_their_own():
     )
     assert reason is None
     new_labels, new_patients, new_votes = slices_of_patients(rng, 300)
-    voted = vote_by_patient(new_labels, new_votes, new_patients, new_patients)
-    decided = decide_votes(
-        voted.probabilities, voted.probabilities[None], np.ones(1), decision, by_patient=True
+    voted, decided = decide_patients(
+        new_labels, new_votes, new_votes[None], new_patients, new_patients, np.ones(1), decision
     )
     of_slices = decide(voted.probabilities, decision["rule"], 1)
     assert np.mean(of_slices[voted.labels == 0] == 0) < 0.5
     assert np.mean(decided.labels[voted.labels == 0] == 0) > 0.9
     assert np.mean(decided.labels[voted.labels == 1] == 1) > 0.9
+    metrics = summarize_patients(voted, decided, decision, 10, 100, 0)
+    rule = metrics["decision_rule"]
+    assert rule["threshold"] == decision["patient_rule"]["threshold"]
+    assert rule["rates"]["sensitivity"] == recall_score(voted.labels, decided.labels)
+    sizes = (decided.p_values > 0.1) | np.eye(2, dtype=bool)[decided.labels]
+    assert metrics["prediction_sets"]["mean_size"] == sizes.sum(axis=1).mean()
+    assert metrics["f1"] == f1_score(voted.labels, voted.probabilities.argmax(axis=1))
 
 
 def test_metrics_of_sets_by_hand():
@@ -397,10 +431,38 @@ def test_metrics_of_sets_by_hand():
     assert all_unsure["decided_accuracy"] is all_unsure["interval"]["decided_accuracy"] is None
 
 
+def test_description_of_decisions():
+    interval = {"sensitivity": [0.8, 0.95], "specificity": [0.7, 0.9]}
+    interval |= {"ppv": [0.6, 0.8], "npv": [0.5, 0.7]}
+    rates = {"positive": "yes", "sensitivity": 0.9, "specificity": 0.8, "ppv": 0.7, "npv": 0.6}
+    by_class = {
+        name: {"coverage": coverage, "interval": {"coverage": [0.5, 1.0]}}
+        for name, coverage in (("no", 0.9), ("yes", 0.95))
+    }
+    metrics = {"decision_rule": {"rates": {**rates, "interval": interval}}}
+    assert list(describe_decisions(metrics)) == [
+        "class 'yes': sensitivity 0.900 (95 % interval 0.800 to 0.950),"
+        " specificity 0.800 (95 % interval 0.700 to 0.900),"
+        " positive predictive value 0.700 (95 % interval 0.600 to 0.800),"
+        " negative predictive value 0.600 (95 % interval 0.500 to 0.700)"
+    ]
+    sets = {"error": 0.1, "by_class": by_class, "decided": 0.75, "decided_accuracy": 0.96}
+    coverage = (
+        "prediction sets for an error rate of 0.1: coverage of"
+        " 'no' 0.900 (95 % interval 0.500 to 1.000), 'yes' 0.950 (95 % interval 0.500 to 1.000)"
+    )
+    metrics = {"decision_rule": {}, "prediction_sets": sets}
+    line = f"{coverage}; 75% are of one class, of these 0.960 are right"
+    assert list(describe_decisions(metrics)) == [line]
+    sets |= {"decided": 0.0, "decided_accuracy": None}
+    line = f"{coverage}; none is of one class, so that nothing is decided"
+    assert list(describe_decisions(metrics)) == [line]
+
+
 def test_risk_coverage_by_hand():
     """Two images of equal confidence are decided together."""
-    positive = np.array([0.9, 0.2, 0.8, 0.4])
-    labels = np.array([1, 1, 1, 0])
+    positive = np.array([0.4, 0.2, 0.8, 0.9])
+    labels = np.array([0, 1, 1, 1])
     fractions, accuracies = risk_coverage(labels, np.stack([1 - positive, positive], axis=1))
     assert fractions.tolist() == [1 / 4, 3 / 4, 1]
     assert accuracies.tolist() == pytest.approx([1, 2 / 3, 3 / 4])
@@ -410,4 +472,4 @@ def test_risk_coverage_by_hand():
 def test_rates_of_errors_have_a_range(text):
     with pytest.raises(ArgumentTypeError, match=r"expected a number from 0\.001 to 0\.5"):
         error_rate(text)
-    assert error_rate("0.05") == 0.05
+    assert [error_rate(text) for text in ("0.001", "0.05", "0.5")] == [0.001, 0.05, 0.5]

@@ -552,6 +552,9 @@ def test_metrics_by_patient(made, monkeypatch, patients_of):
         for number, name in enumerate(made.classes)
     }
     assert written["independent_groups"] == independent
+    metrics = made.read("metrics/ensemble.json")
+    evaluate.main()
+    assert made.read("metrics/ensemble.json") == metrics
 
 
 def test_no_metrics_by_unknown_patients(evaluated):
@@ -575,7 +578,8 @@ def test_threshold_is_chosen_on_out_of_bag_votes(two, rule, min_rate, capsys, mo
     """On those of the ensemble, calibrated."""
     monkeypatch.setattr(decision_rule, "MIN_GROUPS", 5)
     predictions = with_predictions(two, rule=rule)
-    two.set(decide__min_sensitivity=min_rate, decide__min_specificity=min_rate)
+    settings = {"decide__min_sensitivity": 0.99, "decide__min_specificity": 0.99}
+    two.set(**settings | ({} if rule == "youden" else {f"decide__min_{rule}": min_rate}))
     weigh.main()
     written = two.read("models/weights.json")
     weights = {name: member["weight"] for name, member in written["members"].items()}
@@ -602,6 +606,15 @@ def test_threshold_is_chosen_on_out_of_bag_votes(two, rule, min_rate, capsys, mo
     threshold = written["decision"]["rule"]["threshold"]
     line = f"decision rule: {rule}, 'none' from a probability of {threshold:.3f} on\n"
     assert line in capsys.readouterr().out
+
+
+def test_costs_are_those_of_the_settings(two):
+    with_predictions(two, rule="costs")
+    first, second = two.classes
+    two.set(decide__costs={first: {second: 3}})
+    weigh.main()
+    rule = {"name": "costs", "threshold": None, "costs": [[0, 3], [1, 0]]}
+    assert two.read("models/weights.json")["decision"]["rule"] == rule
 
 
 def test_threshold_needs_groups_and_a_positive_class(two, capsys):
@@ -718,7 +731,7 @@ def write_evaluated(made, names, calibrations):
         if has_threshold
         else {"name": "costs", "threshold": None, "costs": COSTS},
         "patient_rule": None,
-        "prevalence": None,
+        "prevalence": 0.1 if has_threshold else None,
         "error": 0.2,
         "images": {
             name: [
@@ -840,6 +853,8 @@ def test_decision_rule(evaluated):
     assert rule["rates"] == pytest.approx(rates)
     for name, (low, high) in intervals.items():
         assert low < rates[name] < high
+    positive, negative = 0.1 * rates["sensitivity"], 0.9 * rates["specificity"]
+    assert rule["at_prevalence"]["ppv"] == pytest.approx(positive / (positive + 0.9 - negative))
 
 
 def test_prediction_sets_in_the_table(evaluated):
