@@ -51,9 +51,10 @@ def positive_class(classes: list[str], setting: str | None) -> int | None:
             f"evaluate.positive is {setting!r}; expected a class ({', '.join(classes)}), auto or"
             " null"
         )
-    findings = [label for label, name in enumerate(classes) if not _is_normal(name)]
+    findings = [label for label, name in enumerate(classes) if not is_normal(name)]
     return findings[0] if len(classes) == 2 and len(findings) == 1 else None
 
 
-def _is_normal(name: str) -> bool:
+def is_normal(name: str) -> bool:
+    """Check whether the name of a class says that there is no finding."""
     return re.sub(r"[\W_]", "", name.casefold()) in NORMAL_NAMES
