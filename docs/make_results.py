@@ -126,6 +126,7 @@ def format_parts(results: dict[str, dict]) -> dict[Path, dict[str, str]]:
             "seeds": format_seeds(),
             "sets": format_sets(),
             "given test": format_given_test(),
+            "external": format_external(),
         }
     }
     for path, sentences in SENTENCES.items():
@@ -180,6 +181,21 @@ def describe_given_test(result: dict) -> dict[str, str]:
         },
         **{f"recall of `{name}`": f"{value:.3f}" for name, value in result["recall"].items()},
     }
+
+
+def format_external() -> str:
+    """Return a table of the metrics on another collection, without near duplicates."""
+    results = json.loads((RESULTS / "external.json").read_bytes())
+    names = ("accuracy", "balanced_accuracy", "roc_auc")
+    folders = next(iter(results.values()))["recall_by_folder"]
+    header = ["", *(METRIC_LABELS[name] for name in names), *(f"`{name}`" for name in folders)]
+    lines = [f"| {' | '.join(header)} |".replace("|  |", "| |"), "| --- " * len(header) + "|"]
+    for name, result in results.items():
+        part = result["without_near_duplicates"]
+        cells = [LABELS[name], *(format_value(part[key], part["interval"][key]) for key in names)]
+        cells += [f"{value:.3f}" for value in result["recall_by_folder"].values()]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
 def format_value(value: float, interval: list[float] | None) -> str:
