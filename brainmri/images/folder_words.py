@@ -31,7 +31,7 @@ PARTS = {
 FILLER = "(?:data|daten|datos|set|split|images?|imgs?|imágenes|folder|external|internal)"
 MAY_BE_A_CLASS = {"valid", "val", "dev"}  # if only one of these is among the class folders
 
-# What outlines or lists what is in images, in letters alone
+# What outlines or lists what is in images; with a digit, as `label_0`, it may be a class
 MASKS = _matcher("masks? segmentations? annotations? labels? groundtruths? gt")
 AUGMENTED = re.compile("augment|aumentad")
 
@@ -80,7 +80,7 @@ def split_part(path: str) -> str | None:
 
 def is_masks(path: str) -> bool:
     """Check whether a folder is named as masks or annotations of images are."""
-    return MASKS.fullmatch(letters_of(path)) is not None
+    return MASKS.fullmatch(re.sub(r"[\W_]", "", key_of(path))) is not None
 
 
 def is_augmented(path: str) -> bool:

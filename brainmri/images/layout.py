@@ -112,13 +112,11 @@ def find_masks(tree: FolderTree) -> list[str]:
 
 def _refuse_masks(tree: FolderTree, top: str) -> None:
     """Refuse folders that would be classes, but are named as masks or annotations."""
-    folders = tree.folders[top]
-    if masks := [path for path in folders if is_masks(path)]:
-        others = join_names([path for path in folders if path not in masks])
+    if masks := [path for path in tree.folders[top] if is_masks(path)]:
         raise UserError(
             f"{tree.parameter}: {_quote(tree, top)} holds {join_names(masks)}, named as masks or"
-            f" annotations, beside {others}; expected one folder for each class: move it elsewhere,"
-            " or give a table of labels (data.labels)"
+            " annotations; expected one folder for each class: move what is none elsewhere, or give"
+            " a table of labels (data.labels)"
         )
 
 
@@ -168,6 +166,7 @@ def _explain_splits_within(tree: FolderTree, top: str) -> str | None:
     if collections:
         first = min(collections, key=is_augmented)
         folders = {part: skip_single_folders(tree, part) for part in parts[first]}
+        folders = {part: path for part, path in folders.items() if len(tree.folders[path]) > 1}
         raise UserError(
             f"{tree.parameter}: {_quote(tree, first)} holds {join_names(parts[first])}, parts of a"
             f" split with the class folders in them; {suggest_split(tree, folders, [])}"

@@ -298,9 +298,10 @@ def check_joined(paths: list[str], command: str, source: Path) -> None:
         (["no/1.png", "yes/1.png", "External_Test/1.png"], "named as a part of a split, beside"),
         (
             ["no/1.png", "yes/1.png", "masks/1.png"],
-            "holds 'masks', named as masks or annotations, beside 'no' and 'yes'",
+            "holds 'masks', named as masks or annotations; expected one folder for each class",
         ),
-        (["images/1.png", "Ground_Truth/1.png"], "named as masks or annotations, beside 'images'"),
+        (["images/1.png", "Ground_Truth/1.png"], "holds 'Ground_Truth', named as masks"),
+        (["labels/1.png", "masks/1.png"], "holds 'labels' and 'masks', named as masks"),
         (product("train test", "images labels"), "/test' holds 'labels', named as masks"),
         (
             ["no/1.png", "yes/1.png", "boxes/TRAIN/1.png", "boxes/TEST/1.png"],
@@ -338,6 +339,7 @@ def test_folders_with_misleading_names_are_refused(tmp_path, paths, message):
         ["positive/glioma/1.png", "positive/meningioma/1.png", "negative/1.png"],
         ["here/normal/1.png", "here/other/1.png", "there/1.png"],
         [*product("a b", "p1 p2 p3"), "a/p4/1.png"],
+        ["label_0/1.png", "label_1/1.png"],
         product("a b c", "p1 p2 p3 p4 p5 p6 p7"),
     ],
 )
@@ -389,6 +391,12 @@ def test_splits_within_folders_are_refused_with_a_command(
     _, data = suggested_data(str(raised.value))
     assert (data.source, data.test) == tuple(f"raw/{folder}" for folder in suggested)
     assert len(files_of(data, "training")) == len(files_of(data, "test")) == 4
+
+
+def test_test_images_without_class_folders_are_not_suggested(tmp_path):
+    make_tree(tmp_path, *product("set/train", "a b"), "set/test/1.png", *product("more", "c d"))
+    with pytest.raises(UserError, match=r"class folders in them; run .*/set/train`$"):
+        list_folder(tmp_path)
 
 
 def test_test_folder_beside_the_classes_is_moved_out(tmp_path, monkeypatch):
