@@ -257,12 +257,13 @@ def _check_kind(dataset: "Dataset", pixel_data: _PixelData | None) -> None:
             f"{frames:,} frames; a single image is expected:"
             " export each slice as a DICOM or PNG file of its own"
         )
-    if "MOSAIC" in map(str, _values(dataset, "ImageType")):
+    kinds = {str(kind) for kind in _values(dataset, "ImageType")}
+    if "MOSAIC" in kinds:
         raise ImageError(
             "a mosaic of all slices of a volume; a single slice is expected:"
             " convert the series to a file for each slice"
         )
-    if "LOCALIZER" in map(str, _values(dataset, "ImageType")):
+    if "LOCALIZER" in kinds:
         raise ImageError("a localizer, which plans other series; a slice of these is expected")
     photometric = _text(dataset, "PhotometricInterpretation")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):

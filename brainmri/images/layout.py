@@ -94,19 +94,19 @@ def join_names(paths: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def find_masks(tree: FolderTree) -> list[str]:
+def find_masks(tree: FolderTree) -> set[str]:
     """Find the files in class folders that are masks by their names.
 
     They are in a folder that is named so, or beside the image that they are of: `7_mask.png`.
     """
-    masks = []
+    masks: set[str] = set()
     for folder, files in tree.files.items():
         stems = {name_of(path).rpartition(".")[0].casefold() for path in files}
-        if "/" in folder and any(map(is_masks, folder.split("/")[1:])):
-            masks += files
+        if any(map(is_masks, folder.split("/")[1:])):
+            masks.update(files)
         elif folder:
             matches = {path: MASK_OF.match(name_of(path).casefold()) for path in files}
-            masks += [path for path, match in matches.items() if match and match[1] in stems]
+            masks.update(path for path, match in matches.items() if match and match[1] in stems)
     return masks
 
 
@@ -151,25 +151,21 @@ def _refuse_split(tree: FolderTree, top: str) -> None:
 def _explain_splits_within(tree: FolderTree, top: str) -> str | None:
     """Say that parts of a split in all classes are joined; refuse folders that are no classes."""
     classes = tree.folders[top]
-    inner = {path: skip_single_folders(tree, path) for path in classes}
-    divided = [
-        path
-        for path, folder in inner.items()
-        if len({split_part(part) for part in tree.folders[folder]} - {None}) > 1
-    ]
-    parts = {
-        path: [part for part in tree.folders[inner[path]] if split_part(part)] for path in divided
-    }
+    parts = {}
+    for path in classes:
+        folders = tree.folders[skip_single_folders(tree, path)]
+        parts[path] = [folder for folder in folders if split_part(folder)]
+    divided = [path for path in classes if len(set(map(split_part, parts[path]))) > 1]
     collections = [
         path for path in divided if any(len(tree.folders[part]) > 1 for part in parts[path])
     ]
     if collections:
         first = min(collections, key=is_augmented)
-        folders = {part: skip_single_folders(tree, part) for part in parts[first]}
-        folders = {part: path for part, path in folders.items() if len(tree.folders[path]) > 1}
+        inner = {part: skip_single_folders(tree, part) for part in parts[first]}
+        inner = {part: path for part, path in inner.items() if len(tree.folders[path]) > 1}
         raise UserError(
             f"{tree.parameter}: {_quote(tree, first)} holds {join_names(parts[first])}, parts of a"
-            f" split with the class folders in them; {suggest_split(tree, folders, [])}"
+            f" split with the class folders in them; {suggest_split(tree, inner, [])}"
         )
     if not divided:
         return None

@@ -149,7 +149,7 @@ def _list_class_folders(parameter: str, source: Path) -> Source:
             f" (data.labels){describe_first(rejected)}"
         )
     rejected += [{"path": path, "reason": "not in a class folder"} for path in tree.files[""]]
-    masks = set(find_masks(tree))
+    masks = find_masks(tree)
     rejected += [{"path": path, "reason": "a mask, by its name"} for path in sorted(masks)]
     paths = [path for folder in tree.files if folder for path in tree.files[folder]]
     paths = [path for path in paths if path not in masks]

@@ -410,6 +410,15 @@ def test_test_folder_beside_the_classes_is_moved_out(tmp_path, monkeypatch):
     assert len(files_of(data, "test")) == 4
 
 
+def test_test_folder_of_a_single_class(tmp_path, capsys):
+    make_tree(tmp_path, *product("raw", "no yes"), *product("test", "yes"))
+    data = data_of(tmp_path / "raw", test=str(tmp_path / "test"))
+    classes, files, _ = list_images(data)
+    assert classes == ["no", "yes"]
+    assert [file.class_name for file in files if file.split == "test"] == ["yes", "yes"]
+    assert "has no folder 'no'" in capsys.readouterr().out
+
+
 def test_split_of_each_class_is_joined_with_a_warning(tmp_path, capsys):
     classes, files, _ = list_folder(make_tree(tmp_path, *product("glioma no", "train test")))
     assert (classes, len(files)) == (["glioma", "no"], 8)
