@@ -6,6 +6,7 @@ import io
 import json
 import os
 import secrets
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -60,12 +61,22 @@ def to_json(content: object) -> str:
 
 
 def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
-    """Write a compressed file that `numpy.load` reads without pickle; equal arrays give equal
-    bytes.
+    """Write a file that `numpy.load` reads without pickle; equal arrays give equal bytes.
+
+    `numpy.savez` asks for headers that differ between versions of Python.
+    """
+    write_bytes(path, zip_entries({f"{name}.npy": _npy(array) for name, array in arrays.items()}))
+
+
+def zip_entries(entries: Mapping[str, bytes]) -> bytes:
+    """Return a zip archive of the entries: not compressed, all of the same time, so that equal
+    entries give equal bytes.
     """
     content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **arrays)
-    write_bytes(path, content.getvalue())
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, entry in entries.items():
+            archive.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), entry)
+    return content.getvalue()
 
 
 def read_json(path: str | Path, shape: type[Shape]) -> Shape:
@@ -111,6 +122,12 @@ def load_json(text: str) -> object:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number of JSON")
+
+
+def _npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    return content.getvalue()
 
 
 def _format(value, indent: str) -> str:

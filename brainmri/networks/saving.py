@@ -1,6 +1,5 @@
 """Keras models on disk: equal models give equal bytes, and loading one runs no code of its own."""
 
-import io
 import json
 import re
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 import keras
 
 from brainmri.common.errors import UserError
-from brainmri.common.files import ZIP_EPOCH, to_json, write_bytes
+from brainmri.common.files import to_json, write_bytes, zip_entries
 from brainmri.networks.archive import ABOUT, load_archive
 
 
@@ -49,15 +48,6 @@ def read_entries(file: Path) -> dict[str, bytes]:
     entries["metadata.json"] = to_json(metadata).encode()
     entries["config.json"] = number_shared_objects(entries["config.json"])
     return entries
-
-
-def zip_entries(entries: dict[str, bytes]) -> bytes:
-    """Return an archive of the entries, all of the same time."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, entry in entries.items():
-            archive.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), entry)
-    return content.getvalue()
 
 
 def number_shared_objects(config: bytes) -> bytes:

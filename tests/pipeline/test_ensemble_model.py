@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from brainmri.common.errors import UserError
+from brainmri.common.files import zip_entries
 from brainmri.models.ensemble import (
     batch_predictor,
     build_ensemble_model,
@@ -17,7 +18,7 @@ from brainmri.models.ensemble import (
 )
 from brainmri.models.serving import save_serving
 from brainmri.networks.builders import build_network
-from brainmri.networks.saving import load_model, save_model, zip_entries
+from brainmri.networks.saving import load_model, save_model
 
 HEADLINES = {"accuracy": 1.0, "balanced_accuracy": None, "roc_auc": None, "log_loss": 0.25}
 # In another order than the members

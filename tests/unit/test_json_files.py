@@ -1,4 +1,6 @@
-"""JSON files have one layout, are written whole or not at all, and are read strictly."""
+"""JSON files have one layout, are written whole or not at all, and are read strictly; archives of
+equal content are equal files.
+"""
 
 import ast
 import hashlib
@@ -52,6 +54,18 @@ def test_json_is_written_in_one_layout(tmp_path):
     path = tmp_path / "deeper/a.json"
     write_json(path, CONTENT)
     assert path.read_text() == TEXT
+
+
+def test_arrays_have_the_same_bytes_with_every_python(tmp_path):
+    """So `dvc.lock` is that of the commit, whichever Python a clone runs with."""
+    path = tmp_path / "a.npz"
+    arrays = {"a": np.arange(6, dtype="<f4").reshape(2, 3), "b": np.array(["no", "yes"], "<U3")}
+    write_arrays(path, **arrays)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert digest == "48a12144ab764f583c996c297d12a81a0ecb2cb882e4469e860a3b54452e9cf6"
+    with np.load(path, allow_pickle=False) as file:
+        assert set(file) == set(arrays)
+        assert all(np.array_equal(file[name], array) for name, array in arrays.items())
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
