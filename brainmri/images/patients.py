@@ -13,8 +13,13 @@ DICOM = ("patient", "study")
 STUDY = "study "
 MAX_EXAMPLES = 2
 MIN_PATIENTS = 10
-# A folder in a class folder; the beginning of a name, with a digit, before the number of a slice
-PROBABLE_PATIENTS = (r"/([^/]+)/[^/]*$", r"([^/]*\d[^/]*?)[ _-]+\(?\d+\)?\.[^./]*$")
+# A folder in a class folder; the beginning of a name, with a digit, before the number of a slice,
+# or before the letters of a sequence or of an augmented copy, as in N_1_RO_.jpg
+PROBABLE_PATIENTS = (
+    r"/([^/]+)/[^/]*$",
+    r"([^/]*\d[^/]*?)[ _-]+\(?\d+\)?\.[^./]*$",
+    r"([^/]*\d)\)?[ _-]*[^\W\d_][^/\d]*\.[^./]*$",
+)
 
 
 class DicomIdentifiers(Protocol):
@@ -182,16 +187,16 @@ def _dicom_identifiers(
 
 
 def _warn_of_unknown_patients(paths: list[str]) -> None:
-    """Warn where folders or names look as if they were of patients with several images each."""
+    """Warn where folders or names look as if each were of several images of one origin."""
     for pattern in PROBABLE_PATIENTS:
         matches = [match for match in map(re.compile(pattern).search, paths) if match]
         names = {match[1] for match in matches}
         if len(names) >= MIN_PATIENTS and len(matches) >= max(2 * len(names), len(paths) / 2):
             first = matches[0]
             print(
-                f"warning: patients are unknown; if {first[1]!r} in {first.string!r} names one,"
-                " slices of a patient are on both sides of the split: set data.patient to a pattern"
-                " that finds it"
+                f"warning: patients are unknown; if {first[1]!r} in {first.string!r} names one, or"
+                " an image with augmented copies, these are on both sides of the split: set"
+                " data.patient to a pattern that finds it"
             )
             return
 

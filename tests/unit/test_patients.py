@@ -46,7 +46,11 @@ def test_pattern_finds_patients(capsys):
         ("{label}/OAS1_{number:04}_MR1_{slice}.jpg", "OAS1_0000_MR1"),
         ("{label}/{number:03}_S_0296/deep {slice}.png", "000_S_0296"),
         ("{label}/p{number} ({slice}).png", "p0"),
+        ("{label}/N_{number}_{copy}_.jpg", "N_0"),
+        ("{label}/image({number}) {copy}.jpg", "image(0"),
+        ("{label}/sub-{number:02}_{copy}w.png", "sub-00"),
         ("{label}/Tr-gl_{number:03}{slice}.jpg", None),
+        ("{label}/Y{number}{slice}_yes.jpg", None),
         ("{label}/{slice}/{number}.png", None),
         ("{label}/axial/{number}{slice}.png", None),
         ("{label}/{number}{slice}.png", None),
@@ -55,9 +59,9 @@ def test_pattern_finds_patients(capsys):
 def test_probable_patients_are_named(capsys, paths, patient):
     files = files_of(
         *[
-            paths.format(label="ab"[number % 2], number=number, slice=index)
+            paths.format(label="ab"[number % 2], number=number, slice=index, copy=copy)
             for number in range(10)
-            for index in range(3)
+            for index, copy in enumerate(("BR", "HF", "RO"))
         ]
     )
     assert number_patients(files, dicom(*[None] * len(files)), None) is None
