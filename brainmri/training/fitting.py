@@ -45,8 +45,8 @@ def fit(
     """
     batches = Batches(
         training_batches(rad, in_bag, classes, train, member),
-        validation_batches(rad, evaluation_sample(in_bag), classes, train.cache),
-        validation_batches(rad, out_of_bag, classes, train.cache),
+        validation_batches(rad, evaluation_sample(in_bag), classes, train),
+        validation_batches(rad, out_of_bag, classes, train),
     )
     return fit_to_batches(model, batches, len(in_bag), train, member)
 
@@ -90,7 +90,7 @@ def compile_network(
         keras.optimizers.Adam(rate, global_clipnorm=train.clip_norm),
         keras.losses.CategoricalCrossentropy(label_smoothing=train.label_smoothing),
         steps_per_execution=steps_at_once(steps, train.replicas),
-        metrics=[
+        weighted_metrics=[
             keras.metrics.CategoricalAccuracy("accuracy"),
             keras.metrics.CategoricalCrossentropy(name="log_loss"),
         ],

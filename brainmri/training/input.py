@@ -123,30 +123,46 @@ def endless_batches(
 
 
 def validation_batches(
-    rad: RadReader, rows: list[int], classes: int, cache: str
+    rad: RadReader, rows: list[int], classes: int, train: Train
 ) -> tf.data.Dataset:
-    """Return batches of images as they are, in order, and labels; see `training_batches`."""
-    return ordered_batches(pixel_lookup(rad, rows, cache), rad.labels[rows], classes)
+    """Return batches of images as they are, in order, labels and weights; see `ordered_batches`."""
+    look_up = pixel_lookup(rad, rows, train.cache)
+    return ordered_batches(look_up, rad.labels[rows], classes, train.replicas)
 
 
 def feature_validation_batches(
     features: np.ndarray, labels: np.ndarray, classes: int
 ) -> tf.data.Dataset:
-    """Return batches of features, n×k, in order, and labels; see `feature_batches`."""
+    """Return batches of features, n×k, in order, labels and weights; see `ordered_batches`."""
     return ordered_batches(partial(tf.gather, tf.constant(features)), labels, classes)
 
 
 def ordered_batches(
-    look_up: Callable[[tf.Tensor], tf.Tensor], labels: np.ndarray, classes: int
+    look_up: Callable[[tf.Tensor], tf.Tensor], labels: np.ndarray, classes: int, replicas: int = 1
 ) -> tf.data.Dataset:
-    """Return batches of examples in order, and labels; `look_up` is from positions to examples."""
+    """Return batches of examples in order, one-hot labels, and weights of 1.
+
+    Each batch has as many examples for each replica, since Keras fails otherwise: the last one is
+    filled up with copies of the last example, of weight 0.
+
+    Parameters
+    ----------
+    look_up : callable
+        From positions in `labels` to examples.
+    labels : ndarray of int, shape (n,)
+    classes : int
+    replicas : int
+    """
     one_hot = tf.one_hot(labels, classes)
 
     @no_autograph
-    def make_batch(positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.cast(look_up(positions), tf.float32), tf.gather(one_hot, positions)
+    def make_batch(positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        weights = tf.cast(positions < len(labels), tf.float32)
+        positions = tf.minimum(positions, len(labels) - 1)
+        return tf.cast(look_up(positions), tf.float32), tf.gather(one_hot, positions), weights
 
-    positions = tf.data.Dataset.range(len(labels)).batch(EVALUATION_BATCH_SIZE)
+    positions = tf.data.Dataset.range(len(labels) + -len(labels) % replicas)
+    positions = positions.batch(max(EVALUATION_BATCH_SIZE // replicas, 1) * replicas)
     return with_options(positions.map(make_batch))
 
 

@@ -143,16 +143,18 @@ from tests.support.project import scratch_params
 from tests.support.workspace import write_store
 
 options, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+sizes = options.pop("sizes")  # of the in-bag and the out-of-bag images
 content = scratch_params()
 content["train"].update({"epochs": 3, "threads": 2, **options})
 content["ensemble"] = derive_ensemble(validate(content, Params))
 params = validate(content, Params)
 train, member = params.train, params.ensemble["member-00"].model_copy(update={"dropout": 0.0})
 rng = np.random.default_rng(0)
-labels = np.arange(48) % 2
-images = np.clip(rng.normal(90 + 60 * labels[:, None, None, None], 40, (48, 32, 32, 1)), 0, 255)
+in_bag, out_of_bag = (list(range(*ends)) for ends in ((0, sizes[0]), (sizes[0], sum(sizes))))
+labels = np.arange(sum(sizes)) % 2
+levels = rng.normal(90 + 60 * labels[:, None, None, None], 40, (len(labels), 32, 32, 1))
+images = np.clip(levels, 0, 255)
 write_store(folder, images.astype(np.uint8), labels.tolist(), 2)
-in_bag, out_of_bag = list(range(32)), list(range(32, 48))
 devices = configure_devices(2, 0, train.precision, train.replicas)
 with RadReader(folder / "data/rad/image_data.h5") as rad:
     with devices.scope():
@@ -166,7 +168,9 @@ with RadReader(folder / "data/rad/image_data.h5") as rad:
 print("RESULT" + json.dumps({
     "loss": [metrics["loss"] for metrics in history],
     "curves": [history[-1][f"{part}_log_loss"] for part in ("in_bag", "out_of_bag")],
-    "log_losses": [log_loss(labels[:32], of_in_bag), log_loss(labels[32:], probabilities)],
+    "log_losses": [
+        log_loss(labels[in_bag], of_in_bag), log_loss(labels[out_of_bag], probabilities)
+    ],
     "rates": [metrics["learning_rate"] for metrics in history],
     "probabilities": probabilities.tolist(),
     "precision": devices.precision,
@@ -175,9 +179,10 @@ print("RESULT" + json.dumps({
 """
 
 
-def train(folder, **options) -> dict:
+def train(folder, sizes=(32, 16), **options) -> dict:
     """Train in a process of its own, and return its result."""
-    command = [sys.executable, "-c", TRAINING, json.dumps(options), str(folder)]
+    content = json.dumps({"sizes": sizes, **options})
+    command = [sys.executable, "-c", TRAINING, content, str(folder)]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout.partition("RESULT")[2])
@@ -203,6 +208,13 @@ def test_two_replicas_train_as_one(tmp_path):
     double = train(tmp_path, batch_size=8, clip_norm=None, replicas=2)
     np.testing.assert_allclose(double["loss"], single["loss"], rtol=1e-4)
     np.testing.assert_allclose(double["probabilities"], single["probabilities"], atol=5e-3)
+
+
+@pytest.mark.parametrize(("replicas", "sizes"), [(2, (33, 41)), (3, (32, 65))])
+def test_replicas_evaluate_any_number_of_images(tmp_path, replicas, sizes):
+    """Each image once, although replicas get equally many."""
+    result = train(tmp_path, sizes, batch_size=8, epochs=1, replicas=replicas)
+    np.testing.assert_allclose(result["curves"], result["log_losses"], rtol=1e-3)
 
 
 def test_cache_trains_the_same_bits(trained, tmp_path):

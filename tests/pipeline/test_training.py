@@ -229,15 +229,17 @@ def test_augmentation_changes_images_alone(made, change):
 
 
 def test_validation_images_are_in_order(made):
-    """And as they are."""
+    """And as they are, each once: copies that fill a batch up for replicas weigh nothing."""
     rows = [*range(90, 10, -1)]
-    with RadReader() as rad:
-        parts = list(validation_batches(rad, rows, len(made.classes), "auto"))
-    images, labels = (
-        np.concatenate([np.asarray(batch[part]) for batch in parts]) for part in (0, 1)
-    )
-    np.testing.assert_array_equal(images, pixels_of(made, rows))
-    np.testing.assert_array_equal(labels, one_hot(made, rows))
+    for replicas in (1, 2, 3):
+        train, _ = settings(made, replicas=replicas)
+        with RadReader() as rad:
+            parts = list(validation_batches(rad, rows, len(made.classes), train))
+        assert all(len(batch[0]) % replicas == 0 for batch in parts)
+        images, labels, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+        np.testing.assert_array_equal(images[weights == 1], pixels_of(made, rows))
+        np.testing.assert_array_equal(labels[weights == 1], one_hot(made, rows))
+        assert (weights != 1).sum() == -len(rows) % replicas == (weights == 0).sum()
 
 
 @pytest.mark.parametrize(
