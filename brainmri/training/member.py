@@ -50,12 +50,14 @@ def train_member(name: str, params: Params, folder: Path) -> None:
     """
     member, train = params.ensemble[name], params.train
     classes = read_metadata()["classes"]
-    devices = configure_devices(train.threads, member.seed, train.precision, train.replicas)
+    is_frozen = member.network.is_frozen
+    # The features of a frozen network are computed in 32 bits, and so must what is saved
+    precision = "float32" if is_frozen else train.precision
+    devices = configure_devices(train.threads, member.seed, precision, train.replicas)
     with RadReader() as rad:
         split = read_split(len(rad))
         in_bag, out_of_bag = read_sample(name, split["training"])
         rows_of = {"out_of_bag": out_of_bag, "test": split["test"]}
-        is_frozen = member.network.is_frozen
         train_model = train_on_features if is_frozen else partial(train_network, devices)
         model, history, predict = train_model(rad, in_bag, out_of_bag, len(classes), params, member)
         predictions = {part: predict(rows) for part, rows in rows_of.items()}

@@ -153,6 +153,7 @@ def test_members_refuse_features_by_other_weights(made):
 @pytest.fixture
 def trained(made):
     """The folder, and two members that were trained on features."""
+    made.set(train__precision="mixed_bfloat16")  # of training; features are computed in 32 bits
     made.split([*range(10)])
     rows = [*range(10, len(made.images))]
     params = load_params()
@@ -167,7 +168,9 @@ def trained(made):
 
 
 def test_member_predicts_as_its_network_does(trained):
-    """With the views of test-time augmentation; the base is as it was, the last layer is not."""
+    """With the views of test-time augmentation, whatever the precision of training; the base is as
+    it was, the last layer is not.
+    """
     made, members = trained
     predictions = {}
     for name, model in members.items():
@@ -176,6 +179,8 @@ def test_member_predicts_as_its_network_does(trained):
         images = made.images[:10].astype(np.float32)
         np.testing.assert_allclose(model.predict(images, verbose=0), predictions[name], atol=2e-5)
     assert not np.allclose(predictions["member-00"], predictions["member-01"], atol=1e-3)
+    metrics = json.loads((made.folder / "member-00/metrics.json").read_bytes())
+    assert metrics["precision"] == "float32"
     base = application_base(NETWORK, SIDE, None)
     base.load_weights("data/weights/base.weights.h5")
     network = next(layer for layer in members["member-00"].layers if hasattr(layer, "layers"))
