@@ -143,7 +143,8 @@ def activation_maps(member: keras.Model, images: tf.Tensor, classes: np.ndarray)
         others = tf.reduce_logsumexp(logits - 1e9 * targets, axis=1)
         # Of log-odds, not of probabilities, whose gradient vanishes near 0 and 1
         log_odds = tf.reduce_sum(logits * targets, axis=1) - others
-    fine_gradient, last_gradient = tape.gradient(log_odds, [fine, last])
+    tensors = fine, last, *tape.gradient(log_odds, [fine, last])
+    fine, last, fine_gradient, last_gradient = (tf.cast(each, tf.float32) for each in tensors)
     positions = tf.nn.relu(tf.reduce_sum(fine * fine_gradient, axis=-1))
     amounts = tf.nn.relu(tf.reduce_sum(last * last_gradient, axis=-1))
     # Smoothed, since strided convolutions have higher gradients at every other position

@@ -60,6 +60,21 @@ def test_heat_is_at_the_finding(bright_square):
     assert 0.7 < np.mean(total) / np.mean(log_odds) < 1.3
 
 
+def test_heat_without_evidence_is_zero():
+    """In 16 bits, too, where a small denominator would be 0."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        network = build_network("seed-cnn", 64, 2, 0.0, 0.0, 0.0)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    dense = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+    dense[1].bias.assign(np.full(64, -1e3))  # no unit is active, so all images look the same
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1)).astype(np.uint8)
+    heat = heat_maps({"a": network}, {"a": 1.0}, images, np.ones(2, int))
+    np.testing.assert_array_equal(heat, np.zeros((2, 64, 64)))
+
+
 def test_heat_of_a_certain_network(bright_square):
     """It is in log-odds, which do not saturate as probabilities do."""
     images, _, labels, network = bright_square
