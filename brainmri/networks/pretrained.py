@@ -11,8 +11,9 @@ from brainmri.common.errors import UserError
 from brainmri.common.params import KERAS_APPLICATIONS, Network
 from brainmri.networks.applications import application_base
 
-# Keras's EfficientNet with its weights of ImageNet divides channels by the root of these once more
-# than the same network with weights of a file: https://github.com/tensorflow/tensorflow/issues/49930
+# What Keras publishes as the variance of EfficientNet's inputs is their deviation, by whose root it
+# divides once more, unless weights are of a file:
+# https://github.com/tensorflow/tensorflow/issues/49930
 EFFICIENTNET_DEVIATION = (0.229, 0.224, 0.225)
 
 
@@ -41,8 +42,9 @@ def load_pretrained(model: keras.Model, network: Network) -> None:
         load_weights(base, network.name, network.weights_file)
     if network.name == "efficientnet-b0":
         for layer in normalizations(base):
-            layer.adapt_variance.assign(layer.adapt_variance * np.float32(EFFICIENTNET_DEVIATION))
-            layer.finalize_state()
+            if np.allclose(np.ravel(layer.adapt_variance), EFFICIENTNET_DEVIATION):
+                layer.adapt_variance.assign(np.square(EFFICIENTNET_DEVIATION, dtype=np.float32))
+                layer.finalize_state()
     base.trainable = not network.freeze
     for layer in base.layers:
         if isinstance(layer, layers.BatchNormalization):

@@ -62,7 +62,7 @@ def as_published(path: Path, monkeypatch) -> keras.Model:
 
 @pytest.mark.parametrize("is_downloaded", [True, False])
 def test_efficientnet_normalizes_as_kerass(tmp_path, monkeypatch, is_downloaded):
-    """Also a copy, which members predict with."""
+    """Also a copy, which members predict with, and a network that starts from saved weights."""
     base = application_base("efficientnet-b0", 64, None)
     (layer,) = normalizations(base)
     layer.adapt_mean.assign([0.485, 0.456, 0.406])
@@ -77,7 +77,10 @@ def test_efficientnet_normalizes_as_kerass(tmp_path, monkeypatch, is_downloaded)
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
     stem = published.get_layer("stem_conv")
     expected = compute(keras.Model(published.inputs, stem.input), images)
-    for network in (model.get_layer("base"), copy.get_layer("base")):
+    model.get_layer("base").save_weights(tmp_path / "trained.weights.h5")
+    again = build_network("efficientnet-b0", 64, 2, 0.0, 0.0, 0.0)
+    load_pretrained(again, network_of("efficientnet-b0", tmp_path / "trained.weights.h5"))
+    for network in (each.get_layer("base") for each in (model, copy, again)):
         before_stem = keras.Model(network.inputs, network.get_layer("stem_conv").input)
         np.testing.assert_allclose(compute(before_stem, images), expected, atol=1e-5)
 
