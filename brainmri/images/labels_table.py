@@ -97,7 +97,9 @@ class LabelsTable(NamedTuple):
         return {file: row for row, [file] in row_files}
 
 
-def read_labels_table(path: Path, parameter: str = "data.labels") -> LabelsTable:
+def read_labels_table(
+    path: Path, parameter: str = "data.labels", fewest_classes: int = 2
+) -> LabelsTable:
     """Read a table of labels.
 
     It is UTF-8, with or without a byte-order mark; commas, tabs or semicolons separate its columns,
@@ -109,6 +111,8 @@ def read_labels_table(path: Path, parameter: str = "data.labels") -> LabelsTable
     path : Path
     parameter : str
         The parameter or option that names the table, for errors.
+    fewest_classes : int
+        How many classes it has at least: 1 or 2.
 
     Raises
     ------
@@ -138,9 +142,12 @@ def read_labels_table(path: Path, parameter: str = "data.labels") -> LabelsTable
         raise UserError(
             f"{path}, line {reader.line_num}: {error}; expected a CSV or TSV table"
         ) from None
-    table = LabelsTable(path, list(rows.values()))
-    _check_classes(table)
-    return table
+    classes = sorted({row.class_name for row in rows.values()})
+    if len(classes) < fewest_classes:
+        named = f": {classes[0]!r}" if classes else ""
+        expected = "one" if fewest_classes == 1 else "two"
+        raise UserError(f"{path} has {len(classes)} class(es){named}; expected {expected} or more")
+    return LabelsTable(path, list(rows.values()))
 
 
 def _read_text(path: Path, parameter: str) -> str:
@@ -228,11 +235,3 @@ def _read_row(where: str, columns: list[str], line: int, cells: list[str]) -> Ro
         to_nfc(values["patient"]) if "patient" in values else None,
         SPLITS[split.lower()] if split else None,
     )
-
-
-def _check_classes(table: LabelsTable) -> None:
-    """Check that there are two classes."""
-    classes = sorted({row.class_name for row in table.rows})
-    if len(classes) < 2:
-        named = f": {classes[0]!r}" if classes else ""
-        raise UserError(f"{table.path} has {len(classes)} class(es){named}; expected two or more")

@@ -3,6 +3,7 @@
 import glob
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -61,8 +62,9 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
     """Return the label of each image: the class of the outermost folder that is named as one.
 
     So does `ingest`: of class folders with folders of patients, these may be named as classes, too.
-    Folders above those that were given count only if none of the files has a class folder below,
-    the innermost first.
+    A folder that was given is a class folder itself if it is named as one, unless it holds folders
+    of several classes. Folders above those that were given count only if none of the files has a
+    class folder below, the innermost first.
 
     Parameters
     ----------
@@ -78,26 +80,25 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
     Raises
     ------
     UserError
-        If another file has no such folder, or if the folder that was given is named as another
-        class.
+        If another file has no such folder, or if it is not clear which folder is its class.
     """
     label_of = {to_nfc(name): label for label, name in enumerate(classes)}
 
-    def first_label(folders: Iterable[str]) -> int | None:
-        return next((label_of[name] for name in map(to_nfc, folders) if name in label_of), None)
+    def labels_in(folders: Iterable[str]) -> list[int]:
+        return [label_of[name] for name in map(to_nfc, folders) if name in label_of]
 
-    labels = {file: first_label(Path(below).parts[:-1]) for file, below in files.items()}
-    if not any(label is not None for label in labels.values()):
-        labels = {file: first_label(reversed(file.absolute().parts[:-1])) for file in files}
+    below_of = {file: labels_in(Path(below).parts[:-1]) for file, below in files.items()}
+    labels: dict[Path, int | None]
+    if not any(below_of.values()):
+        labels = {file: _last(labels_in(file.absolute().parts[:-1])) for file in files}
     else:
+        files_of: dict[Path, list[Path]] = defaultdict(list)
         for file, below in files.items():
-            given = Path(str(file).removesuffix(below))
-            if first_label([given.name]) not in (None, labels[file]):
-                raise UserError(
-                    f"{file} is in folders of two classes; expected a folder of class folders with"
-                    " --labels: give the one above"
-                )
-        # Of a file that was named, the path below is the whole path
+            files_of[Path(str(file).removesuffix(below))].append(file)
+        labels = {}
+        for folder, inside in files_of.items():
+            own = _last(labels_in([folder.name]))
+            labels |= _label_given({file: below_of[file] for file in inside}, folder, own, classes)
         for file, below in files.items():
             if labels[file] is None and below == file.name != str(file):
                 print(f"skipped: {printable(file)} is in no class folder", file=sys.stderr)
@@ -109,6 +110,50 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
                 " --labels"
             )
     return labels
+
+
+def _label_given(
+    labels_of: dict[Path, list[int]], given: Path, own: int | None, classes: list[str]
+) -> dict[Path, int | None]:
+    """Return the labels of the files of a given folder, or of files that were named.
+
+    Parameters
+    ----------
+    labels_of : dict of Path to list of int
+        Classes as which folders below the given one are named, the outermost first; of a file that
+        was named, folders of its path.
+    given : Path
+        The folder; of files that were named, the empty path.
+    own : int, optional
+        The class as which the folder is named.
+    classes : list of str
+    """
+    outermost = {labels[0] for labels in labels_of.values() if labels}
+    if not given.name:
+        ambiguous = [file for file, labels in labels_of.items() if len(set(labels)) > 1]
+    elif own is not None and len(outermost) < 2:
+        ambiguous = [file for file, labels in labels_of.items() if {own, *labels} != {own}]
+        labels_of = {file: labels or [own] for file, labels in labels_of.items()}
+    else:
+        ambiguous = []
+    if ambiguous:
+        raise UserError(
+            f"{ambiguous[0]} is in folders of two classes; expected a folder of class folders with"
+            " --labels: give the one that holds them"
+        )
+    innermost = {labels[-1] for labels in labels_of.values() if labels}
+    if len(outermost) == 1 and given.name and len(innermost) > 1:
+        [label] = outermost
+        raise UserError(
+            f"{given} has images in a folder of class {classes[label]!r} alone, in folders of"
+            " several classes; expected a folder of class folders with --labels: give the one that"
+            " holds them"
+        )
+    return {file: next(iter(labels), None) for file, labels in labels_of.items()}
+
+
+def _last(labels: list[int]) -> int | None:
+    return labels[-1] if labels else None
 
 
 def _read_list() -> Iterator[str]:

@@ -36,7 +36,7 @@ def read_table(
     UserError
         If the table can't be read, lists a file that is not there, or has another class.
     """
-    table = read_labels_table(path, OPTION)
+    table = read_labels_table(path, OPTION, fewest_classes=1)
     row_of = table.find(files, "the folders that are given")
     label_of = {to_nfc(name): label for label, name in enumerate(classes)}
     if other := [row for row in table.rows if row.class_name not in label_of]:

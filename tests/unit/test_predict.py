@@ -241,17 +241,18 @@ def test_label_is_the_outermost_class_folder(tmp_path, monkeypatch):
     """As `ingest` has it: a folder of a patient may be named as a class."""
     monkeypatch.chdir(tmp_path)
 
-    def labels(given: str, *paths: str) -> list[int]:
+    def labels(given: str | list[str], *paths: str) -> list[int]:
         for path in paths:
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).touch()
-        return [*label_files(list_files([given]), ["no", "yes"]).values()]
+        given = [given] if isinstance(given, str) else given
+        return [*label_files(list_files(given), ["no", "yes"]).values()]
 
     assert labels("a", "a/no/1.png", "a/no/yes/2.png", "a/yes/no/3.png") == [0, 0, 1]
-    assert labels("a/yes/no/3.png") == labels(str(tmp_path / "a/yes/no/3.png")) == [1]
-    assert labels("a/*/*/*.png") == [0, 1]
-    with pytest.raises(UserError, match=r"^a/yes/no/3\.png is in folders of two classes"):
-        labels("a/yes")
+    for ambiguous in ("a/yes/no/3.png", str(tmp_path / "a/yes/no/3.png"), "a/yes/*/*.png", "a/yes"):
+        with pytest.raises(UserError, match=r"a/yes/no/3\.png is in folders of two classes"):
+            labels(ambiguous)
+    assert labels("a/no/*.png") == [0]
     assert labels("b/yes/deep", "b/yes/deep/1.png", "b/yes/deep/er/2.png") == [1, 1]
     assert labels("b/no/yes", "b/no/yes/1.png") == [1]
     assert labels("b", "b/README.txt", "b/1.png") == [0, 1, 1]
@@ -259,6 +260,13 @@ def test_label_is_the_outermost_class_folder(tmp_path, monkeypatch):
         labels("c", "c/yes/1.png", "c/uncertain/1.png")
     with pytest.raises(UserError, match=r"^other/no\.png is in no class folder"):
         labels("other", "other/no.png")
+    inner = ("d/yes/no/1.png", "d/yes/yes/2.png", "d/yes/README.txt")
+    with pytest.raises(UserError, match=r"^d has images in a folder of class 'yes' alone, in fold"):
+        labels("d", *inner[:2])
+    assert labels("d/yes", *inner) == labels(["d/yes/no", "d/yes/yes"]) == [0, 1]
+    assert labels(["d/yes/no", "a"]) == [0, 0, 0, 1]
+    with pytest.raises(UserError, match=r"^d/yes/no/1\.png is in folders of two classes"):
+        labels("d/yes/*/*.png")
     assert label_files({Path("e\u0301/a.png"): "e\u0301/a.png"}, ["no", "\u00e9"]) == {
         Path("e\u0301/a.png"): 1
     }

@@ -263,9 +263,18 @@ def test_labels_and_patients_of_a_table(scans, monkeypatch, capsys):
     assert (by_patient["patients"], by_patient["mixed_patients"]) == (1, 1)
 
 
+def test_table_of_one_class(scans, monkeypatch, capsys):
+    """As a folder of one class has metrics, too."""
+    Path("labels.csv").write_text("path,class\nyes/P1_1.png,yes\n")
+    run(monkeypatch, "--csv", "--table", "labels.csv", "scans")
+    err = capsys.readouterr().err
+    assert json.loads(err[err.index("{") : err.rindex("}") + 1])["all"]["images"] == 1
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
+        ("path,class\n", "labels.csv has 0 class(es); expected one or more"),
         ("path,class\nno/a.png,no\nyes/P1_1.png,yes\n", "1 of 2 paths are missing, such as 'no/a"),
         ("path,class\nno/P7_1.png,no\nyes/P1_1.png,si\n", "line 3: the class is 'si'; expected"),
         ("path,label\n", "no column 'class'"),
