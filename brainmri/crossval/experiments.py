@@ -73,7 +73,7 @@ def run_fold(seed: int, fold: int, overrides: list[str]) -> bool:
     --run-all` waits forever (treeverse/dvc issue 10428).
     """
     settings = []
-    for override in (f"seed={seed}", f"split.fold={fold}", *overrides):
+    for override in (*overrides, f"seed={seed}", f"split.fold={fold}"):
         settings += ["-S", override]
     command = ["dvc", "exp", "run", "--temp", "evaluate", *settings]
     return subprocess.run(command, check=False).returncode == 0
@@ -96,9 +96,9 @@ def completed_folds(params: dict) -> VotesOfFolds:
             for name in ("votes.csv", "predictions.csv")
         )
         metrics = json.loads(run_command("git", "show", f"{commit}:{ENSEMBLE_METRICS}"))
-        rule, positive = metrics["decision_rule"]["name"], fold_params["evaluate"]["positive"]
         key = fold_params["seed"], fold_params["split"]["fold"]
-        completed[key] = parse_votes(votes, predictions, rule, positive)
+        positive = fold_params["evaluate"]["positive"]
+        completed[key] = parse_votes(votes, predictions, metrics, positive)
     return completed
 
 

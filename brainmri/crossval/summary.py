@@ -9,6 +9,7 @@ from brainmri.evaluation.decision_rule import cost_rule
 from brainmri.evaluation.intervals import bootstrap_intervals, group_counts, reportable
 from brainmri.evaluation.metrics import all_metrics, mean_or_none
 from brainmri.evaluation.patients import vote_by_patient
+from brainmri.evaluation.prediction_sets import fewest_groups
 from brainmri.evaluation.voting import ENSEMBLE
 
 Metrics = dict[str, float | None]
@@ -56,7 +57,7 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, de
         by_patient = {"by_patient": summarize_patients(pooled, resamples, bins, decide)}
     return {
         ENSEMBLE: metrics_of[ENSEMBLE],
-        **summarize_decisions(pooled, resamples, decide, have_sets(votes, decide)),
+        **summarize_decisions(pooled, resamples, decide),
         **by_patient,
         "interval": metric_intervals(pooled, counts, resamples, bins),
         "folds": spread(fold_metrics),
@@ -75,30 +76,19 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, de
     }
 
 
-def have_sets(votes: dict[tuple[int, int], Votes], decide: dict) -> bool:
-    """Return whether each fold has prediction sets; one with too few groups of a class has none.
-
-    Such a class is in all sets of the fold.
-    """
-    return all(
-        fold.p_values is not None and not (fold.p_values > decide["error"]).all(axis=0).any()
-        for fold in votes.values()
-    )
-
-
-def summarize_decisions(votes: Votes, resamples: int, decide: dict, has_sets: bool) -> dict:
+def summarize_decisions(votes: Votes, resamples: int, decide: dict) -> dict:
     """Compute the metrics of what is decided, of voters that decide.
 
     Returns
     -------
     dict
-        `decision_rule`: see `rule_metrics`; `prediction_sets`, if there are sets: see
-        `set_metrics`.
+        `decision_rule`: see `rule_metrics`; `prediction_sets`, if each fold has enough groups of
+        each class: see `set_metrics`.
     """
     if votes.decided is None:
         return {}
     rule = summarize_rule(votes, decide)
-    if not has_sets:
+    if votes.calibration_groups < fewest_groups(decide["error"]):
         return {"decision_rule": rule}
     sets = set_metrics(
         votes.labels,
@@ -118,14 +108,16 @@ def summarize_rule(votes: Votes, decide: dict) -> dict:
 
     A fold with too few groups for a threshold applies argmax.
     """
-    costs = cost_rule(decide["costs"], votes.classes)["costs"]
+    costs = None
+    if decide["rule"] == "costs":
+        costs = cost_rule(decide["costs"], votes.classes)["costs"]
     metrics = rule_metrics(
         votes.labels,
         votes.decided,
         votes.groups,
         votes.positive,
         votes.classes,
-        costs if decide["rule"] == "costs" else None,
+        costs,
         decide["prevalence"],
     )
     return {"name": ", ".join(votes.rules), **metrics}
@@ -147,7 +139,7 @@ def summarize_patients(votes: Votes, resamples: int, bins: int, decide: dict) ->
         probabilities={ENSEMBLE: voted.probabilities},
         positive=votes.positive,
         decided=np.array([label_of[number] for number in voted.numbers]),
-        rules=votes.rules,
+        rules=votes.patient_rules,
     )
     groups = group_counts(voted.labels, voted.groups, len(votes.classes))
     return {

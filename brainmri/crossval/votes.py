@@ -6,6 +6,7 @@ import numpy as np
 
 from brainmri.common.tables import parse_csv
 from brainmri.evaluation.classes import positive_class
+from brainmri.evaluation.results import EnsembleMetrics
 from brainmri.evaluation.voting import ENSEMBLE
 
 
@@ -29,8 +30,10 @@ class Votes:
         The class by the decision rule; None for voters without one.
     decided_patients : ndarray of int, shape (n,), or None
         That of each image's patient, if patients are known; −1 of those with several classes.
-    rules : tuple of str
-        Names of the rules that were applied to the images.
+    rules, patient_rules : tuple of str
+        Names of the rules that were applied to the images, and to the patients.
+    calibration_groups : int
+        Of training images, of the class with the fewest, from which p-values were computed.
     p_values : ndarray of float, shape (n, classes), or None
         See `evaluation.prediction_sets.p_values`.
     """
@@ -44,17 +47,20 @@ class Votes:
     decided: np.ndarray | None = None
     decided_patients: np.ndarray | None = None
     rules: tuple[str, ...] = ()
+    patient_rules: tuple[str, ...] = ()
+    calibration_groups: int = 0
     p_values: np.ndarray | None = None
 
 
-def parse_votes(votes: str, predictions: str, rule: str, positive: str | None) -> Votes:
+def parse_votes(
+    votes: str, predictions: str, metrics: EnsembleMetrics, positive: str | None
+) -> Votes:
     """Parse the content of votes.csv and predictions.csv; see `evaluation.plots.write_tables`.
 
     Parameters
     ----------
     votes, predictions : str
-    rule : str
-        Name of the rule that was applied.
+    metrics : EnsembleMetrics
     positive : str, optional
         `evaluate.positive`.
     """
@@ -78,6 +84,7 @@ def parse_votes(votes: str, predictions: str, rule: str, positive: str | None) -
         decided_patients = np.array(
             [number_of[line["predicted of the patient"]] for line in decisions]
         )
+    patient_rule = metrics.get("by_patient", {}).get("decision_rule")
     return Votes(
         groups=np.array([key["group"] for key in keys], int),
         labels=np.array([classes.index(key["class"]) for key in keys]),
@@ -87,7 +94,9 @@ def parse_votes(votes: str, predictions: str, rule: str, positive: str | None) -
         positive=positive_class(classes, positive),
         decided=np.array([classes.index(line["predicted"]) for line in decisions]),
         decided_patients=decided_patients,
-        rules=(rule,),
+        rules=(metrics["decision_rule"]["name"],),
+        patient_rules=(patient_rule["name"],) if patient_rule else (),
+        calibration_groups=min(metrics["calibration_groups"].values()),
         p_values=np.array([line[-len(classes) :] for line in lines], float),
     )
 
@@ -111,13 +120,19 @@ def pool_votes(folds: list[Votes]) -> Votes:
         positive=folds[0].positive,
         decided=_concatenate([votes.decided for votes in folds]),
         decided_patients=_concatenate([votes.decided_patients for votes in folds]),
-        rules=tuple(sorted({name for votes in folds for name in votes.rules})),
+        rules=_pool_names([votes.rules for votes in folds]),
+        patient_rules=_pool_names([votes.patient_rules for votes in folds]),
+        calibration_groups=min(votes.calibration_groups for votes in folds),
         p_values=_concatenate([votes.p_values for votes in folds]),
     )
 
 
 def _concatenate(parts: list[np.ndarray | None]) -> np.ndarray | None:
     return None if parts[0] is None else np.concatenate(parts)
+
+
+def _pool_names(parts: list[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted({name for part in parts for name in part}))
 
 
 def _pool_patients(folds: list[Votes]) -> np.ndarray:

@@ -228,11 +228,14 @@ class PatientMetrics(PatientCounts, Summary):
 
 
 class EnsembleMetrics(Summary):
-    """metrics/ensemble.json."""
+    """metrics/ensemble.json; `calibration_groups` are the groups of training images whose votes
+    calibrate the prediction sets, by class.
+    """
 
     by_patient: NotRequired[
         Annotated[PatientMetrics | PatientCounts, Field(union_mode="left_to_right")]
     ]
+    calibration_groups: NotRequired[dict[str, Count]]  # which earlier versions did not write
     test_images: Count
     best_member: NamedMetrics
     mean_member: Headlines

@@ -127,6 +127,9 @@ class Evaluation:
             **summary,
             **decisions,
             **by_patient,
+            "calibration_groups": {
+                name: len(listed) for name, listed in self.decision["images"].items()
+            },
             "test_images": len(self.rows),
             "best_member": {"name": self.best, **best},
             "mean_member": means,

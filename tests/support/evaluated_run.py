@@ -112,6 +112,7 @@ METRICS = {
             },
         },
     },
+    "calibration_groups": {"no": 10, "yes": 10},
     "test_images": 9,
     "best_member": {
         "name": "member-02",

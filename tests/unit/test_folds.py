@@ -34,6 +34,7 @@ PARAMS = {
     "ensemble": {"member-00": {"seed": 0}},
 }
 CLASSES = ["glioma", "none", "pituitary"]
+METRICS = {"decision_rule": {"name": "youden"}, "calibration_groups": {"none": 9, "glioma": 7}}
 DECIDE = {"rule": "argmax", "costs": {}, "error": 0.1, "prevalence": None}
 CODE = {"brainmri/metrics.py": "print(0)\n", "stages/train.py": "print()\n"}
 
@@ -107,7 +108,7 @@ class Experiments:
             "dvc.lock": yaml.safe_dump({"stages": stages}),
             "plots/data/votes.csv": votes_table({"ensemble": [[0.2, 0.5, 0.3]]}, [mark], ["none"]),
             "plots/data/predictions.csv": predictions_table(["none"], [[0.1, 0.6, 0.2]]),
-            "metrics/ensemble.json": json.dumps({"decision_rule": {"name": "youden"}}),
+            "metrics/ensemble.json": json.dumps(METRICS),
         }
         self.commit("Experiment", files)
         self.git("update-ref", f"{ref}/exp-{mark}", "HEAD")
@@ -235,10 +236,11 @@ def test_parsed_votes():
     votes = parse_votes(
         votes_table(voters, [4, 2], ["pituitary", "glioma"]),
         predictions_table(["pituitary", "none"], p_values),
-        "argmax",
+        METRICS,
         "none",
     )
-    assert votes.rules == ("argmax",)
+    assert (votes.rules, votes.patient_rules) == (("youden",), ())
+    assert votes.calibration_groups == 7
     assert votes.decided.tolist() == [2, 1]
     assert votes.p_values.tolist() == p_values
     assert votes.positive == 1
@@ -285,6 +287,8 @@ def folds():
                 probabilities,
                 decided=of_ensemble.argmax(axis=1),
                 rules=("argmax",),
+                patient_rules=("argmax",),
+                calibration_groups=9,
                 p_values=of_ensemble,
             )
     return votes
@@ -401,18 +405,24 @@ def test_decisions_are_those_of_the_rule(folds):
     assert rule["accuracy"] == pytest.approx(counts[2] / len(labels))
     assert rule["mean_cost"] == pytest.approx((counts[0] + 6 * counts[1]) / len(labels))
     assert rule["at_prevalence"]["ppv"] == pytest.approx(0.01)
-    assert "mean_cost" not in summarize(decided, 100, 5, DECIDE)["decision_rule"]
+    unused = {**DECIDE, "costs": {"of another set": {"none": 2.0}}}
+    assert "mean_cost" not in summarize(decided, 100, 5, unused)["decision_rule"]
 
 
 def test_patients_are_decided_by_a_rule_of_their_own(folds):
     """Patients are the groups here; each is called "pituitary"."""
     decided = {
         key: replace(
-            votes, patients=votes.groups, decided_patients=np.full_like(votes.labels, 2), positive=2
+            votes,
+            patients=votes.groups,
+            decided_patients=np.full_like(votes.labels, 2),
+            positive=2,
+            rules=("youden",),
         )
         for key, votes in folds.items()
     }
     rule = summarize(decided, 100, 5, DECIDE)["by_patient"]["decision_rule"]
+    assert rule["name"] == "argmax"
     assert rule["accuracy"] == pytest.approx(3 / 6)
     assert (rule["rates"]["sensitivity"], rule["rates"]["specificity"]) == (1, 0)
 
@@ -425,21 +435,22 @@ def test_rules_that_folds_applied_are_named(folds):
     assert summarize(applied, 100, 5, DECIDE)["decision_rule"]["name"] == "argmax, youden"
 
 
-def test_no_sets_where_no_set_excludes_a_class(folds, summary, capsys):
-    """So it is where a class has too few groups in training; `evaluate` has no sets, either."""
-    few = {
-        key: replace(votes, p_values=np.maximum(votes.p_values, [0, 0.2, 0]))
-        for key, votes in folds.items()
-    }
+def test_sets_need_enough_groups_in_each_fold(folds, summary, capsys):
+    """As in `evaluate`. Sets that exclude nothing are sets, too."""
     assert "prediction_sets" in summary
+    last = [*folds][-1]
+    few = {**folds, last: replace(folds[last], calibration_groups=8)}
     without_sets = summarize(few, 100, 5, DECIDE)
     assert "prediction_sets" not in without_sets
     report.print_summary(without_sets)
     printed = capsys.readouterr().out
     assert "no prediction sets: too few independent groups" in printed
     assert "\n\n" not in printed
-    last = [*folds][-1]  # other folds, whose sets do exclude the class, don't hide it
-    assert "prediction_sets" not in summarize({**folds, last: few[last]}, 100, 5, DECIDE)
+    assert "prediction_sets" in summarize(few, 100, 5, {**DECIDE, "error": 0.12})
+    unsure = {
+        key: replace(votes, p_values=np.ones_like(votes.p_values)) for key, votes in folds.items()
+    }
+    assert summarize(unsure, 100, 5, DECIDE)["prediction_sets"]["decided"] == 0
 
 
 def test_figure_shows_the_summary(folds, summary, tmp_path, monkeypatch):

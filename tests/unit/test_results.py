@@ -148,6 +148,7 @@ def test_invalid_ensemble_metrics_are_refused(change):
         "interval": {"accuracy": [0.1, 0.9], "balanced_accuracy": None, "roc_auc": None},
         "independent_groups": {"a": 3, "b": 0},
         "decision_rule": {"name": "argmax", "threshold": None, "accuracy": 0.5},
+        "calibration_groups": {"a": 9, "b": 8},
         "test_images": 3,
         "best_member": {"name": "member-00", **headlines},
         "mean_member": headlines,

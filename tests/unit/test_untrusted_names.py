@@ -86,7 +86,8 @@ def test_tables_of_an_evaluation(tmp_path, monkeypatch):
     table = (tmp_path / "predictions.csv").read_bytes().decode()
     assert {"'@a.png", "'-b.png", "'=no", "'\ryes", "0.25"} <= cells_of(table)
     assert (tmp_path / "roc.csv").read_text() == "curve,x,y\n'=no,-0.5,1\n"
-    read = parse_votes((tmp_path / "votes.csv").read_bytes().decode(), table, "argmax", None)
+    metrics = {"decision_rule": {"name": "argmax"}, "calibration_groups": dict.fromkeys(CLASSES, 0)}
+    read = parse_votes((tmp_path / "votes.csv").read_bytes().decode(), table, metrics, None)
     assert read.decided.tolist() == [1, 0]
     assert read.classes == CLASSES
     assert read.labels.tolist() == [1, 0]
