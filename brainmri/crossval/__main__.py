@@ -27,6 +27,7 @@ from brainmri.evaluation.prediction_sets import error_rate
 def main() -> None:
     options = parse_arguments()
     load_params()  # checks params.yaml, with one clear line
+    check_overrides(options)
     params = compose_params(options.set_param)
     seeds = parse_numbers(options.seeds, "--seeds") or [params["seed"]]
     folds = parse_numbers(options.folds, "--folds") or list(range(params["split"]["folds"]))
@@ -62,6 +63,21 @@ def parse_arguments() -> argparse.Namespace:
         help="as in dvc exp run",
     )
     return parser.parse_args()
+
+
+def check_overrides(options: argparse.Namespace) -> None:
+    """Check that no override is of what the options choose.
+
+    Raises
+    ------
+    UserError
+    """
+    for override in options.set_param:
+        name = override.partition("=")[0].lstrip("+")
+        if name == "split.fold":
+            raise UserError(f"-S {override}: the folds to test on are chosen by --folds")
+        if name == "seed" and options.seeds:
+            raise UserError(f"-S {override}: the seeds are those of --seeds; give one of the two")
 
 
 def parse_numbers(text: str | None, option: str) -> list[int]:

@@ -85,6 +85,8 @@ def test_invalid_options(fresh):
     for option, message in (
         (("--seeds", "one"), "--seeds is 'one'"),
         (("-S", "members=0"), "members is 0"),
+        (("-S", "split.fold=1"), "-S split.fold=1: the folds to test on are chosen by --folds"),
+        (("--seeds", "1", "-S", "seed=2"), "-S seed=2: the seeds are those of --seeds"),
     ):
         output = fresh.run(*CROSSVAL, *option, ok=False)
         assert message in output
