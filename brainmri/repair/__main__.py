@@ -23,9 +23,11 @@ def main() -> None:
     ]
     for line in repairs:
         print(printable(line))
-    data = read_params().get("data", {})
+    data = read_params().get("data")
     for key in ("source", "test"):
-        folder = data.get(key) or ""
+        folder = data.get(key) if isinstance(data, dict) else None
+        if not isinstance(folder, str):  # which the stages name, if it is a mistake
+            continue
         problems = unreadable_files(folder)
         for line in problems:
             print(printable(line))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.serialize import ParseError, load_yaml
 from voluptuous import Invalid
@@ -325,6 +326,12 @@ def test_parameters_that_are_missing_are_reported(clone):
     Path("params.yaml").unlink()
     with pytest.raises(UserError, match=r"params\.yaml is missing"):
         repair.main()
+
+
+@pytest.mark.parametrize("data", ["data/raw", None, {"source": 2024}], ids=str)
+def test_mistakes_in_parameters_are_left_to_the_stages(clone, capsys, data):
+    Path("params.yaml").write_text(yaml.safe_dump({"data": data}))
+    assert run_repair(capsys) == ["nothing to repair"]
 
 
 def test_repro_ends_well_after_repair(done):
