@@ -50,8 +50,8 @@ def summarize(votes: dict[tuple[int, int], Votes], resamples: int, bins: int, de
     fold_metrics = [voter_metrics(fold, ENSEMBLE, bins) for fold in votes.values()]
     seed_metrics = metrics_by_seed(votes, bins)
     predicted = pooled.probabilities[ENSEMBLE].argmax(axis=1)
-    if pooled.decided is not None:
-        predicted = pooled.decided
+    if pooled.decisions is not None:
+        predicted = pooled.decisions.labels
     by_patient = {}
     if pooled.patients is not None:
         by_patient = {"by_patient": summarize_patients(pooled, resamples, bins, decide)}
@@ -85,15 +85,16 @@ def summarize_decisions(votes: Votes, resamples: int, decide: dict) -> dict:
         `decision_rule`: see `rule_metrics`; `prediction_sets`, if each fold has enough groups of
         each class: see `set_metrics`.
     """
-    if votes.decided is None:
+    decisions = votes.decisions
+    if decisions is None:
         return {}
     rule = summarize_rule(votes, decide)
-    if votes.calibration_groups < fewest_groups(decide["error"]):
+    if decisions.calibration_groups < fewest_groups(decide["error"]):
         return {"decision_rule": rule}
     sets = set_metrics(
         votes.labels,
-        votes.decided,
-        votes.p_values,
+        decisions.labels,
+        decisions.p_values,
         votes.groups,
         votes.classes,
         decide["error"],
@@ -113,14 +114,14 @@ def summarize_rule(votes: Votes, decide: dict) -> dict:
         costs = cost_rule(decide["costs"], votes.classes)["costs"]
     metrics = rule_metrics(
         votes.labels,
-        votes.decided,
+        votes.decisions.labels,
         votes.groups,
         votes.positive,
         votes.classes,
         costs,
         decide["prevalence"],
     )
-    return {"name": ", ".join(votes.rules), **metrics}
+    return {"name": ", ".join(votes.decisions.rules), **metrics}
 
 
 def summarize_patients(votes: Votes, resamples: int, bins: int, decide: dict) -> dict:
@@ -131,21 +132,20 @@ def summarize_patients(votes: Votes, resamples: int, bins: int, decide: dict) ->
     counts = {"patients": len(voted.labels), "mixed_patients": voted.mixed}
     if not counts["patients"]:
         return counts
-    label_of = dict(zip(votes.patients, votes.decided_patients, strict=True))
+    row_of = {number: row for row, number in enumerate(votes.patients)}
     patients = Votes(
         groups=voted.groups,
         labels=voted.labels,
         classes=votes.classes,
         probabilities={ENSEMBLE: voted.probabilities},
         positive=votes.positive,
-        decided=np.array([label_of[number] for number in voted.numbers]),
-        rules=votes.patient_rules,
+        decisions=votes.patient_decisions.of_rows([row_of[number] for number in voted.numbers]),
     )
     groups = group_counts(voted.labels, voted.groups, len(votes.classes))
     return {
         **voter_metrics(patients, ENSEMBLE, bins),
         "interval": metric_intervals(patients, groups, resamples, bins),
-        "decision_rule": summarize_rule(patients, decide),
+        **summarize_decisions(patients, resamples, decide),
         **counts,
     }
 

@@ -1,13 +1,45 @@
 """The voters' predictions for the test images of a fold, and what is decided of these."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from brainmri.common.tables import parse_csv
 from brainmri.evaluation.classes import positive_class
-from brainmri.evaluation.results import EnsembleMetrics
+from brainmri.evaluation.results import EnsembleMetrics, PatientCounts, Summary
 from brainmri.evaluation.voting import ENSEMBLE
+
+# Columns of predictions.csv: the class predicted, and the beginning of those of p-values
+IMAGE = "predicted", "p-value of "
+PATIENT = "predicted of the patient", "patient's p-value of "
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What is decided of test images, or of the patient of each.
+
+    Attributes
+    ----------
+    labels : ndarray of int, shape (n,)
+        Class by the decision rule; −1 of patients with several classes.
+    p_values : ndarray of float, shape (n, classes)
+        See `evaluation.prediction_sets.p_values`; NaN of patients with several classes.
+    rules : tuple of str
+        Names of the rules that were applied.
+    calibration_groups : float
+        Of training images, of the class with the fewest, from which p-values were computed;
+        infinite where none were.
+    """
+
+    labels: np.ndarray
+    p_values: np.ndarray
+    rules: tuple[str, ...]
+    calibration_groups: float
+
+    def of_rows(self, rows: list[int]) -> "Decisions":
+        """Return the decisions of these rows."""
+        return replace(self, labels=self.labels[rows], p_values=self.p_values[rows])
 
 
 @dataclass(frozen=True)
@@ -22,34 +54,24 @@ class Votes:
     classes : list of str
     probabilities : dict of str to ndarray of float, shape (n, classes)
         By voter.
-    patients : ndarray of int, shape (n,), or None
-        Patient of each image, if patients are known.
     positive : int, optional
         The positive class.
-    decided : ndarray of int, shape (n,), or None
-        The class by the decision rule; None for voters without one.
-    decided_patients : ndarray of int, shape (n,), or None
-        That of each image's patient, if patients are known; −1 of those with several classes.
-    rules, patient_rules : tuple of str
-        Names of the rules that were applied to the images, and to the patients.
-    calibration_groups : int
-        Of training images, of the class with the fewest, from which p-values were computed.
-    p_values : ndarray of float, shape (n, classes), or None
-        See `evaluation.prediction_sets.p_values`.
+    decisions : Decisions, optional
+        None for voters that decide nothing.
+    patients : ndarray of int, shape (n,), or None
+        Patient of each image, if patients are known.
+    patient_decisions : Decisions, optional
+        Those of each image's patient, if patients are known.
     """
 
     groups: np.ndarray
     labels: np.ndarray
     classes: list[str]
     probabilities: dict[str, np.ndarray]
-    patients: np.ndarray | None = None
     positive: int | None = None
-    decided: np.ndarray | None = None
-    decided_patients: np.ndarray | None = None
-    rules: tuple[str, ...] = ()
-    patient_rules: tuple[str, ...] = ()
-    calibration_groups: int = 0
-    p_values: np.ndarray | None = None
+    decisions: Decisions | None = None
+    patients: np.ndarray | None = None
+    patient_decisions: Decisions | None = None
 
 
 def parse_votes(
@@ -75,29 +97,21 @@ def parse_votes(
         for voter, voter_lines in lines_of.items()
     }
     columns, *lines = parse_csv(predictions)
-    decisions = [dict(zip(columns, line, strict=True)) for line in lines]
+    table = dict(zip(columns, zip(*lines, strict=True), strict=True))
     keys = [dict(zip(header[:first], line, strict=False)) for line in lines_of[ENSEMBLE]]
-    patients = decided_patients = None
+    patients = patient_decisions = None
     if "patient" in header:
         patients = np.array([key["patient"] for key in keys], int)
-        number_of = {name: label for label, name in enumerate(classes)} | {"": -1}
-        decided_patients = np.array(
-            [number_of[line["predicted of the patient"]] for line in decisions]
-        )
-    patient_rule = metrics.get("by_patient", {}).get("decision_rule")
+        patient_decisions = _parse_decisions(table, classes, metrics["by_patient"], PATIENT)
     return Votes(
         groups=np.array([key["group"] for key in keys], int),
         labels=np.array([classes.index(key["class"]) for key in keys]),
         classes=classes,
         probabilities=probabilities,
-        patients=patients,
         positive=positive_class(classes, positive),
-        decided=np.array([classes.index(line["predicted"]) for line in decisions]),
-        decided_patients=decided_patients,
-        rules=(metrics["decision_rule"]["name"],),
-        patient_rules=(patient_rule["name"],) if patient_rule else (),
-        calibration_groups=min(metrics["calibration_groups"].values()),
-        p_values=np.array([line[-len(classes) :] for line in lines], float),
+        decisions=_parse_decisions(table, classes, metrics, IMAGE),
+        patients=patients,
+        patient_decisions=patient_decisions,
     )
 
 
@@ -116,23 +130,43 @@ def pool_votes(folds: list[Votes]) -> Votes:
             voter: np.concatenate([votes.probabilities[voter] for votes in folds])
             for voter in voters
         },
-        patients=None if folds[0].patients is None else _pool_patients(folds),
         positive=folds[0].positive,
-        decided=_concatenate([votes.decided for votes in folds]),
-        decided_patients=_concatenate([votes.decided_patients for votes in folds]),
-        rules=_pool_names([votes.rules for votes in folds]),
-        patient_rules=_pool_names([votes.patient_rules for votes in folds]),
-        calibration_groups=min(votes.calibration_groups for votes in folds),
-        p_values=_concatenate([votes.p_values for votes in folds]),
+        decisions=_pool_decisions([votes.decisions for votes in folds]),
+        patients=None if folds[0].patients is None else _pool_patients(folds),
+        patient_decisions=_pool_decisions([votes.patient_decisions for votes in folds]),
     )
 
 
-def _concatenate(parts: list[np.ndarray | None]) -> np.ndarray | None:
-    return None if parts[0] is None else np.concatenate(parts)
+def _parse_decisions(
+    table: dict[str, tuple[str, ...]],
+    classes: list[str],
+    metrics: Summary | PatientCounts,
+    columns: tuple[str, str],
+) -> Decisions:
+    predicted, p_value = columns
+    rules, fewest = (), math.inf
+    if "decision_rule" in metrics:
+        rules = (metrics["decision_rule"]["name"],)
+        fewest = min(metrics["calibration_groups"].values())
+    label_of = {name: label for label, name in enumerate(classes)} | {"": -1}
+    values = [[float(cell or "nan") for cell in table[p_value + name]] for name in classes]
+    return Decisions(
+        labels=np.array([label_of[name] for name in table[predicted]]),
+        p_values=np.array(values).T,
+        rules=rules,
+        calibration_groups=fewest,
+    )
 
 
-def _pool_names(parts: list[tuple[str, ...]]) -> tuple[str, ...]:
-    return tuple(sorted({name for part in parts for name in part}))
+def _pool_decisions(parts: list[Decisions | None]) -> Decisions | None:
+    if parts[0] is None:
+        return None
+    return Decisions(
+        labels=np.concatenate([part.labels for part in parts]),
+        p_values=np.concatenate([part.p_values for part in parts]),
+        rules=tuple(sorted({name for part in parts for name in part.rules})),
+        calibration_groups=min(part.calibration_groups for part in parts),
+    )
 
 
 def _pool_patients(folds: list[Votes]) -> np.ndarray:

@@ -58,21 +58,21 @@ def write_tables(evaluation: Evaluation, names: list[str]) -> None:
         "class": [classes[label] for label in evaluation.labels],
         "predicted": [classes[label] for label in decided.labels],
     }
+    p_values = [f"p-value of {name}" for name in classes]
+    described |= dict(zip(columns, evaluation.ensemble.T, strict=True))
+    described |= dict(zip(p_values, decided.p_values.T, strict=True))
     if evaluation.patients is not None:
         votes, of_patients = evaluation.decided_patients
-        predicted = dict(zip(votes.numbers, of_patients.labels, strict=True))
+        row_of = {number: row for row, number in enumerate(votes.numbers)}
+        # Of a patient with several classes, nothing is decided
+        rows = [row_of.get(patient) for patient in evaluation.patients]
         described["predicted of the patient"] = [
-            classes[predicted[patient]] if patient in predicted else ""  # has several classes
-            for patient in evaluation.patients
+            "" if row is None else classes[of_patients.labels[row]] for row in rows
         ]
-    predictions = [
-        [*texts, *probabilities, *p_values]
-        for *texts, probabilities, p_values in zip(
-            *described.values(), evaluation.ensemble, decided.p_values, strict=True
-        )
-    ]
-    header = [*described, *columns, *(f"p-value of {name}" for name in classes)]
-    write_table("predictions.csv", header, predictions)
+        for name, values in zip(p_values, of_patients.p_values.T, strict=True):
+            described[f"patient's {name}"] = ["" if row is None else values[row] for row in rows]
+    predictions = [list(cells) for cells in zip(*described.values(), strict=True)]
+    write_table("predictions.csv", list(described), predictions)
     voters = evaluation.votes | {BEST: evaluation.votes[evaluation.best]}
     keys = {"row": evaluation.rows, "group": evaluation.groups}
     if evaluation.patients is not None:

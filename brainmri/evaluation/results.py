@@ -200,9 +200,9 @@ class SetMetrics(TypedDict):
 
 
 class Summary(Headlines):
-    """Metrics of a vote; `recall` and `independent_groups` (their number) are by class.
+    """Metrics of a vote; `recall` and numbers of groups are by class.
 
-    `prediction_sets` only where there are enough groups of training images.
+    `calibration_groups` are of training images; `prediction_sets` only where these are enough.
     """
 
     average_precision: Fraction | None
@@ -213,6 +213,7 @@ class Summary(Headlines):
     interval: Intervals
     independent_groups: Annotated[dict[str, Count], Field(min_length=2)]
     decision_rule: RuleMetrics
+    calibration_groups: NotRequired[dict[str, Count]]
     prediction_sets: NotRequired[SetMetrics]
 
 
@@ -228,14 +229,11 @@ class PatientMetrics(PatientCounts, Summary):
 
 
 class EnsembleMetrics(Summary):
-    """metrics/ensemble.json; `calibration_groups` are the groups of training images whose votes
-    calibrate the prediction sets, by class.
-    """
+    """metrics/ensemble.json."""
 
     by_patient: NotRequired[
         Annotated[PatientMetrics | PatientCounts, Field(union_mode="left_to_right")]
     ]
-    calibration_groups: NotRequired[dict[str, Count]]  # which earlier versions did not write
     test_images: Count
     best_member: NamedMetrics
     mean_member: Headlines

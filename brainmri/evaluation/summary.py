@@ -127,9 +127,6 @@ class Evaluation:
             **summary,
             **decisions,
             **by_patient,
-            "calibration_groups": {
-                name: len(listed) for name, listed in self.decision["images"].items()
-            },
             "test_images": len(self.rows),
             "best_member": {"name": self.best, **best},
             "mean_member": means,
@@ -230,8 +227,9 @@ def summarize_decisions(
     Returns
     -------
     dict
-        `decision_rule`: see `rule_metrics`; `prediction_sets`: see `set_metrics`, if there are
-        enough groups of training images.
+        `decision_rule`: see `rule_metrics`; `calibration_groups`: groups of training images that
+        calibrate prediction sets, by class; `prediction_sets`: see `set_metrics`, if these groups
+        are enough.
     """
     applied, classes = rule_of(decision, by_patient), list(decision["images"])
     metrics = rule_metrics(
@@ -245,8 +243,11 @@ def summarize_decisions(
     )
     rule = {"name": applied["name"], "threshold": applied["threshold"], **metrics}
     calibration = decision["patients"] if by_patient else decision["images"]
-    if calibration is None or missing_sets(calibration, decision["error"]):
+    if calibration is None:
         return {"decision_rule": rule}
+    counts = {name: len(listed) for name, listed in calibration.items()}
+    if missing_sets(calibration, decision["error"]):
+        return {"decision_rule": rule, "calibration_groups": counts}
     sets = set_metrics(
         labels,
         *decided,
@@ -256,7 +257,7 @@ def summarize_decisions(
         resamples,
         seed,
     )
-    return {"decision_rule": rule, "prediction_sets": sets}
+    return {"decision_rule": rule, "calibration_groups": counts, "prediction_sets": sets}
 
 
 def decide_patients(

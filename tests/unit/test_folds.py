@@ -20,7 +20,7 @@ from brainmri.crossval import report
 from brainmri.crossval.__main__ import parse_numbers
 from brainmri.crossval.experiments import completed_folds
 from brainmri.crossval.summary import spread, summarize
-from brainmri.crossval.votes import Votes, parse_votes
+from brainmri.crossval.votes import Decisions, Votes, parse_votes, pool_votes
 
 PARAMS = {
     "seed": 0,
@@ -239,10 +239,10 @@ def test_parsed_votes():
         METRICS,
         "none",
     )
-    assert (votes.rules, votes.patient_rules) == (("youden",), ())
-    assert votes.calibration_groups == 7
-    assert votes.decided.tolist() == [2, 1]
-    assert votes.p_values.tolist() == p_values
+    assert votes.decisions.rules == ("youden",)
+    assert votes.decisions.calibration_groups == 7
+    assert votes.decisions.labels.tolist() == [2, 1]
+    assert votes.decisions.p_values.tolist() == p_values
     assert votes.positive == 1
     assert votes.classes == CLASSES
     assert votes.groups.tolist() == [4, 2]
@@ -285,11 +285,7 @@ def folds():
                 labels[rows],
                 CLASSES,
                 probabilities,
-                decided=of_ensemble.argmax(axis=1),
-                rules=("argmax",),
-                patient_rules=("argmax",),
-                calibration_groups=9,
-                p_values=of_ensemble,
+                decisions=Decisions(of_ensemble.argmax(axis=1), of_ensemble, ("argmax",), 9),
             )
     return votes
 
@@ -297,6 +293,11 @@ def folds():
 @pytest.fixture(scope="module")
 def summary(folds):
     return summarize(folds, resamples=150, bins=5, decide=DECIDE)
+
+
+def decide(votes: Votes, **changes) -> Votes:
+    """Return the votes with other decisions."""
+    return replace(votes, decisions=replace(votes.decisions, **changes))
 
 
 def recomputed(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -391,12 +392,14 @@ def test_intervals_draw_whole_groups(folds, summary):
 def test_decisions_are_those_of_the_rule(folds):
     """Also their costs, and predictive values at another prevalence."""
     decided = {
-        key: replace(votes, decided=np.full_like(votes.labels, 2), positive=2, rules=("costs",))
+        key: replace(
+            decide(votes, labels=np.full_like(votes.labels, 2), rules=("costs",)), positive=2
+        )
         for key, votes in folds.items()
     }
     costs = {"none": {"pituitary": 6.0}}
-    decide = {"rule": "costs", "costs": costs, "error": 0.1, "prevalence": 0.01}
-    summary = summarize(decided, 100, 5, decide)
+    rule_of_costs = {"rule": "costs", "costs": costs, "error": 0.1, "prevalence": 0.01}
+    summary = summarize(decided, 100, 5, rule_of_costs)
     labels, _ = pool(list(folds.values()))
     counts = np.bincount(labels)
     assert summary["confusion"]["none"] == {"glioma": 0, "none": 0, "pituitary": counts[1]}
@@ -410,26 +413,52 @@ def test_decisions_are_those_of_the_rule(folds):
 
 
 def test_patients_are_decided_by_a_rule_of_their_own(folds):
-    """Patients are the groups here; each is called "pituitary"."""
-    decided = {
-        key: replace(
-            votes,
-            patients=votes.groups,
-            decided_patients=np.full_like(votes.labels, 2),
+    """And have sets of their own. Patients are the groups here; each is called "pituitary"."""
+    decided = {}
+    for key, votes in folds.items():
+        values = np.where(np.eye(3)[votes.labels] == 1, 1.0, 0.05)
+        of_patients = Decisions(np.full_like(votes.labels, 2), values, ("argmax",), 9)
+        decided[key] = replace(
+            decide(votes, rules=("youden",)),
             positive=2,
-            rules=("youden",),
+            patients=votes.groups,
+            patient_decisions=of_patients,
         )
-        for key, votes in folds.items()
-    }
-    rule = summarize(decided, 100, 5, DECIDE)["by_patient"]["decision_rule"]
+    by_patient = summarize(decided, 100, 5, DECIDE)["by_patient"]
+    rule, sets = by_patient["decision_rule"], by_patient["prediction_sets"]
     assert rule["name"] == "argmax"
     assert rule["accuracy"] == pytest.approx(3 / 6)
     assert (rule["rates"]["sensitivity"], rule["rates"]["specificity"]) == (1, 0)
+    assert (sets["coverage"], sets["decided"], sets["decided_accuracy"]) == (1, 0.5, 1)
+    assert (
+        "prediction_sets" not in summarize(decided, 100, 5, {**DECIDE, "error": 0.09})["by_patient"]
+    )
+
+
+def test_parsed_patients():
+    """Of one with several classes nothing is decided; a fold may have no others."""
+    header = "image,class,predicted,p-value of no,p-value of yes,predicted of the patient"
+    header += ",patient's p-value of no,patient's p-value of yes\n"
+    tables = (
+        "voter,row,group,patient,class,probability of no,probability of yes\n"
+        "ensemble,0,0,0,no,0.9,0.1\nensemble,1,1,1,yes,0.2,0.8\n",
+        f"{header}x,no,no,0.9,0.1,no,0.7,0.2\ny,yes,yes,0.1,0.9,,,\n",
+    )
+    metrics = {"decision_rule": {"name": "youden"}, "calibration_groups": {"no": 30, "yes": 20}}
+    by_patient = {"decision_rule": {"name": "argmax"}, "calibration_groups": {"no": 5, "yes": 9}}
+    votes = parse_votes(*tables, {**metrics, "by_patient": by_patient}, None)
+    mixed = f"{header}x,no,no,0.9,0.1,,,\ny,yes,yes,0.1,0.9,,,\n"
+    others = parse_votes(tables[0], mixed, {**metrics, "by_patient": {"mixed_patients": 2}}, None)
+    for patients in (votes.patient_decisions, pool_votes([votes, others]).patient_decisions):
+        assert patients.labels.tolist()[:2] == [0, -1]
+        assert patients.p_values[0].tolist() == [0.7, 0.2]
+        assert np.isnan(patients.p_values[1:]).all()
+        assert (patients.rules, patients.calibration_groups) == (("argmax",), 5)
 
 
 def test_rules_that_folds_applied_are_named(folds):
     """A fold with too few groups for a threshold predicts the most probable class."""
-    applied = {key: replace(votes, rules=("youden",)) for key, votes in folds.items()}
+    applied = {key: decide(votes, rules=("youden",)) for key, votes in folds.items()}
     assert summarize(applied, 100, 5, DECIDE)["decision_rule"]["name"] == "youden"
     applied |= dict(list(folds.items())[:1])
     assert summarize(applied, 100, 5, DECIDE)["decision_rule"]["name"] == "argmax, youden"
@@ -439,7 +468,7 @@ def test_sets_need_enough_groups_in_each_fold(folds, summary, capsys):
     """As in `evaluate`. Sets that exclude nothing are sets, too."""
     assert "prediction_sets" in summary
     last = [*folds][-1]
-    few = {**folds, last: replace(folds[last], calibration_groups=8)}
+    few = {**folds, last: decide(folds[last], calibration_groups=8)}
     without_sets = summarize(few, 100, 5, DECIDE)
     assert "prediction_sets" not in without_sets
     report.print_summary(without_sets)
@@ -448,7 +477,8 @@ def test_sets_need_enough_groups_in_each_fold(folds, summary, capsys):
     assert "\n\n" not in printed
     assert "prediction_sets" in summarize(few, 100, 5, {**DECIDE, "error": 0.12})
     unsure = {
-        key: replace(votes, p_values=np.ones_like(votes.p_values)) for key, votes in folds.items()
+        key: decide(votes, p_values=np.ones_like(votes.decisions.p_values))
+        for key, votes in folds.items()
     }
     assert summarize(unsure, 100, 5, DECIDE)["prediction_sets"]["decided"] == 0
 

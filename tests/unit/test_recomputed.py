@@ -499,9 +499,8 @@ def test_printed_biases(tmp_path, monkeypatch, capsys, classes):
     assert f"calibration: temperature {ensemble['temperature']:.2f} {printed}" in printed_lines
 
 
-@pytest.mark.parametrize("patients_of", [2, 3, 10**6])
-def test_metrics_by_patient(made, monkeypatch, patients_of):
-    """Of patients with so many groups of images; those with images of two classes don't count."""
+def evaluate_patients(made, monkeypatch, patients_of: int) -> np.ndarray:
+    """Evaluate patients with so many groups of images; return the patient of each image."""
     with_predictions(made)
     patients = made.groups // (2 * patients_of) * 2 + made.groups % 2
     metadata = made.read("data/rad/metadata.json")
@@ -517,7 +516,13 @@ def test_metrics_by_patient(made, monkeypatch, patients_of):
     for module, function in FIGURES.values():
         monkeypatch.setattr(module, function, lambda *_: b"PNG")
     evaluate.main()
+    return patients
 
+
+@pytest.mark.parametrize("patients_of", [2, 3, 10**6])
+def test_metrics_by_patient(made, monkeypatch, patients_of):
+    """Those with images of two classes don't count."""
+    patients = evaluate_patients(made, monkeypatch, patients_of)
     slices: dict[int, list] = {}
     predictions = iter(made.table("plots/data/predictions.csv"))
     for line in made.table("plots/data/votes.csv"):
@@ -555,6 +560,30 @@ def test_metrics_by_patient(made, monkeypatch, patients_of):
     metrics = made.read("metrics/ensemble.json")
     evaluate.main()
     assert made.read("metrics/ensemble.json") == metrics
+
+
+@pytest.mark.parametrize("patients_of", [1, 2])
+def test_prediction_sets_of_patients(made, monkeypatch, patients_of):
+    """From p-values in the table; a patient with images of two classes has none."""
+    made.set(decide__error=0.2)
+    patients = evaluate_patients(made, monkeypatch, patients_of)
+    test_rows = made.read("data/split.json")["test"]
+    rows = dict(zip(patients[test_rows], made.table("plots/data/predictions.csv"), strict=True))
+    covered = []
+    for row in rows.values():
+        p_values = [row[f"patient's p-value of {name}"] for name in made.classes]
+        if row["predicted of the patient"]:
+            is_predicted = row["class"] == row["predicted of the patient"]
+            covered.append(is_predicted or float(p_values[made.classes.index(row["class"])]) > 0.2)
+        else:
+            assert set(p_values) == {""}
+    written = made.read("metrics/ensemble.json")["by_patient"]
+    calibrating = made.read("models/weights.json")["decision"]["patients"]
+    counts = {name: len(listed) for name, listed in calibrating.items()}
+    assert written["calibration_groups"] == counts
+    assert ("prediction_sets" in written) == (min(counts.values()) >= 4) == (patients_of == 1)
+    if patients_of == 1:
+        assert written["prediction_sets"]["coverage"] == pytest.approx(np.mean(covered))
 
 
 def test_no_metrics_by_unknown_patients(evaluated):

@@ -88,7 +88,7 @@ def test_tables_of_an_evaluation(tmp_path, monkeypatch):
     assert (tmp_path / "roc.csv").read_text() == "curve,x,y\n'=no,-0.5,1\n"
     metrics = {"decision_rule": {"name": "argmax"}, "calibration_groups": dict.fromkeys(CLASSES, 0)}
     read = parse_votes((tmp_path / "votes.csv").read_bytes().decode(), table, metrics, None)
-    assert read.decided.tolist() == [1, 0]
+    assert read.decisions.labels.tolist() == [1, 0]
     assert read.classes == CLASSES
     assert read.labels.tolist() == [1, 0]
     np.testing.assert_array_equal(read.probabilities[ENSEMBLE], votes)
