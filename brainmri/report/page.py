@@ -104,12 +104,20 @@ def render_page(run: Run) -> bytes:
 
 
 def rejected_rows(run: Run) -> list[Row]:
-    """Return each skipped file and the reason; by its number if images' names are hashed."""
-    is_plain = run.params.evaluate.names == "plain"
-    return [
-        (file["path"] if is_plain else f"number {number}", file["reason"])
-        for number, file in enumerate(run.metadata["rejected"])
-    ]
+    """Return each skipped file and the reason; by its number if images' names are hashed.
+
+    So it is where a reason names another file that is skipped.
+    """
+    rejected = run.metadata["rejected"]
+    if run.params.evaluate.names == "plain":
+        return [(file["path"], file["reason"]) for file in rejected]
+    numbers = {file["path"]: f"number {number}" for number, file in enumerate(rejected)}
+    number_of = {repr(path): number for path, number in numbers.items()}
+    rows = []
+    for file in rejected:
+        reason, separator, other = file["reason"].partition(": ")
+        rows.append((numbers[file["path"]], reason + separator + number_of.get(other, other)))
+    return rows
 
 
 def headlines(ensemble: EnsembleMetrics) -> list[Headline]:

@@ -255,7 +255,12 @@ def test_names_are_escaped(run, tmp_path, monkeypatch):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes((run.path / path).read_bytes())
     metadata = other.read("data/rad/metadata.json")
-    metadata["rejected"] = [{"path": "<b>&\udcff.png", "reason": "empty file"}]
+    same = "the same image is in another class: "
+    metadata["rejected"] = [
+        {"path": "<b>&\udcff.png", "reason": "empty file"},
+        {"path": "no/Doe: J.png", "reason": f"{same}'yes/Roe.png'"},
+        {"path": "yes/Roe.png", "reason": f"{same}'no/Doe: J.png'"},
+    ]
     metadata["classes"] = ["no", "a|<i>"]
     for image in metadata["images"][12:]:
         image["class"] = "a|<i>"
@@ -272,13 +277,15 @@ def test_names_are_escaped(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report.main()
     page = (tmp_path / "plots/report.html").read_text("utf-8")
-    assert "<td>number 0</td><td>empty file</td>" in re.sub(r"\s*\n\s*", "", page)
-    assert "udcff" not in page
+    rows = re.findall(r"<td>number (.*?)</td><td>(.*?)</td>", re.sub(r"\s*\n\s*", "", page))
+    assert rows == [("0", "empty file"), ("1", f"{same}number 2"), ("2", f"{same}number 1")]
+    assert not any(name in page for name in ("udcff", "Doe", "Roe"))
     params["evaluate"]["names"] = "plain"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     report.main()
     page = (tmp_path / "plots/report.html").read_text("utf-8")
     assert "<td>&lt;b&gt;&amp;\\udcff.png</td>" in page
+    assert page.count("yes/Roe.png") == page.count("no/Doe: J.png") == 2
     assert "<td>a|&lt;i&gt;</td>" in page
     card = (tmp_path / "docs/model-card.md").read_text("utf-8")
     assert "| recall of a\\|<i> | 0.622 | |" in card.splitlines()
