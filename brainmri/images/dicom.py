@@ -490,7 +490,10 @@ def _read_lut(dataset: "Dataset", keyword: str, levels: np.ndarray) -> _LookupTa
     order = "<" if descriptor.is_little_endian else ">"
     count, first, bits = struct.unpack(f"{order}3H", descriptor.value)
     count = count or 2**16
-    if first >= 2**15 and levels.min() < 0:
+    is_signed = _integer(dataset, "PixelRepresentation", 0) == 1
+    if descriptor.VR in ("SS", "US"):  # implicit VR leaves it open
+        is_signed = descriptor.VR == "SS"
+    if first >= 2**15 and (is_signed or levels.min() < 0):
         first -= 2**16
     has_16_bits = len(data.value) >= 2 * count
     values = np.frombuffer(data.value, f"{order}u2" if has_16_bits else "u1", count)

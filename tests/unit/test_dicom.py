@@ -34,6 +34,7 @@ BUNDLED = Path(pydicom.__file__).parent / "data/test_files"  # with the package:
 SLICE = SLICES[8]
 TWELVE_BITS = SLICE.astype(np.uint16) * 16
 SIGNED = TWELVE_BITS.astype(np.int16) - 2000
+NOT_BELOW_0 = TWELVE_BITS.astype(np.int16)
 UNCOMPRESSED = [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian]
 WINDOW = {"WindowCenter": 900, "WindowWidth": 1500}
 NAME = "DOE^JANE"
@@ -224,7 +225,9 @@ def lookup_table(values: np.ndarray, first: int, bits: int) -> list[Dataset]:
 
 
 @pytest.mark.parametrize("syntax", UNCOMPRESSED[:2], ids=lambda value: value.name)
-@pytest.mark.parametrize(("levels", "first"), [(TWELVE_BITS, 100), (SIGNED, -1500)])
+@pytest.mark.parametrize(
+    ("levels", "first"), [(TWELVE_BITS, 100), (SIGNED, -1500), (NOT_BELOW_0, -200)]
+)
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_lookup_table_precedes_window(syntax, levels, first, bits):
     values = np.round(np.linspace(0, 1, 3000) ** 2 * (2**bits - 1))
