@@ -23,6 +23,8 @@ from brainmri.common.paths import ENSEMBLE
 from brainmri.networks.runtime import start_tensorflow
 from brainmri.predict.patients import patient_pattern
 
+MAX_PORT = 2**16 - 1
+
 
 def main() -> None:
     run(parse_arguments())
@@ -33,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m brainmri.app", description=__doc__.splitlines()[0]
     )
     parser.add_argument(
-        "--port", type=int, help="of the page; default: the first free one from 7860"
+        "--port", type=port, help="of the page; default: the first free one from 7860"
     )
     parser.add_argument(
         "--patient",
@@ -48,6 +50,19 @@ def parse_arguments() -> argparse.Namespace:
         help="the exported ensemble; default: %(default)s",
     )
     return parser.parse_args()
+
+
+def port(text: str) -> int:
+    """Return a port that was given as an argument.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is no number from 1 to 65535.
+    """
+    if text.isdecimal() and 1 <= int(text) <= MAX_PORT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 1 to {MAX_PORT}")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -95,7 +95,7 @@ def read_collections(
     bits = params.split.near_duplicate_bits
     bits = NEAR_DUPLICATE_BITS if bits is None else bits
     source = list_collection(data, validation)
-    others = list_folder(against) if against else []
+    others = list_folder(against) if against is not None else []
     cache = load_cache(size)
 
     def read(
@@ -105,7 +105,9 @@ def read_collections(
         return build_collection(classes, files, measurements, rejected, pattern, bits)
 
     collection = read(*source, data.patient, "reading images")
-    other = read([""], others, [], None, f"reading {against}") if against else None
+    other = None
+    if against is not None:
+        other = read([""], others, [], None, f"reading {against}")
     save_cache(source.files + others, size, cache)
     for name, read_images in ((data.source, collection), (against, other)):
         if read_images and not read_images.files:

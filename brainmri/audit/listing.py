@@ -110,7 +110,7 @@ def list_folder(folder: str) -> list[SourceFile]:
         If it is no folder, or can't be listed.
     """
     source = Path(folder)
-    if not source.is_dir():
+    if not folder or not source.is_dir():
         raise UserError(f"--against: {folder!r} is not a folder; expected a folder of images")
     tree, _ = walk_source(source, "--against")
     paths = sorted(path for files in tree.files.values() for path in files)

@@ -52,6 +52,7 @@ from brainmri.predict.patients import (
     number_patients,
     patient_pattern,
     predict_patients,
+    warn_of_several_folders,
     with_patients,
 )
 from brainmri.predict.prediction import Prediction
@@ -150,6 +151,7 @@ def run(options: argparse.Namespace) -> None:
         files = {file: below for file, below in files.items() if file in labels}
     if options.patient:
         patients = find_patients(files, options.patient)
+        warn_of_several_folders(files, patients)
     images = read_images(list(files), about, show_progress=options.by_patient)
     needs_patients = options.by_patient or bool(patients)
     if needs_patients:

@@ -49,7 +49,18 @@ def find_patients(files: dict[Path, str], pattern: str) -> dict[Path, str | None
     pattern : str
         Regular expression whose one group is the patient in a path below the folder that was given.
     """
-    patients = dict(zip(files, search_patients(list(files.values()), pattern), strict=True))
+    return dict(zip(files, search_patients(list(files.values()), pattern), strict=True))
+
+
+def warn_of_several_folders(files: dict[Path, str], patients: dict[Path, str | None]) -> None:
+    """Warn of patients who have files in several of the folders that were given.
+
+    Parameters
+    ----------
+    files : dict of Path to str
+        See `files.list_files`.
+    patients : dict of Path to str or None
+    """
     folders: dict[str | None, set[str]] = defaultdict(set)
     for file, below in files.items():
         folders[patients[file]].add(str(file).removesuffix(below))
@@ -59,7 +70,6 @@ def find_patients(files: dict[Path, str], pattern: str) -> dict[Path, str | None
             " one each; give the folder above them if their names repeat",
             file=sys.stderr,
         )
-    return patients
 
 
 def with_patients(

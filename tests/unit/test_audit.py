@@ -394,6 +394,7 @@ def test_the_source_of_params_is_the_default(audit):
         (["missing"], "'missing' is not a folder"),
         (["raw/no"], "has 0 class folder"),
         (["raw", "--against", "missing"], "--against: 'missing' is not a folder"),
+        (["raw", "--against", ""], "--against: '' is not a folder"),
         (["raw", "--patient", "("], "patient: "),
         (["raw", "--patient", "(x)"], "no patient in 4 of 4 paths"),
         (["raw", "--labels", "missing.csv"], "'missing.csv' can't be read"),

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from brainmri.app import __main__ as app_command
 from brainmri.app import predictions as app
 from brainmri.app.examples import write_examples
 from brainmri.common.command import run_command
@@ -386,13 +387,40 @@ def test_labels_need_class_folders(folders, monkeypatch):
         run_command(command.main)
 
 
-def test_app_table_and_gallery(folders, batches, monkeypatch):
-    """They have the predictions of `predict`, and a reason for each file that has none."""
+@pytest.fixture
+def without_overlays(monkeypatch):
+    """In place of an overlay, the name of the image."""
     monkeypatch.setattr(
         app,
         "draw_overlays",
         lambda predictions, model, about: [prediction.path.name for prediction in predictions],
     )
+
+
+@pytest.mark.usefixtures("without_overlays")
+def test_app_knows_patients_of_several_folders(folders, batches, capsys):
+    """Each upload is in a folder of its own, which the user did not choose."""
+    names = [str(folders / name) for name in ("yes/c.png", "no/c.png")]
+    _, patients, _ = app.predict_files(names, None, ABOUT, "m.keras", r"([a-z])\.png")
+    assert len(patients.rows) == 1
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "65536", "x", "1.5"])
+def test_app_refuses_what_is_no_port(text, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["app", "--port", text])
+    with pytest.raises(SystemExit):
+        app_command.parse_arguments()
+    assert (
+        f"argument --port: {text!r}; expected a number from 1 to 65535" in capsys.readouterr().err
+    )
+    monkeypatch.setattr(sys, "argv", ["app", "--port", "7860"])
+    assert app_command.parse_arguments().port == 7860
+
+
+@pytest.mark.usefixtures("without_overlays")
+def test_app_table_and_gallery(folders, batches, monkeypatch):
+    """They have the predictions of `predict`, and a reason for each file that has none."""
     monkeypatch.setattr(app, "MAX_FILES", 4)
     names = ("yes/b.png", "no/b.png", "no/c.png", "yes/c.png", "yes/a.png")
     table, patients, gallery = app.predict_files(
