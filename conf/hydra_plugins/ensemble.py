@@ -118,6 +118,7 @@ def check_before_composition() -> None:
         params = read_params(ROOT / PARAMS)
         check_numbers(params)
         texts = overrides(sys.argv)
+        check_one_preset(texts)
         for text in texts:
             params["recipes"] = preset_recipes(text, params.get("recipes"))
         for text in texts:
@@ -142,7 +143,7 @@ def check_no_other_command() -> None:
         if pid != os.getpid() and psutil.pid_exists(pid):
             raise UserError(
                 f"another command is running in this workspace (PID {pid}: {command}); params.yaml"
-                " is unchanged: wait until it has ended"
+                " is unchanged: wait until it has ended, or run `make repair` if it is another one"
             )
 
 
@@ -165,6 +166,16 @@ def overrides(arguments: list[str]) -> list[str]:
     separate = [re.sub("^-[fipPqRsv]+S", "-S", argument) for argument in arguments]
     parsed, _ = parser.parse_known_args(separate)
     return [text.removeprefix(f"{PARAMS}:") for text in parsed.set_param]
+
+
+def check_one_preset(texts: list[str]) -> None:
+    """Refuse a second preset, which Hydra would take in place of the first."""
+    presets = [text for text, key in zip(texts, keys_of(texts), strict=True) if key == "preset"]
+    if len(presets) > 1:
+        raise UserError(
+            f"{' and '.join(presets)}; expected one preset: run with the first one, then with the"
+            " other"
+        )
 
 
 def preset_recipes(text: str, recipes: object) -> object:
@@ -195,7 +206,7 @@ def check_networks(texts: list[str], recipes: object) -> None:
     """Refuse an override of the block `network` that leaves members as they are."""
     keys = keys_of(texts)
     common = [text for text, key in zip(texts, keys, strict=True) if key.split(".")[0] == "network"]
-    kept = recipes_that_keep("network", keys, recipes)
+    kept = recipes_that_keep("network", texts, recipes)
     if common and kept:
         raise UserError(
             f"{common[0]} leaves {kept[0]} as it is, which names its own network; set"
@@ -205,9 +216,8 @@ def check_networks(texts: list[str], recipes: object) -> None:
 
 def check_epochs(texts: list[str], recipes: object) -> None:
     """Refuse an override of `train.epochs` that leaves members as they are."""
-    keys = keys_of(texts)
-    kept = recipes_that_keep("epochs", keys, recipes)
-    if "train.epochs" in keys and kept:
+    kept = recipes_that_keep("epochs", texts, recipes)
+    if kept and any("train.epochs" in keys_set(text) for text in texts):
         raise UserError(
             f"train.epochs leaves {kept[0]} as it is, which names its own epochs; set"
             f" {kept[0]}.epochs too"
@@ -219,20 +229,31 @@ def keys_of(texts: list[str]) -> list[str]:
     return [OverridesParser.create().parse_override(text).key_or_group for text in texts]
 
 
-def recipes_that_keep(setting: str, keys: list[str], recipes: object) -> list[str]:
+def keys_set(text: str) -> list[str]:
+    """Return the parameters that an override sets or removes; of a block, those in it."""
+
+    def walk(key: str, value: object) -> list[str]:
+        if not isinstance(value, dict):
+            return [key]
+        return [path for name in value for path in walk(f"{key}.{name}", value[name])]
+
+    override = OverridesParser.create().parse_override(text)
+    value = None if override.is_delete() else override.value()
+    return walk(override.key_or_group, value)
+
+
+def recipes_that_keep(setting: str, texts: list[str], recipes: object) -> list[str]:
     """Return the recipes with a setting of their own that no override sets, by their keys."""
     if not isinstance(recipes, dict):
         return []
-    owners = [
-        f"recipes.{name}"
-        for name, recipe in recipes.items()
-        if isinstance(recipe, dict) and recipe.get(setting)
-    ]
-    return [
-        own
-        for own in owners
-        if not any(key in ("recipes", own) or key.startswith(f"{own}.{setting}") for key in keys)
-    ]
+    keys = [f"{key}." for text in texts for key in keys_set(text)]
+    kept = []
+    for name, recipe in recipes.items():
+        own = f"recipes.{name}.{setting}."
+        is_set = any(key.startswith(own) or own.startswith(key) for key in keys)
+        if isinstance(recipe, dict) and recipe.get(setting) and not is_set:
+            kept.append(f"recipes.{name}")
+    return kept
 
 
 def check_override(text: str, params: dict) -> None:

@@ -685,6 +685,8 @@ def compose_from_command_line(monkeypatch, overrides: list[str]) -> dict:
         ["network.name=residual", "recipes.fine-tuned.l2=0.1"],
         ["network.name=residual", "+recipes.scratch.epochs=3"],
         ["network.name=residual", "preset=bagging"],
+        ["network.name=residual", "recipes.fine-tuned={dropout: 0.4}"],
+        ["network.name=residual", "recipes={scratch: {dropout: 0.4}}"],
     ],
     ids=" ".join,
 )
@@ -704,6 +706,31 @@ def test_epochs_of_some_members_are_not_left_unnoticed():
         plugin.check_epochs(["train.epochs=5"], recipes)
     plugin.check_epochs(["train.epochs=5", "recipes.own.epochs=5"], recipes)
     plugin.check_epochs(["members=3"], recipes)
+    with pytest.raises(UserError, match=r"leaves recipes\.own as it is"):
+        plugin.check_epochs(["train={epochs: 5}", "recipes.own={l2: 0.1}"], recipes)
+    for override in ("recipes.own={epochs: 5}", "recipes.own.epochs=null", "~recipes.own"):
+        plugin.check_epochs(["train.epochs=5", override], recipes)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "recipes.own.network.name=residual",
+        "recipes.own.network=null",
+        "recipes.own.network={name: residual}",
+        "recipes={own: {network: {name: residual}}}",
+        "~recipes.own.network",
+    ],
+)
+def test_network_of_a_recipe_is_set_too(override):
+    recipes = {"own": {"network": {"name": "efficientnet-lite0"}}, "other": {}}
+    plugin.check_networks(["network.name=residual", override], recipes)
+
+
+def test_a_second_preset_is_refused(monkeypatch):
+    """Hydra would take it in place of the first."""
+    with pytest.raises(SystemExit, match="preset=scratch and preset=bagging; expected one preset"):
+        compose_from_command_line(monkeypatch, ["preset=scratch", "preset=bagging"])
 
 
 def test_an_empty_block_is_refused(monkeypatch):
