@@ -60,6 +60,13 @@ def main() -> None:
         print(f"{name}: score {member['score']:.4f}, weight {member['weight']:.4f}")
     if "out_of_bag_log_loss" in vote:
         print(describe_optimism(vote["out_of_bag_log_loss"]))
+        votes_on = np.bincount(np.concatenate([rows for rows, _ in out_of_bag.values()]))
+        if len(out_of_bag) > 1 and votes_on.max() == 1:
+            print(
+                f"warning: weigh.scheme: {params.weigh.scheme} leaves all weights equal, since each"
+                " out-of-bag image has the vote of a single member; expected samples that leave"
+                " images to several members, as of -S preset=bagging"
+            )
     calibration = vote["calibrations"][ENSEMBLE]
     biases = calibration["biases"]
     described = [f"{name!r} {bias:+.2f}" for name, bias in zip(classes, biases, strict=True)]

@@ -289,11 +289,11 @@ def test_samples_by_scheme_fraction_and_seed(made, scheme, capsys):
     assert len(samples) == 4  # no two members have the same one
 
 
-def with_predictions(made, calibrate=True, scheme="log_loss", rule="youden"):
+def with_predictions(made, calibrate=True, scheme="log_loss", rule="youden", shared=0.3):
     """Write samples and predictions of four members of unequal skill; return the predictions.
 
-    Members have different out-of-bag rows. Of each member, and "out_of_bag" or "test": rows, and
-    probabilities.
+    Members have different out-of-bag rows, and share a fraction of the others'. Of each member, and
+    "out_of_bag" or "test": rows, and probabilities.
     """
     made.set(
         weigh__scheme=scheme,
@@ -309,7 +309,9 @@ def with_predictions(made, calibrate=True, scheme="log_loss", rule="youden"):
     predictions = {}
     for index, name in enumerate(made.params["ensemble"]):
         out_of_bag = [
-            row for row in training if made.groups[row] % 8 == 2 * index + 1 or rng.random() < 0.3
+            row
+            for row in training
+            if made.groups[row] % 8 == 2 * index + 1 or rng.random() < shared
         ]
         in_bag = [row for row in training if row not in out_of_bag]
         sample = {"in_bag": in_bag, "out_of_bag": out_of_bag}
@@ -408,6 +410,18 @@ def test_greedy_selection_by_rounds(made):
     members = made.read("models/weights.json")["members"]
     written = [member["weight"] for member in members.values()]
     assert written == pytest.approx(choices / choices.sum())
+
+
+@pytest.mark.parametrize(("shared", "is_said"), [(0.0, True), (0.3, False)])
+@pytest.mark.parametrize("scheme", FITTED_SCHEMES)
+def test_weights_can_not_be_fitted_to_votes_of_one_member(made, scheme, capsys, shared, is_said):
+    """As of a committee: whatever its weight, each image has the same vote."""
+    with_predictions(made, scheme=scheme, shared=shared)
+    weigh.main()
+    members = made.read("models/weights.json")["members"].values()
+    line = f"warning: weigh.scheme: {scheme} leaves all weights equal, since each out-of-bag image"
+    assert (line in capsys.readouterr().out) == is_said
+    assert (len({member["weight"] for member in members}) == 1) == is_said
 
 
 @pytest.mark.parametrize("scheme", FITTED_SCHEMES)
