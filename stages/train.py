@@ -9,18 +9,29 @@ Writes  models/members/MEMBER/   model.keras, history.csv, and class probabiliti
         metrics/members/MEMBER.json
 """
 
+import shutil
+
 from brainmri.common.errors import UserError
-from brainmri.parallel.staging import is_trained, outdated_members, publish, staging_dir, train_into
+from brainmri.parallel.staging import (
+    is_trained,
+    outdated_trainings,
+    publish,
+    staging_dir,
+    train_into,
+)
 
 
 def main(member: str) -> None:
     folder = staging_dir(member)
     if is_trained(folder):
         print(f"{member} was trained by fan-out")
-    elif names := outdated_members():
+    elif outdated := outdated_trainings():
+        for former in outdated:
+            shutil.rmtree(former)  # or this would end like this again, unless fan-out runs
+        names = ", ".join(former.name.rpartition("-")[0] for former in outdated)
         raise UserError(
-            f"an input changed after fan-out trained {', '.join(names)};"
-            " run `dvc repro` again, which trains members in parallel"
+            f"an input changed after fan-out trained {names}; run `dvc repro` again, which trains"
+            " members in parallel"
         )
     else:
         print(f"{member} is trained here: fan-out has not trained it", flush=True)

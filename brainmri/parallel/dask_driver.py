@@ -50,6 +50,8 @@ def train_members(names: list[str], params: Params) -> list[MemberRun]:
     inputs = {name: StageInputs(f"train@{name}", content) for name in names}
     bundle = make_bundle(params, names)
     folders = {name: staging_dir(name, content) for name in names}
+    for snapshot in inputs.values():
+        snapshot.check()  # or the bundle's params.yaml may not be what names the folders
     open_log = metric_logger(params.fan_out.log)
     with connected(params.fan_out.scheduler) as client:
         expected = check_workers(client, params)

@@ -143,9 +143,11 @@ def train_in_parallel(
                     display.print_end(run)
                 display.update()
     finally:
-        for run in running:
+        # Ctrl-C may come before the last one has started
+        started = [run for run in running if run.process and run.process.pid]
+        for run in started:
             run.process.kill()
-        for run in running:
+        for run in started:
             run.process.join()
     return [run for run in runs if run.failure is not None]
 

@@ -109,8 +109,8 @@ def publish(folder: Path, name: str) -> None:
     shutil.rmtree(folder.rename(folder.with_name(folder.name + UNFINISHED)))
 
 
-def outdated_members() -> list[str]:
-    """Return the members with a finished training of other inputs than today's."""
+def outdated_trainings() -> list[Path]:
+    """Return the staging folders of finished trainings with other inputs than today's."""
     folders = [path for path in sorted(STAGING.glob("*")) if path.suffix != UNFINISHED]
     params = read_params()
     members = params.get("ensemble") or {}
@@ -118,7 +118,7 @@ def outdated_members() -> list[str]:
     for folder in folders:
         name = folder.name.rpartition("-")[0]
         if name not in members or staging_dir(name, params) != folder:
-            outdated.append(name)
+            outdated.append(folder)
     return outdated
 
 

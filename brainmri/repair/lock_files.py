@@ -35,7 +35,7 @@ def remove_stale_locks() -> list[str]:
     """Remove lock files that a dead process has left; return a line for each."""
     git_folder = Path(_git("rev-parse", "--git-dir") or ".git")
     stale = [git_folder / name for name in GIT_LOCKS if (git_folder / name).exists()]
-    if RUNNING.exists() and not _is_json(RUNNING):
+    if RUNNING.exists() and not _is_empty(RUNNING):
         stale.append(RUNNING)
     if not stale or other_command():
         return []
@@ -57,11 +57,13 @@ def _is_dvc_lock(path: Path) -> bool:
     return True
 
 
-def _is_json(path: Path) -> bool:
+def _is_empty(path: Path) -> bool:
+    """Return whether DVC's list names no command; a process may have the PID of one that died."""
     try:
-        return isinstance(json.loads(path.read_bytes()), dict)
+        content = json.loads(path.read_bytes())
     except ValueError:
         return False
+    return isinstance(content, dict) and not any(content.values())
 
 
 def _git(*words: str) -> str:

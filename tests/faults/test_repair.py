@@ -135,6 +135,10 @@ def test_nothing_is_changed_where_nothing_is_broken(clone, capsys):
     assert state_of(clone) == before
 
 
+# A command that died, whose number another process has now
+REUSED_PID = '{"write": {"data/split.json": {"pid": 1, "cmd": "dvc repro"}}, "read": {}}'
+
+
 def break_object(content: bytes, suffix: str = "") -> Path:
     path = write_object(b"damaged", suffix)
     write(path, content).chmod(0o444)
@@ -158,6 +162,7 @@ def break_run() -> Path:
             "{} was half written and is not in Git: removed",
         ),
         (lambda: write(RUNNING, '{"write": {'), "{}, left by a command that was killed: removed"),
+        (lambda: write(RUNNING, REUSED_PID), "{}, left by a command that was killed: removed"),
         (lambda: write(RUNNING, ""), "{}, left by a command that was killed: removed"),
         (lambda: write(".git/index.lock", ""), "{}, left by a command that was killed: removed"),
         (lambda: write(".git/HEAD.lock", ""), "{}, left by a command that was killed: removed"),

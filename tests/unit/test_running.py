@@ -1,6 +1,7 @@
 """How stages are started, and when they end: with the process that started them."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from brainmri.parallel import pool
+from brainmri.parallel.resources import Jobs
 from tests.support.checkout import ROOT
 from tests.support.disk import can_mount
 from tests.support.waiting import LIMIT_S
@@ -125,3 +128,15 @@ def test_a_python_without_packages_gives_one_line():
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"error: {sys.executable} lacks h5py, jinja2, PIL, psutil, pydantic,")
     assert line.endswith("; activate the environment: source .venv/bin/activate")
+
+
+def test_an_interrupt_before_a_member_has_started_ends_training():
+    """As while the first process waits for the import of TensorFlow."""
+
+    class Interrupted(pool.LocalRun):
+        def start_process(self, processes, gpus):
+            self.process = multiprocessing.Process(target=print)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pool.train_in_parallel([Interrupted("member-00")], Jobs(1, "cores", 1), [], None)
