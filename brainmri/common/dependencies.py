@@ -18,7 +18,8 @@ from brainmri.common.params import read_params
 from brainmri.common.paths import PARAMS, PIPELINES
 
 FileState = tuple[int, int, int] | None
-# Beginnings of names that no stage reads: hidden files, as unfinished ones are, and compiled code
+# Beginnings of names that no stage reads: hidden files, as unfinished ones and editors' are, and
+# compiled code
 NOT_DEPENDENCIES = (".", "__pycache__")
 
 
@@ -142,7 +143,7 @@ class StageInputs:
 
 
 def hash_path(path: Path) -> str:
-    """Compute the SHA-256 of a file, or of a folder's files with their names.
+    """Compute the SHA-256 of a file, or of a folder's files with their names, without hidden ones.
 
     Raises
     ------
@@ -150,9 +151,13 @@ def hash_path(path: Path) -> str:
         If it is missing.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        read = [file for file in files if "__pycache__" not in file.parts]  # as .dvcignore has it
-        listing = "".join(f"{file}\0{hash_path(file)}\n" for file in read)
+        files = sorted(
+            file
+            for file in path.rglob("*")
+            if file.is_file()
+            and not any(part.startswith(NOT_DEPENDENCIES) for part in file.relative_to(path).parts)
+        )
+        listing = "".join(f"{file}\0{hash_path(file)}\n" for file in files)
         return hashlib.sha256(listing.encode()).hexdigest()
     if not path.is_file():
         raise UserError(f"{path} is missing; run `dvc repro` to make it")
