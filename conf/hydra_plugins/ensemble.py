@@ -143,7 +143,7 @@ def check_no_other_command() -> None:
         if pid != os.getpid() and psutil.pid_exists(pid):
             raise UserError(
                 f"another command is running in this workspace (PID {pid}: {command}); params.yaml"
-                " is unchanged: wait until it has ended, or run `make repair` if it is another one"
+                " is unchanged: wait until it has ended; if it is none of DVC's, run `make repair`"
             )
 
 

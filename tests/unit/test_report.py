@@ -6,6 +6,7 @@ import html
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -13,6 +14,8 @@ from PIL import Image
 
 from brainmri.common.params import Params, derive_ensemble, validate
 from brainmri.common.paths import EVALUATION_PLOTS
+from brainmri.images.ingestion import conflicting_classes
+from brainmri.images.sources import SourceFile
 from brainmri.report.formatting import escape_cell, list_names, to_sentence
 from brainmri.report.page import CAPTIONS
 from stages import report
@@ -255,11 +258,16 @@ def test_names_are_escaped(run, tmp_path, monkeypatch):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes((run.path / path).read_bytes())
     metadata = other.read("data/rad/metadata.json")
-    same = "the same image is in another class: "
+    copies = [
+        SourceFile(path, Path("raw"), path, path.partition("/")[0])
+        for path in ("no/Doe: J.png", "yes/Roe.png")
+    ]
+    reasons = conflicting_classes(
+        copies, {file.path: SimpleNamespace(pixels="equal") for file in copies}
+    )
     metadata["rejected"] = [
-        {"path": "<b>&\udcff.png", "reason": "empty file"},
-        {"path": "no/Doe: J.png", "reason": f"{same}'yes/Roe.png'"},
-        {"path": "yes/Roe.png", "reason": f"{same}'no/Doe: J.png'"},
+        {"path": path, "reason": reason}
+        for path, reason in {"<b>&\udcff.png": "empty file", **reasons}.items()
     ]
     metadata["classes"] = ["no", "a|<i>"]
     for image in metadata["images"][12:]:
@@ -278,6 +286,7 @@ def test_names_are_escaped(run, tmp_path, monkeypatch):
     report.main()
     page = (tmp_path / "plots/report.html").read_text("utf-8")
     rows = re.findall(r"<td>number (.*?)</td><td>(.*?)</td>", re.sub(r"\s*\n\s*", "", page))
+    same = "the same image is in another class: "
     assert rows == [("0", "empty file"), ("1", f"{same}number 2"), ("2", f"{same}number 1")]
     assert not any(name in page for name in ("udcff", "Doe", "Roe"))
     params["evaluate"]["names"] = "plain"
