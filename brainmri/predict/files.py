@@ -64,7 +64,7 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
     So does `ingest`: of class folders with folders of patients, these may be named as classes, too.
     A folder that was given is a class folder itself if it is named as one, unless it holds folders
     of several classes. Folders above those that were given count only if none of the files has a
-    class folder below, the innermost first.
+    class folder below, the innermost first; a line says so.
 
     Parameters
     ----------
@@ -91,6 +91,13 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
     labels: dict[Path, int | None]
     if not any(below_of.values()):
         labels = {file: _last(labels_in(file.absolute().parts[:-1])) for file in files}
+        for label in sorted({*labels.values()} - {None}):
+            count = list(labels.values()).count(label)
+            print(
+                f"labels: {count} of {len(files)} images are {classes[label]!r}, by the name of a"
+                " folder above",
+                file=sys.stderr,
+            )
     else:
         files_of: dict[Path, list[Path]] = defaultdict(list)
         for file, below in files.items():

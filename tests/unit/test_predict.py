@@ -238,7 +238,7 @@ def test_columns_start_below_their_names(capsys, path):
     assert columns(line[:decision]) == header.index("decision")
 
 
-def test_label_is_the_outermost_class_folder(tmp_path, monkeypatch):
+def test_label_is_the_outermost_class_folder(tmp_path, monkeypatch, capsys):
     """As `ingest` has it: a folder of a patient may be named as a class."""
     monkeypatch.chdir(tmp_path)
 
@@ -254,7 +254,11 @@ def test_label_is_the_outermost_class_folder(tmp_path, monkeypatch):
         with pytest.raises(UserError, match=r"a/yes/no/3\.png is in folders of two classes"):
             labels(ambiguous)
     assert labels("a/no/*.png") == [0]
+    assert capsys.readouterr().err == ""
     assert labels("b/yes/deep", "b/yes/deep/1.png", "b/yes/deep/er/2.png") == [1, 1]
+    assert capsys.readouterr().err == (
+        "labels: 2 of 2 images are 'yes', by the name of a folder above\n"
+    )
     assert labels("b/no/yes", "b/no/yes/1.png") == [1]
     assert labels("b", "b/README.txt", "b/1.png") == [0, 1, 1]
     with pytest.raises(UserError, match=r"^c/uncertain/1\.png is in no class folder; expected"):
