@@ -13,11 +13,14 @@ DICOM = ("patient", "study")
 STUDY = "study "
 MAX_EXAMPLES = 2
 MIN_PATIENTS = 10
-# A folder in a class folder; the beginning of a name, with a digit, before the number of a slice,
-# or before the letters of a sequence or of an augmented copy, as in N_1_RO_.jpg
+# The image of which Roboflow made copies; the innermost and the outermost folder in a class folder;
+# the beginning of a name before the number of a slice, as in BraTS20_000_slice_0_flair.png, or,
+# with a digit, before the letters of a sequence or of an augmented copy, as in N_1_RO_.jpg
 PROBABLE_PATIENTS = (
+    r"([^/]+)[._](?:bmp|jpe?g|png|tiff?|webp)\.rf\.[^/.]+\.[^./]*$",
     r"/([^/]+)/[^/]*$",
-    r"([^/]*\d[^/]*?)[ _-]+\(?\d+\)?\.[^./]*$",
+    r"^[^/]+/([^/]+)/",
+    r"(?:^|/)([^/]+?)[ _-]+[^\W\d_]*[ _-]*\(?\d+\)?[^/\d]*\.[^./]*$",
     r"([^/]*\d)\)?[ _-]*[^\W\d_][^/\d]*\.[^./]*$",
 )
 
@@ -57,11 +60,7 @@ def number_patients(
     if pattern:
         identifiers = match_patients([file.below for file in files], pattern)
         _check_identifiers(identifiers, dicom_patients, f"data.patient: {pattern!r}")
-        if len(set(identifiers)) == len(files):
-            print(
-                f"warning: data.patient: {pattern!r} gives each image a patient of its own; if"
-                " patients have several images, correct it"
-            )
+        _warn_of_classes_in_patients(files, identifiers, pattern)
         if any(file.patient for file in files):
             print(
                 "warning: data.patient is set, so that the column patient of the table is ignored"
@@ -70,6 +69,7 @@ def number_patients(
         identifiers = [file.patient for file in files]
         _check_identifiers(identifiers, dicom_patients, "data.labels: the column patient")
     else:
+        _warn_of_divided_studies(images)
         identifiers = _dicom_identifiers(files, dicom_patients)
         if identifiers is None:
             _warn_of_unknown_patients([file.below for file in files])
@@ -141,11 +141,18 @@ def search_patients(paths: list[str], pattern: str) -> list[str | None]:
 
 
 def _check_identifiers(identifiers: list[str], dicom_patients: list[str | None], name: str) -> None:
-    """Refuse a single patient; warn where several have a PatientID in common, unless all do."""
+    """Refuse a single patient; warn of as many as images, and where several have a PatientID in
+    common, unless all do.
+    """
     if len(set(identifiers)) == 1:
         raise UserError(
             f"{name} gives all {len(identifiers)} images the same patient; expected several, since"
             " a patient stays on one side of the split: correct it"
+        )
+    if len(set(identifiers)) == len(identifiers):
+        print(
+            f"warning: {name} gives each image a patient of its own; if patients have several"
+            " images, correct it"
         )
     given: dict[str, set[str]] = defaultdict(set)
     for identifier, patient in zip(identifiers, dicom_patients, strict=True):
@@ -157,6 +164,37 @@ def _check_identifiers(identifiers: list[str], dicom_patients: list[str | None],
             f"warning: {name} divides the images of {len(divided)} of {len(given)} DICOM patients"
             " (PatientID, else study) among several patients, which may be on both sides of the"
             " split; correct it, or leave it out to take the PatientID"
+        )
+
+
+def _warn_of_classes_in_patients(
+    files: list[SourceFile], identifiers: list[str], pattern: str
+) -> None:
+    """Warn where patients differ only in the class folder, which the pattern takes, too."""
+    outer_of: dict[str, set[str]] = defaultdict(set)
+    for file, identifier in zip(files, identifiers, strict=True):
+        outer, slash, inner = identifier.partition("/")
+        if slash and to_nfc(file.below).startswith(f"{outer}/"):
+            outer_of[inner].add(outer)
+    divided = [inner for inner, outer in outer_of.items() if len(outer) > 1]
+    if divided:
+        print(
+            f"warning: data.patient: {pattern!r} takes the class folder as a part of the patient,"
+            f" so that {len(divided)} with images in several of these folders count as different"
+            " patients; if they are the same, correct it: [^/] instead of . matches no folder"
+        )
+
+
+def _warn_of_divided_studies(images: Iterable[DicomIdentifiers]) -> None:
+    patients_of: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        if image.study and image.patient:
+            patients_of[image.study].add(image.patient)
+    divided = [patients for patients in patients_of.values() if len(patients) > 1]
+    if divided:
+        print(
+            f"warning: the files of {len(divided)} DICOM studies have several PatientIDs, though a"
+            " study is of one patient; set data.patient, or give a table with a column patient"
         )
 
 
@@ -188,10 +226,12 @@ def _dicom_identifiers(
 
 def _warn_of_unknown_patients(paths: list[str]) -> None:
     """Warn where folders or names look as if each were of several images of one origin."""
+    classes = {path.partition("/")[0] for path in paths if "/" in path}
     for pattern in PROBABLE_PATIENTS:
         matches = [match for match in map(re.compile(pattern).search, paths) if match]
         names = {match[1] for match in matches}
-        if len(names) >= MIN_PATIENTS and len(matches) >= max(2 * len(names), len(paths) / 2):
+        is_enough = len(names) >= MIN_PATIENTS and len(names) > len(classes)
+        if is_enough and len(matches) >= max(2 * len(names), len(paths) / 2):
             first = matches[0]
             print(
                 f"warning: patients are unknown; if {first[1]!r} in {first.string!r} names one, or"

@@ -49,6 +49,13 @@ def test_pattern_finds_patients(capsys):
         ("{label}/N_{number}_{copy}_.jpg", "N_0"),
         ("{label}/image({number}) {copy}.jpg", "image(0"),
         ("{label}/sub-{number:02}_{copy}w.png", "sub-00"),
+        ("{label}/002_S_{number:04}/MPRAGE/I{slice}.jpg", "002_S_0000"),
+        ("{label}/BraTS20_{number:03}_slice_{slice}_flair.jpg", "BraTS20_000"),
+        ("{label}/P{number:02}_slice{slice}.png", "P00"),
+        ("{label}/IM-{number:04}-{slice}-anon.jpg", "IM-0000"),
+        ("{label}/abcdefghij{number}x_L{slice}.jpg", "abcdefghij0x"),
+        ("{label}/Tr-gl_{number:04}_jpg.rf.{copy}00000000000000000000000000000.jpg", "Tr-gl_0000"),
+        ("{label}{number}/{label}{number}_{slice}.jpg", None),  # ten classes
         ("{label}/Tr-gl_{number:03}{slice}.jpg", None),
         ("{label}/Y{number}{slice}_yes.jpg", None),
         ("{label}/{slice}/{number}.png", None),
@@ -74,9 +81,11 @@ def test_probable_patients_are_named(capsys, paths, patient):
         )
 
 
-def test_pattern_that_finds_a_patient_in_each_image(capsys):
+def test_as_many_patients_as_images(capsys):
     assert number_patients(FILES, UNKNOWN, "(.*)") == [0, 1, 2, 3, 4]
     assert "gives each image a patient of its own" in capsys.readouterr().out
+    number_patients(files_of("no/1.png", "yes/2.png", patients="AB"), dicom(None, None), None)
+    assert "column patient gives each image a patient of its own" in capsys.readouterr().out
 
 
 def test_patients_of_one_class_each(capsys):
@@ -151,16 +160,37 @@ def test_patients_that_divide_a_patient_id_are_reported(capsys):
     number_patients(divided, dicom("P1", "P1", "P2", "P3"), None)
     number_patients(divided, dicom("P1", "P1", "P2", None), "/(.)")
     lines = capsys.readouterr().out.splitlines()
-    first, second, _, third = [line for line in lines if "warning" in line]
+    _, first, _, second, third = [line for line in lines if "warning" in line]
     assert first.startswith(
         "warning: data.labels: the column patient divides the images of 1 of 3 DICOM patients"
     )
     assert second.startswith("warning: data.patient: '/(.)' divides the images of 1 of 2")
     assert third.startswith("warning: data.patient is set, so that the column patient")
     number_patients(divided, dicom("P1", "P1", "P1", "P1"), None)
+    assert "divides" not in capsys.readouterr().out
     number_patients(
         files_of("no/1", "no/2", "yes/3", patients="aab"), dicom("P1", "P2", "P3"), None
     )
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_patients_that_the_class_folder_divides_are_counted(capsys):
+    assert number_patients(FILES, UNKNOWN, "^(.+)_") == [0, 1, 2, 3, 4]
+    message = "takes the class folder as a part of the patient, so that 2 with images in several"
+    assert message in capsys.readouterr().out
+    same = files_of("no/P1/a.png", "no/P1/b.png", "yes/P2/a.png")
+    assert number_patients(same, dicom(None, None, None), "^(.+)/") == [0, 0, 1]
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_studies_of_several_patient_ids_are_counted(capsys):
+    """As of an anonymization that gives each file a PatientID."""
+    images = dicom(*"abcde", studies="12231")
+    assert number_patients(FILES, images, None) == [0, 1, 2, 3, 4]
+    assert (
+        "warning: the files of 2 DICOM studies have several PatientIDs" in capsys.readouterr().out
+    )
+    number_patients(FILES, dicom(*"abbca", studies="12231"), None)
     assert "warning" not in capsys.readouterr().out
 
 
