@@ -8,7 +8,8 @@ that stage publishes. Where and how many members train at a time changes no resu
 
 Reads   all that members read; params: members, recipes, ensemble, train; fan_out, which
         DVC does not track
-Writes  data/fan-out.json   a marker: where it is missing, as in a fresh clone, this stage runs
+Writes  data/fan-out.json   the members, each with a hash of its inputs: where it is missing, as in
+                            a fresh clone, or others', as after `git pull`, this stage runs
 """
 
 from brainmri.common.errors import UserError
@@ -16,6 +17,7 @@ from brainmri.common.files import write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import FAN_OUT_MARKER
 from brainmri.parallel.fan_out import describe_failures, remove_former_members, train_stale_members
+from brainmri.parallel.staging import staging_dir
 
 
 def main() -> None:
@@ -29,4 +31,4 @@ def main() -> None:
             f"training failed: {describe_failures(failed)}; the other members are done and kept;"
             " run `dvc repro` again for the rest"
         )
-    write_json(FAN_OUT_MARKER, {"done": True})
+    write_json(FAN_OUT_MARKER, {"members": [staging_dir(name).name for name in params.ensemble]})

@@ -18,9 +18,9 @@ from brainmri.common.params import read_params
 from brainmri.common.paths import PARAMS, PIPELINES
 
 FileState = tuple[int, int, int] | None
-# Beginnings of names that no stage reads: hidden files, as unfinished ones and editors' are, and
-# compiled code
-NOT_DEPENDENCIES = (".", "__pycache__")
+# Names that no stage reads: of hidden files, as unfinished ones are, of what editors write beside a
+# file, and of compiled code
+NOT_DEPENDENCY = re.compile(r"\..*|.*~|__pycache__", re.DOTALL)
 
 
 def stage_dependencies(stage: str, params: dict) -> tuple[list[Path], dict[str, object]]:
@@ -71,8 +71,8 @@ def _definitions() -> dict[str, dict]:
 class StageInputs:
     """A snapshot of a stage's inputs, to be compared with their state later.
 
-    Files are compared by inode, size and time of modification, parameters by value. Hidden files do
-    not count.
+    Files are compared by inode, size and time of modification, parameters by value. Hidden files
+    and backups of editors do not count.
 
     Parameters
     ----------
@@ -128,9 +128,9 @@ class StageInputs:
             if not path.is_dir():
                 states[str(path)] = _state(path)
             for folder, folders, names in os.walk(path):
-                folders[:] = [name for name in folders if not name.startswith(NOT_DEPENDENCIES)]
+                folders[:] = [name for name in folders if not NOT_DEPENDENCY.fullmatch(name)]
                 for name in names:
-                    if not name.startswith(NOT_DEPENDENCIES):
+                    if not NOT_DEPENDENCY.fullmatch(name):
                         # A Path for each of many files is slow.
                         file = os.path.join(folder, name)  # noqa: PTH118
                         states[file] = _state(file)
@@ -143,7 +143,7 @@ class StageInputs:
 
 
 def hash_path(path: Path) -> str:
-    """Compute the SHA-256 of a file, or of a folder's files with their names, without hidden ones.
+    """Compute the SHA-256 of a file, or of a folder's files with their names, as far as they count.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def hash_path(path: Path) -> str:
             file
             for file in path.rglob("*")
             if file.is_file()
-            and not any(part.startswith(NOT_DEPENDENCIES) for part in file.relative_to(path).parts)
+            and not any(map(NOT_DEPENDENCY.fullmatch, file.relative_to(path).parts))
         )
         listing = "".join(f"{file}\0{hash_path(file)}\n" for file in files)
         return hashlib.sha256(listing.encode()).hexdigest()

@@ -324,6 +324,17 @@ def test_a_failed_member_is_named_and_the_others_are_kept(done):
     assert not list(staging.iterdir())
 
 
+def test_members_of_a_pulled_commit_train_in_parallel(done):
+    """After `git pull`, dvc.lock names members that only a colleague's cache has."""
+    lock = done.locked_stages
+    done.reproduce("fan-out", members=1)
+    done.run("git", "checkout", "HEAD", ".")
+    done.run("rm", "-r", ".dvc/cache", "models/members")
+    assert "3 of 3 members to train" in (output := done.run("dvc", "repro", "weigh"))
+    assert output.count("was trained by fan-out") == 3
+    assert done.locked_stages == lock
+
+
 @pytest.fixture(scope="module")
 def four_classes(small, tmp_path_factory) -> tuple[Project, Output]:
     """A project in which a preset is trained on four classes, and what DVC printed; not changed."""
