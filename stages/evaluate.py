@@ -16,7 +16,7 @@ from brainmri.common.params import load_params
 from brainmri.common.paths import ENSEMBLE_METRICS, MEMBERS
 from brainmri.evaluation import plots
 from brainmri.evaluation.decision_metrics import describe_decisions
-from brainmri.evaluation.intervals import missing_metrics
+from brainmri.evaluation.intervals import explain_missing
 from brainmri.evaluation.metrics import describe_headlines
 from brainmri.evaluation.patients import describe_patients
 from brainmri.evaluation.predictions import read_predictions
@@ -58,5 +58,5 @@ def main() -> None:
         print(line)
     if "by_patient" in summary:
         print(*describe_patients(summary["by_patient"]), sep="\n")
-    if reason := missing_metrics(summary["independent_groups"]):
+    if reason := explain_missing(summary):
         print(f"{reason}; `make crossval` tests on all images")

@@ -6,7 +6,7 @@ All of it comes from out-of-bag predictions alone.
 
 Reads   the members' out-of-bag predictions, data/bootstrap, data/split.json,
         data/rad/metadata.json;
-        params: ensemble, weigh, decide, evaluate.positive
+        params: ensemble, train.early_stopping, train.reduce_lr, weigh, decide, evaluate.positive
 Writes  models/weights.json
 """
 
@@ -16,11 +16,14 @@ from brainmri.common.files import write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import VOTING_WEIGHTS
 from brainmri.evaluation.classes import positive_class
-from brainmri.evaluation.decisions import fit_decision
+from brainmri.evaluation.decisions import describe_rule, fit_decision
 from brainmri.evaluation.prediction_sets import missing_sets
-from brainmri.evaluation.results import Decision, VoteLogLoss
 from brainmri.evaluation.voting import ENSEMBLE
-from brainmri.evaluation.weighting import fit_voting_weights, read_out_of_bag_predictions
+from brainmri.evaluation.weighting import (
+    describe_optimism,
+    fit_voting_weights,
+    read_out_of_bag_predictions,
+)
 from brainmri.sampling.files import read_split
 from brainmri.store.metadata import image_labels, image_patients, read_metadata
 
@@ -75,29 +78,15 @@ def main() -> None:
         described = [f"biases of {len(classes)} classes {span}"]
     print(f"calibration: temperature {calibration['temperature']:.2f}", *described)
     print(describe_rule(vote["decision"]))
-    for line in (reason, missing_sets(vote["decision"]["images"], params.decide.error)):
-        if line:
-            print(line)
-
-
-def describe_rule(decision: Decision) -> str:
-    """Describe the rule by which votes are decided, and the positive class."""
-    positive, rule = decision["positive"], decision["rule"]
-    described = f"decision rule: {rule['name']}"
-    if rule["threshold"] is not None:
-        described += f", {positive!r} from a probability of {rule['threshold']:.3f} on"
-        of_patients = decision["patient_rule"]
-        if of_patients and of_patients["threshold"] is not None:
-            described += f", of patients {of_patients['threshold']:.3f}"
-    elif positive is not None:
-        described += f"; positive class {positive!r}"
-    return described
-
-
-def describe_optimism(log_loss: VoteLogLoss) -> str:
-    """Say how much too low the log loss is on the images to which weights are fitted."""
-    fitted, cross_fitted = log_loss["fitted"], log_loss["cross_fitted"]
-    return (
-        f"out-of-bag log loss of the vote: {fitted:.4f} with weights fitted to the same images,"
-        f" {cross_fitted:.4f} cross-fitted; optimism {cross_fitted - fitted:.4f}"
-    )
+    if reason:
+        print(reason)
+    for whose, calibrating in (("", "images"), ("by patient: ", "patients")):
+        calibrated_by = vote["decision"][calibrating]
+        if calibrated_by and (line := missing_sets(calibrated_by, params.decide.error)):
+            print(whose + line)
+    if params.train.early_stopping is not None or params.train.reduce_lr is not None:
+        print(
+            "warning: train.early_stopping or train.reduce_lr has followed the out-of-bag images,"
+            " from which the weights, the calibration, thresholds and prediction sets come: they"
+            " may be too confident"
+        )

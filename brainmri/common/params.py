@@ -310,7 +310,7 @@ class Train(Section):
     )
     early_stopping: Count | None = Field(
         description="patience in epochs without a better out-of-bag log loss; the best weights are"
-        " restored; null: off"
+        " restored, so that out-of-bag votes are optimistic; null: off"
     )
     reduce_lr: Count | None = Field(
         description="patience in epochs without a better out-of-bag log loss before a constant"

@@ -7,7 +7,7 @@ from brainmri.common.paths import PLOTS
 from brainmri.crossval.votes import Votes
 from brainmri.evaluation.decision_metrics import describe_decisions
 from brainmri.evaluation.figures import crossval
-from brainmri.evaluation.intervals import missing_metrics
+from brainmri.evaluation.intervals import explain_missing
 from brainmri.evaluation.metrics import format_metric
 from brainmri.evaluation.patients import describe_patients
 from brainmri.evaluation.voting import ENSEMBLE
@@ -18,6 +18,7 @@ DRAWN_VOTERS = {
     "best member": "best_member",
     "mean member": "mean_member",
 }
+NO_SETS = "no prediction sets: too few independent groups of training images in a fold"
 
 
 def write_figure(summary: dict, folds: list[Votes]) -> None:
@@ -56,8 +57,11 @@ def print_summary(summary: dict) -> None:
         for line in describe_decisions(summary):
             print(line)
         if "prediction_sets" not in summary:
-            print("no prediction sets: too few independent groups of training images in a fold")
+            print(NO_SETS)
     if "by_patient" in summary:
-        print(*describe_patients(summary["by_patient"]), sep="\n")
-    if reason := missing_metrics(summary["independent_groups"]):
+        of_patients = summary["by_patient"]
+        print(*describe_patients(of_patients), sep="\n")
+        if "decision_rule" in of_patients and "prediction_sets" not in of_patients:
+            print(f"by patient, {NO_SETS}")
+    if reason := explain_missing(summary):
         print(reason)

@@ -6,7 +6,12 @@ from sklearn.metrics import confusion_matrix
 from brainmri.crossval.votes import Votes, pool_votes
 from brainmri.evaluation.decision_metrics import rule_metrics, set_metrics
 from brainmri.evaluation.decision_rule import cost_rule
-from brainmri.evaluation.intervals import bootstrap_intervals, group_counts, reportable
+from brainmri.evaluation.intervals import (
+    bootstrap_intervals,
+    drop_constant,
+    group_counts,
+    reportable,
+)
 from brainmri.evaluation.metrics import all_metrics, mean_or_none
 from brainmri.evaluation.patients import vote_by_patient
 from brainmri.evaluation.prediction_sets import fewest_groups
@@ -146,6 +151,7 @@ def summarize_patients(votes: Votes, resamples: int, bins: int, decide: dict) ->
         **voter_metrics(patients, ENSEMBLE, bins),
         "interval": metric_intervals(patients, groups, resamples, bins),
         **summarize_decisions(patients, resamples, decide),
+        "independent_groups": dict(zip(votes.classes, groups, strict=True)),
         **counts,
     }
 
@@ -158,13 +164,14 @@ def voter_metrics(votes: Votes, voter: str, bins: int) -> Metrics:
 
 
 def metric_intervals(votes: Votes, counts: list[int], resamples: int, bins: int) -> Intervals:
-    """Compute the interval of each of the ensemble's metrics."""
+    """Compute the interval of each of the ensemble's metrics; None where it has no width."""
     labels, probabilities = votes.labels, votes.probabilities[ENSEMBLE]
 
     def compute(sample: np.ndarray) -> dict[str, float]:
         return all_metrics(labels[sample], probabilities[sample], bins, votes.positive)
 
-    return bootstrap_intervals(compute, votes.groups, counts, resamples, INTERVAL_SEED)
+    intervals = bootstrap_intervals(compute, votes.groups, counts, resamples, INTERVAL_SEED)
+    return drop_constant(intervals)
 
 
 def difference_intervals(votes: Votes, counts: list[int], resamples: int) -> Intervals:

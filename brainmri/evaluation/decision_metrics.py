@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from brainmri.evaluation.intervals import bootstrap_intervals
+from brainmri.evaluation.intervals import bootstrap_intervals, drop_constant
 from brainmri.evaluation.metrics import format_metric, mean, none_if_nan
 from brainmri.evaluation.prediction_sets import prediction_sets
 from brainmri.evaluation.results import (
@@ -229,7 +229,7 @@ def set_metrics(
             seed,
         )
         reportable = {name: none_if_nan(rate) for name, rate in rates.items()}
-        return {**reportable, "interval": {**intervals, **size_interval}}
+        return {**reportable, "interval": {**intervals, **drop_constant(size_interval)}}
 
     return {
         "error": error,

@@ -72,8 +72,11 @@ def fit_decision(
     Raises
     ------
     UserError
-        If the rule needs a positive class, and there is none, or costs are of other classes.
+        If the rule or the prevalence needs a positive class, and there is none, or costs are of
+        other classes.
     """
+    if settings.prevalence is not None and positive is None:
+        raise _needs_positive(f"decide.prevalence is {settings.prevalence:g}", classes)
     rows, votes = vote_out_of_bag(out_of_bag, weights, len(labels))
     of_images = labels[rows], calibrate(votes, **calibration), groups[rows]
     rule, reason = fit_rule(*of_images, classes, positive, settings)
@@ -121,13 +124,17 @@ def fit_rule(
     if settings.rule == "costs":
         return cost_rule(settings.costs, classes), None
     if positive is None:
-        raise UserError(
-            f"decide.rule is {settings.rule}, which needs a positive class; expected"
-            f" evaluate.positive to be one of {', '.join(classes)}"
-        )
+        raise _needs_positive(f"decide.rule is {settings.rule}", classes)
     is_sensitivity = settings.rule == "sensitivity"
     min_rate = settings.min_sensitivity if is_sensitivity else settings.min_specificity
     return choose_rule(settings.rule, labels, probabilities, groups, positive, min_rate)
+
+
+def _needs_positive(setting: str, classes: list[str]) -> UserError:
+    return UserError(
+        f"{setting}, which needs a positive class; expected evaluate.positive to be one of"
+        f" {', '.join(classes)}"
+    )
 
 
 def decide_votes(
@@ -167,3 +174,17 @@ def positive_of(decision: Decision) -> int | None:
     """Return the number of the positive class, if there is one."""
     name = decision["positive"]
     return None if name is None else list(decision["images"]).index(name)
+
+
+def describe_rule(decision: Decision) -> str:
+    """Describe the rule by which votes are decided, and the positive class."""
+    positive, rule = decision["positive"], decision["rule"]
+    described = f"decision rule: {rule['name']}"
+    if rule["threshold"] is not None:
+        described += f", {positive!r} from a probability of {rule['threshold']:.3f} on"
+        of_patients = decision["patient_rule"]
+        if of_patients and of_patients["threshold"] is not None:
+            described += f", of patients {of_patients['threshold']:.3f}"
+    elif positive is not None:
+        described += f"; positive class {positive!r}"
+    return described

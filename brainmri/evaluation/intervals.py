@@ -4,13 +4,16 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from brainmri.evaluation.metrics import METRIC_NAMES
+
 MIN_GROUPS = 5
 """Fewest independent groups of each class behind an interval, a ROC AUC or an average precision.
 
 Of k groups of a class, a bootstrap draw has none with probability exp(−k): 37 % for one, 5 % for
 three, below 1 % from five on. With fewer, the draws repeat a handful of values and many lack the
-class, so an interval covers far less than 95 %. A ROC AUC without an interval means nothing: with
-one positive it is that image's rank, any value from 0 to 1 by chance.
+class, so an interval covers far less than 95 %; with a few more, it still covers less. A ROC AUC
+without an interval means nothing: with one positive it is that image's rank, any value from 0 to 1
+by chance.
 """
 NEED_GROUPS = ("roc_auc", "average_precision")  # None where a class has fewer than MIN_GROUPS
 NEED_IMAGES = ("balanced_accuracy", "f1")  # None where a class has no image
@@ -60,6 +63,25 @@ def missing_metrics(counts: Mapping[str, int]) -> str | None:
     )
 
 
+def explain_missing(metrics: Mapping) -> str | None:
+    """Explain in one line what is None in a vote's metrics, and why; None if nothing is.
+
+    Parameters
+    ----------
+    metrics : mapping
+        With `interval` and `independent_groups`, as of `summary.summarize`.
+    """
+    if reason := missing_metrics(metrics["independent_groups"]):
+        return reason
+    names = [METRIC_NAMES[name] for name, limits in metrics["interval"].items() if limits is None]
+    if not names:
+        return None
+    return (
+        f"no bootstrap interval of {', '.join(names)}: all draws of these test images have the same"
+        " value, which says nothing of others"
+    )
+
+
 def describe_small(small: Mapping[str, int]) -> str:
     """Name the first classes that have too few groups, with their numbers, and count the others."""
     shown = list(small.items())[:MAX_SHOWN]
@@ -67,6 +89,21 @@ def describe_small(small: Mapping[str, int]) -> str:
     if len(small) > MAX_SHOWN:
         named += f" and {len(small) - MAX_SHOWN} more classes have too few"
     return named
+
+
+def drop_constant(
+    intervals: Mapping[str, list[float] | None],
+) -> dict[str, list[float] | None]:
+    """Replace intervals without width by None.
+
+    Test images without an error have none in any draw either, though others may be wrong: of ten
+    images of independent groups that all are right, Wilson's interval of the accuracy begins at
+    0.72.
+    """
+    return {
+        name: None if limits is None or limits[0] == limits[1] else limits
+        for name, limits in intervals.items()
+    }
 
 
 def bootstrap_intervals(

@@ -12,6 +12,16 @@ import numpy as np
 from brainmri.evaluation.log_loss import log_loss
 
 HEADLINES = ("accuracy", "balanced_accuracy", "roc_auc")
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "f1": "F1",
+    "log_loss": "log loss, nats",
+    "brier_score": "Brier score",
+    "expected_calibration_error": "expected calibration error",
+}
 
 
 def all_metrics(
@@ -97,9 +107,8 @@ def average_precision(labels: np.ndarray, probabilities: np.ndarray, positive: i
     from sklearn.metrics import average_precision_score  # takes a second to import
 
     classes = rankable_classes(labels, reported_classes(probabilities.shape[1], positive))
-    return mean(
-        [average_precision_score(labels == label, probabilities[:, label]) for label in classes]
-    )
+    areas = [average_precision_score(labels == label, probabilities[:, label]) for label in classes]
+    return mean(np.minimum(areas, 1))  # the sum of the steps of a perfect ranking may exceed 1
 
 
 def f1(labels: np.ndarray, predicted: np.ndarray, classes: int, positive: int | None) -> float:

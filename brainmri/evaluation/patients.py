@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brainmri.evaluation.decision_metrics import describe_decisions
+from brainmri.evaluation.intervals import explain_missing
 from brainmri.evaluation.metrics import format_metric
 from brainmri.evaluation.results import PatientCounts, PatientMetrics
 
@@ -131,3 +132,5 @@ def describe_patients(metrics: PatientMetrics | PatientCounts) -> Iterator[str]:
     yield f"{counts}: accuracy {accuracy}"
     for line in describe_decisions(metrics):
         yield f"by patient, {line}"
+    if reason := explain_missing(metrics):
+        yield f"by patient, {reason}"

@@ -18,6 +18,7 @@ from brainmri.evaluation.intervals import describe_small
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 CHUNK = 1024  # images compared with all calibration images at a time
+ROUNDING = 1e-12  # by which equal votes may differ, since they are summed in another order
 
 
 class CalibrationGroup(TypedDict):
@@ -171,9 +172,9 @@ def p_values(
         for start in range(0, members.shape[1], CHUNK):
             chunk = slice(start, start + CHUNK)
             votes = np.einsum("gm,mn->ng", voting, members[:, chunk, label])
-            is_lower = calibration <= votes[:, row_of]
+            is_lower = calibration <= votes[:, row_of] + ROUNDING
             values[chunk, label] = (1 + is_lower @ fractions) / (len(listed) + 1)
-    return values
+    return values.round(9)  # so that rounding does not decide whether one is above the error rate
 
 
 def prediction_sets(values: np.ndarray, predicted: np.ndarray, error: float) -> np.ndarray:

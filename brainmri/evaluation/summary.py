@@ -8,7 +8,12 @@ import numpy as np
 from brainmri.evaluation.calibration import calibrate
 from brainmri.evaluation.decision_metrics import rule_metrics, set_metrics
 from brainmri.evaluation.decisions import Decided, decide_votes, positive_of, rule_of
-from brainmri.evaluation.intervals import bootstrap_intervals, group_counts, reportable
+from brainmri.evaluation.intervals import (
+    bootstrap_intervals,
+    drop_constant,
+    group_counts,
+    reportable,
+)
 from brainmri.evaluation.log_loss import log_loss
 from brainmri.evaluation.metrics import (
     all_metrics,
@@ -189,7 +194,7 @@ def summarize(
     -------
     dict
         `all_metrics`, as far as they are `reportable`; `recall`, by class; `interval`, of each
-        headline; `independent_groups`, by class.
+        headline, None where it has no width; `independent_groups`, by class.
     """
     counts = group_counts(labels, groups, len(classes))
     by_class = recalls(labels, probabilities.argmax(axis=1), len(classes))
@@ -197,10 +202,11 @@ def summarize(
     def compute(sample: np.ndarray) -> dict[str, float]:
         return headline_metrics(labels[sample], probabilities[sample])
 
+    intervals = bootstrap_intervals(compute, groups, counts, resamples, seed)
     return {
         **reportable(all_metrics(labels, probabilities, bins, positive), counts),
         "recall": dict(zip(classes, map(none_if_nan, by_class), strict=True)),
-        "interval": bootstrap_intervals(compute, groups, counts, resamples, seed),
+        "interval": drop_constant(intervals),
         "independent_groups": dict(zip(classes, counts, strict=True)),
     }
 

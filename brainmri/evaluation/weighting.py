@@ -12,7 +12,7 @@ from brainmri.evaluation.fitted_weights import (
     true_class_probabilities,
 )
 from brainmri.evaluation.predictions import read_predictions
-from brainmri.evaluation.results import Calibration, VotingWeights
+from brainmri.evaluation.results import Calibration, VoteLogLoss, VotingWeights
 from brainmri.evaluation.voting import (
     ENSEMBLE,
     FITTED_SCHEMES,
@@ -162,3 +162,12 @@ def _fit_calibration(
         return {"temperature": 1.0, "biases": [0.0] * probabilities.shape[1]}
     temperature, biases = fit_calibration(labels, probabilities)
     return {"temperature": temperature, "biases": biases.tolist()}
+
+
+def describe_optimism(log_loss: VoteLogLoss) -> str:
+    """Say how much too low the log loss is on the images to which weights are fitted."""
+    fitted, cross_fitted = log_loss["fitted"], log_loss["cross_fitted"]
+    return (
+        f"out-of-bag log loss of the vote: {fitted:.4f} with weights fitted to the same images,"
+        f" {cross_fitted:.4f} cross-fitted; optimism {cross_fitted - fitted:.4f}"
+    )

@@ -8,7 +8,7 @@ import numpy as np
 
 from brainmri.evaluation.decision_metrics import describe_decisions
 from brainmri.evaluation.decisions import Decided, decide_votes, positive_of
-from brainmri.evaluation.intervals import missing_metrics
+from brainmri.evaluation.intervals import explain_missing
 from brainmri.evaluation.metrics import HEADLINES, format_metric
 from brainmri.evaluation.patients import describe_patients
 from brainmri.evaluation.summary import (
@@ -194,5 +194,5 @@ def _print_warnings(metrics: dict) -> None:
             file=sys.stderr,
         )
     headline = metrics["without_near_duplicates"] or metrics["all"]
-    if reason := missing_metrics(headline["independent_groups"]):
+    if reason := explain_missing(headline):
         print(f"warning: {reason}", file=sys.stderr)

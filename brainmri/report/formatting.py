@@ -2,16 +2,6 @@
 
 from brainmri.evaluation.metrics import format_metric
 
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "roc_auc": "ROC AUC",
-    "average_precision": "average precision",
-    "f1": "F1",
-    "log_loss": "log loss, nats",
-    "brier_score": "Brier score",
-    "expected_calibration_error": "expected calibration error",
-}
 MAX_LISTED = 10  # names in a sentence
 
 

@@ -6,7 +6,8 @@ M. Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 """
 
 from brainmri.evaluation.decision_metrics import RATE_NAMES
-from brainmri.report.formatting import METRIC_NAMES, escape_cell
+from brainmri.evaluation.metrics import METRIC_NAMES
+from brainmri.report.formatting import escape_cell
 from brainmri.report.rendering import render
 from brainmri.report.run import Run
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from brainmri.common.paths import EVALUATION_PLOTS, EXPLANATION_PLOT
 from brainmri.evaluation.decision_metrics import RATE_NAMES
-from brainmri.evaluation.metrics import HEADLINES
+from brainmri.evaluation.metrics import HEADLINES, METRIC_NAMES
 from brainmri.evaluation.results import EnsembleMetrics, Interval, RuleMetrics, SetMetrics
-from brainmri.report.formatting import METRIC_NAMES, format_interval
+from brainmri.report.formatting import format_interval
 from brainmri.report.rendering import render
 from brainmri.report.run import Run
 

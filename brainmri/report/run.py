@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from brainmri.common.params import Network, Params
 from brainmri.common.paths import PHANTOM
-from brainmri.evaluation.intervals import missing_metrics
+from brainmri.evaluation.intervals import explain_missing
 from brainmri.evaluation.results import (
     EnsembleMetrics,
     ExplainMetrics,
@@ -112,8 +112,8 @@ class Run:
 
     @property
     def missing_metrics(self) -> str | None:
-        """Which metrics are None, and why; see `intervals.missing_metrics`."""
-        return missing_metrics(self.ensemble["independent_groups"])
+        """Which metrics are None, and why; see `intervals.explain_missing`."""
+        return explain_missing(self.ensemble)
 
     def _count(self, rows: list[int]) -> dict[str, int]:
         images = self.metadata["images"]

@@ -232,6 +232,20 @@ def test_p_values_of_ties_and_of_classes_without_groups():
     assert at_the_rate.tolist() == [[False, True], [True, True]]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_votes_are_ties(seed):
+    """Votes of several members, which are summed in another order."""
+    rng = np.random.default_rng(seed)
+    weights = rng.dirichlet(np.ones(7))
+    labels, groups = np.repeat([0, 1], 10), np.arange(20)
+    voted = np.eye(2)[labels] * 0.3 + 0.35
+    drawn = [np.sort(rng.choice(20, 12, replace=False)) for _ in weights]
+    out_of_bag = [(rows, voted[rows]) for rows in drawn]
+    calibration = calibration_groups(labels, groups, out_of_bag, weights, ["no", "yes"])
+    values = p_values(np.stack([voted] * 7), weights, calibration)
+    assert set(values[np.arange(20), labels]) == {1}
+
+
 def test_members_without_weight_do_not_vote():
     labels, groups, _, out_of_bag = made_votes(30)
     weights = np.array([0.0, 0.6, 0.0, 0.4])

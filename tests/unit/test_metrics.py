@@ -15,7 +15,11 @@ from brainmri.crossval.summary import summarize as summarize_crossval
 from brainmri.crossval.votes import Votes
 from brainmri.evaluation import metrics
 from brainmri.evaluation.calibration import calibrate, fit_calibration
-from brainmri.evaluation.intervals import bootstrap_intervals, missing_metrics
+from brainmri.evaluation.intervals import (
+    bootstrap_intervals,
+    explain_missing,
+    missing_metrics,
+)
 from brainmri.evaluation.log_loss import log_loss
 from brainmri.evaluation.summary import summarize
 from brainmri.evaluation.voting import (
@@ -166,13 +170,37 @@ def test_metrics_with_one_positive():
 
 def test_near_duplicates_count_as_one_group():
     labels, positive = np.repeat([0, 1], 10), np.linspace(0, 1, 20)
+    positive[[9, 10]] = positive[[10, 9]]
     probabilities = np.stack([1 - positive, positive], axis=1)
     for per_group, expected in ((2, True), (3, False)):
         groups = np.arange(20) // per_group + 100 * labels  # five groups of each class, or four
         summary = summarize(labels, probabilities, groups, ["no", "yes"], 1, 10, 100, 0)
         assert all((value is not None) == expected for value in summary["interval"].values())
-        assert (summary["roc_auc"] == 1) == expected
-        assert (missing_metrics(summary["independent_groups"]) is None) == expected
+        assert (summary["roc_auc"] == pytest.approx(0.99)) == expected
+        assert (explain_missing(summary) is None) == expected
+
+
+def test_no_error_gives_no_interval():
+    """The draws have none either, so that the intervals would be "1.000 to 1.000"."""
+    labels = np.repeat([0, 1], 6)
+    probabilities = np.eye(2)[labels]
+    summary = summarize(labels, probabilities, np.arange(12), ["no", "yes"], 1, 10, 100, 0)
+    assert summary["accuracy"] == summary["roc_auc"] == 1
+    assert summary["interval"] == {"accuracy": None, "balanced_accuracy": None, "roc_auc": None}
+    reason = explain_missing(summary)
+    assert reason.startswith("no bootstrap interval of accuracy, balanced accuracy, ROC AUC: all")
+
+
+@pytest.mark.parametrize(("negatives", "positives"), [(20, 9), (20, 25), (9, 20)])
+def test_metrics_of_a_perfect_ranking(negatives, positives):
+    """The sum of scikit-learn's steps is 1.0000000000000002, which no later stage would read."""
+    labels = np.repeat([0, 1], [negatives, positives])
+    positive = np.linspace(0, 1, len(labels))
+    probabilities = np.stack([1 - positive, positive], axis=1)
+    for reported in (0, 1, None):
+        values = metrics.all_metrics(labels, probabilities, 10, reported)
+        assert values["average_precision"] == pytest.approx(1)
+        assert values["average_precision"] <= 1
 
 
 @pytest.mark.filterwarnings("error")
@@ -230,7 +258,7 @@ def test_crossval_with_few_images_of_a_class():
     rng, votes = np.random.default_rng(0), {}
     for fold in range(5):
         labels = np.array([0] * 6 + [1] * 2)
-        probabilities = rng.dirichlet((1, 1), 8) * 0.5 + np.eye(2)[labels] * 0.5
+        probabilities = rng.dirichlet((1, 1), 8) * 0.7 + np.eye(2)[labels] * 0.3
         voters = ("ensemble", "uniform vote", "best member", "member-00")
         probabilities_of = dict.fromkeys(voters, probabilities)
         votes[0, fold] = Votes(np.arange(8) + 8 * fold, labels, ["no", "yes"], probabilities_of)

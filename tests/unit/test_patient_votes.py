@@ -62,5 +62,8 @@ def test_description(mixed, accuracy, line):
     metrics = {"patients": 8, "mixed_patients": mixed}
     if accuracy:
         metrics |= {"accuracy": accuracy, "interval": {"accuracy": [0.5, 0.9]}}
-        metrics |= {"decision_rule": {}}
+        metrics |= {"decision_rule": {}, "independent_groups": {"no": 5, "yes": 5}}
     assert list(describe_patients(metrics)) == [line]
+    if accuracy:
+        metrics["independent_groups"]["no"] = 4
+        assert "by patient, no ROC AUC, average precision or" in [*describe_patients(metrics)][1]

@@ -577,7 +577,7 @@ def test_metrics_by_patient(made, monkeypatch, patients_of):
 
 
 @pytest.mark.parametrize("patients_of", [1, 2])
-def test_prediction_sets_of_patients(made, monkeypatch, patients_of):
+def test_prediction_sets_of_patients(made, monkeypatch, capsys, patients_of):
     """From p-values in the table; a patient with images of two classes has none."""
     made.set(decide__error=0.2)
     patients = evaluate_patients(made, monkeypatch, patients_of)
@@ -596,6 +596,10 @@ def test_prediction_sets_of_patients(made, monkeypatch, patients_of):
     counts = {name: len(listed) for name, listed in calibrating.items()}
     assert written["calibration_groups"] == counts
     assert ("prediction_sets" in written) == (min(counts.values()) >= 4) == (patients_of == 1)
+    printed = capsys.readouterr().out
+    assert ("by patient: no prediction sets with an error rate of 0.2" in printed) == (
+        patients_of == 2
+    )
     if patients_of == 1:
         assert written["prediction_sets"]["coverage"] == pytest.approx(np.mean(covered))
 
@@ -660,6 +664,16 @@ def test_costs_are_those_of_the_settings(two):
     assert two.read("models/weights.json")["decision"]["rule"] == rule
 
 
+@pytest.mark.parametrize("name", ["early_stopping", "reduce_lr"])
+def test_warning_of_epochs_that_follow_out_of_bag_images(two, capsys, name):
+    with_predictions(two)
+    weigh.main()
+    assert "warning" not in capsys.readouterr().out
+    two.set(**{f"train__{name}": 3, "train__schedule": "constant"})
+    weigh.main()
+    assert "reduce_lr has followed the out-of-bag images" in capsys.readouterr().out
+
+
 def test_threshold_needs_groups_and_a_positive_class(two, capsys):
     with_predictions(two, rule="youden")
     split = two.read("data/split.json")
@@ -670,6 +684,9 @@ def test_threshold_needs_groups_and_a_positive_class(two, capsys):
     assert "decide.rule: youden needs 20 or more independent groups" in capsys.readouterr().out
     two.set(evaluate__positive=None)
     with pytest.raises(UserError, match="rule is youden, which needs a positive class"):
+        weigh.main()
+    two.set(decide__rule="argmax", decide__prevalence=0.01)
+    with pytest.raises(UserError, match=r"prevalence is 0\.01, which needs a positive class"):
         weigh.main()
 
 
