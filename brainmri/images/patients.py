@@ -13,6 +13,7 @@ DICOM = ("patient", "study")
 STUDY = "study "
 MAX_EXAMPLES = 2
 MIN_PATIENTS = 10
+MAX_STUDIES = 10  # that a patient probably has
 # The image of which Roboflow made copies; the innermost and the outermost folder in a class folder;
 # the beginning of a name before the number of a slice, as in BraTS20_000_slice_0_flair.png, or,
 # with a digit, before the letters of a sequence or of an augmented copy, as in N_1_RO_.jpg
@@ -69,7 +70,7 @@ def number_patients(
         identifiers = [file.patient for file in files]
         _check_identifiers(identifiers, dicom_patients, "data.labels: the column patient")
     else:
-        _warn_of_divided_studies(images)
+        _warn_of_doubtful_identifiers(images)
         identifiers = _dicom_identifiers(files, dicom_patients)
         if identifiers is None:
             _warn_of_unknown_patients([file.below for file in files])
@@ -185,16 +186,27 @@ def _warn_of_classes_in_patients(
         )
 
 
-def _warn_of_divided_studies(images: Iterable[DicomIdentifiers]) -> None:
-    patients_of: dict[str, set[str]] = defaultdict(set)
+def _warn_of_doubtful_identifiers(images: Iterable[DicomIdentifiers]) -> None:
+    """Warn of studies of several patients, and of patients of so many studies that the PatientID
+    may be a placeholder, such as ANON.
+    """
+    patients_of, studies_of = defaultdict(set), defaultdict(set)
     for image in images:
         if image.study and image.patient:
             patients_of[image.study].add(image.patient)
-    divided = [patients for patients in patients_of.values() if len(patients) > 1]
-    if divided:
+            studies_of[image.patient].add(image.study)
+    advice = "set data.patient, or give a table with a column patient"
+    if divided := [patients for patients in patients_of.values() if len(patients) > 1]:
         print(
             f"warning: the files of {len(divided)} DICOM studies have several PatientIDs, though a"
-            " study is of one patient; set data.patient, or give a table with a column patient"
+            f" study is of one patient; {advice}"
+        )
+    numbers = [len(studies) for studies in studies_of.values()]
+    joined = [number for number in numbers if number > MAX_STUDIES]
+    if joined and len(numbers) > 1:  # a single PatientID is no patient's
+        print(
+            f"warning: {len(joined)} PatientIDs have up to {max(joined)} DICOM studies each; if"
+            f" they are placeholders of an anonymization, {advice}"
         )
 
 

@@ -81,6 +81,16 @@ def test_probable_patients_are_named(capsys, paths, patient):
         )
 
 
+def test_placeholders_of_patient_ids_are_counted(capsys):
+    files = files_of(*[f"no/{row}.dcm" for row in range(22)])
+    for count, is_doubtful in ((11, True), (10, False)):
+        studies = [str(row % (2 * count)) for row in range(22)]
+        images = dicom(*["ANON", "Anonymous"] * 11, studies=studies)
+        assert len({*number_patients(files, images, None)}) == 2
+        message = f"warning: 2 PatientIDs have up to {count} DICOM studies each; if they are"
+        assert (message in capsys.readouterr().out) == is_doubtful
+
+
 def test_as_many_patients_as_images(capsys):
     assert number_patients(FILES, UNKNOWN, "(.*)") == [0, 1, 2, 3, 4]
     assert "gives each image a patient of its own" in capsys.readouterr().out
