@@ -19,9 +19,14 @@ from brainmri.images.files import explain_format, open_image, read_file
 from brainmri.images.hashing import perceptual_hashes
 from brainmri.images.intensity import rescale_intensity
 from brainmri.images.levels import read_levels
-from brainmri.images.limits import MAX_PIXELS, OUT_OF_MEMORY, ImageError, check_exif
+from brainmri.images.limits import (
+    MAX_PIXELS,
+    MIN_LEVELS,
+    OUT_OF_MEMORY,
+    ImageError,
+    check_exif,
+)
 
-MIN_LEVELS = 8  # a mask or a blank has fewer, a slice more than a hundred
 MIN_LEVELS_OF_1_BIT = 2  # a slice may be a halftone
 OVERSAMPLING = 2
 UPRIGHT = {  # by EXIF orientation
@@ -89,8 +94,8 @@ def decode(path: str | Path, size: int, crop: bool = False) -> DecodedImage:
     ImageError
         If it can't be read, is not an image, is broken or animated, or has too many bytes, or too
         many or too few pixels or levels: see `files.MAX_BYTES`, `limits.MAX_PIXELS`,
-        `limits.MAX_SIDE`, `cropping.MIN_SIDE` and `MIN_LEVELS`. For DICOM, see also
-        `dicom.read_dicom`.
+        `limits.MAX_SIDE`, `cropping.MIN_SIDE` and `limits.MIN_LEVELS`. For DICOM, see
+        also `dicom.read_dicom`.
     """
     try:
         content = read_file(Path(path))
@@ -180,11 +185,17 @@ def _read_upright(content: bytes, size: int) -> _UprightImage:
             image.draft(None, (OVERSAMPLING * size, OVERSAMPLING * size))
             image.load()
             gray, levels = to_gray(image), (0, 255)
+        if gray.getextrema() == (0, 0) and _is_transparent(image):
+            raise ImageError("all of it is transparent; save it without its alpha channel")
     if orientation in UPRIGHT:
         gray = gray.transpose(UPRIGHT[orientation])
         if orientation >= FIRST_SIDEWAYS:
             width, height = height, width
     return _UprightImage(gray, mode, width, height, levels)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return "A" in image.getbands() and image.getchannel("A").getextrema() == (0, 0)
 
 
 def _read_orientation(image: Image.Image) -> int:

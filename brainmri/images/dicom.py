@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from brainmri.images.intensity import as_number, map_blocks, rescale_intensity
-from brainmri.images.limits import ImageError, check_scans, check_size
+from brainmri.images.limits import MIN_LEVELS, ImageError, check_scans, check_size
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -158,7 +158,8 @@ def read_dicom(content: bytes) -> DicomImage:
     ------
     ImageError
         If the file is broken, or has no pixels, several frames or slices, colors, too many pixels,
-        another modality than MR, or a compression that is unknown or lacks its decoder.
+        another modality than MR, a window that leaves fewer than `limits.MIN_LEVELS` of its gray
+        levels, or a compression that is unknown or lacks its decoder.
     """
     try:
         with np.errstate(all="ignore"):
@@ -452,10 +453,26 @@ def _apply_window(
         return np.round(255 * np.clip(brightness(levels), 0, 1)).astype(np.uint8)
 
     pixels = map_blocks(to_gray, levels)
+    _check_window(Image.fromarray(pixels), levels)
     window = as_number(float(low)), as_number(float(high))
     if zero_is_white:
         return Image.fromarray(255 - pixels), window[::-1]
     return Image.fromarray(pixels), window
+
+
+def _check_window(windowed: Image.Image, levels: np.ndarray) -> None:
+    """Raise `ImageError` if an image has too few gray levels because of its window."""
+    shown = np.count_nonzero(windowed.histogram())
+    if shown >= MIN_LEVELS:
+        return
+    stretched, _ = rescale_intensity(levels)
+    count = np.count_nonzero(stretched.histogram())
+    if count >= MIN_LEVELS:
+        raise ImageError(
+            f"its window leaves {shown} distinct gray level(s) of {count}; {MIN_LEVELS} or more are"
+            " expected: correct or remove its WindowCenter or VOILUTSequence, unless the image is a"
+            " blank"
+        )
 
 
 class _LookupTable(NamedTuple):

@@ -10,6 +10,7 @@ from PIL import Image, TiffImagePlugin
 
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 20_000
+MIN_LEVELS = 8  # a mask or a blank has fewer, a slice more than a hundred
 # Pillow refuses twice as many, also for a region that reaches beyond the image, as a head's may
 Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS
 

@@ -69,6 +69,17 @@ def test_transparent_parts_become_black(tmp_path):
         assert pixels[:, 34:].max() == 0
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_image_is_named(tmp_path, mode):
+    image = Image.fromarray(GRAY_RAMP).convert(mode)
+    image.putalpha(0)
+    with pytest.raises(ImageError, match="all of it is transparent; save it without its alpha"):
+        decode(save_image(tmp_path, image), 64)
+    image.putpixel((63, 0), (*image.getpixel((63, 0))[:-1], 255))
+    with pytest.raises(ImageError, match="2 distinct gray"):
+        decode(save_image(tmp_path, image), 64)
+
+
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_exif_orientation_is_applied(tmp_path, orientation):
     upright = Image.fromarray(GRAY_RAMP[:, :40].repeat(2, axis=1))

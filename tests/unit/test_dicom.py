@@ -201,6 +201,31 @@ def test_unusable_windows_are_ignored(window):
     assert image.levels == levels
 
 
+@pytest.mark.parametrize(
+    ("elements", "shown"),
+    [
+        ({"WindowCenter": -5000, "WindowWidth": 100}, 1),
+        ({"WindowCenter": 1e6, "WindowWidth": 100, "VOILUTFunction": "SIGMOID"}, 1),
+        ({"WindowCenter": 2, "WindowWidth": 2}, 2),
+        # A window in stored levels
+        ({"RescaleSlope": 0.001, "RescaleIntercept": 0, **WINDOW, "WindowWidth": 2000}, 1),
+    ],
+)
+def test_window_that_leaves_too_few_levels_is_named(elements, shown):
+    reason = f"^its window leaves {shown} distinct gray level.* of 199; 8 or more are expected"
+    with pytest.raises(ImageError, match=reason):
+        read_dicom(encode_dicom(TWELVE_BITS, **elements))
+
+
+def test_narrowest_window_that_is_read():
+    levels = np.resize(np.arange(20, dtype=np.uint16), (40, 40))
+    window = {"WindowCenter": 10.5, "VOILUTFunction": "LINEAR_EXACT"}
+    gray = gray_of(encode_dicom(levels, WindowWidth=6, **window))
+    assert len(np.unique(gray)) == 8
+    with pytest.raises(ImageError, match=r"its window leaves 6 distinct gray level.* of 20;"):
+        read_dicom(encode_dicom(levels, WindowWidth=5, **window))
+
+
 @pytest.mark.parametrize("window", [{}, WINDOW, {**WINDOW, "VOILUTFunction": "SIGMOID"}])
 def test_zero_is_white_in_monochrome1(window):
     inverted = read_dicom(
@@ -288,6 +313,7 @@ DEFLATED = (
         (encode_dicom(SLICE, Rows=20_001), "a side may have 20,000"),
         (encode_dicom(SLICE, Rows=20_000, Columns=5_001), "at most 100,000,000 in all"),
         (encode_dicom(np.zeros((40, 40), np.uint16)), "1 distinct gray level"),
+        (encode_dicom(np.zeros((40, 40), np.uint16), **WINDOW), "1 distinct gray level"),
     ],
 )
 def test_unusable_files_are_refused(tmp_path, content, reason):
