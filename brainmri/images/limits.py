@@ -30,6 +30,7 @@ START_OF_FRAME = {*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *r
 APP1 = 0xE1  # holds EXIF data, in one or more segments
 EXIF = b"Exif\0\0"
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+MAX_ZEROS = 64  # at the end of a JPEG that has no end-of-image marker
 
 MAX_CHUNKS = 200_000  # of a PNG
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -116,9 +117,10 @@ def check_opened(image: Image.Image, content: bytes) -> None:
 
 
 def check_scans(content: bytes) -> None:
-    """Raise `ImageError` for a JPEG of too many scans, or segments.
+    """Raise `ImageError` for a JPEG of too many scans, or segments, or whose end is zeros.
 
-    A scan may have hardly any bytes, and yet visits all pixels.
+    A scan may have hardly any bytes, and yet visits all pixels. Zeros in place of the rest of a
+    download may decode to flat gray.
     """
     scans = pixels = junk = 0
     exif = []
@@ -129,6 +131,11 @@ def check_scans(content: bytes) -> None:
         if kind == END_OF_IMAGE:
             if not scans:
                 raise ImageError("broken image (it ends before its first scan)")
+            if segment is None and content.endswith(bytes(MAX_ZEROS + 1)):
+                raise ImageError(
+                    "broken image (zeros replace its end, as of an unfinished download);"
+                    " download or copy it again"
+                )
             check_exif(b"".join(exif))
             return
         if not scans:

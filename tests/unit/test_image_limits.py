@@ -18,7 +18,7 @@ from brainmri.images.decoding import decode
 from brainmri.images.intensity import rescale_intensity
 from brainmri.images.limits import ImageError, check_scans
 from tests.support.checkout import ROOT
-from tests.support.image_files import GRAY_RAMP
+from tests.support.image_files import GRAY_RAMP, SLICES
 
 EXIF = b"Exif\0\0"
 # Decode files; print of each the reason, the CPU's seconds, and the MiB by which the peak rose
@@ -214,6 +214,28 @@ def test_scans_are_bounded_by_their_pixels(monkeypatch):
     monkeypatch.setattr(limits, "MAX_SCANNED_PIXELS", 20 * 512**2 - 1)
     with pytest.raises(ImageError, match="20 scans"):
         check_scans(content)
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.5])
+@pytest.mark.parametrize("quality", [50, 75])
+@pytest.mark.parametrize("side", [256, 512])
+def test_jpeg_whose_end_is_zeros_is_refused(side, quality, fraction, tmp_path):
+    """Without the check, it is read, with a flat lower part."""
+    image = Image.fromarray(SLICES[0]).resize((side, side))
+    content = encode(image, "JPEG", quality=quality, optimize=True)
+    count = int(fraction * len(content))
+    (tmp_path / "image.jpg").write_bytes(content[:-count] + bytes(count))
+    with pytest.raises(ImageError, match="zeros replace its end, as of an unfinished download"):
+        decode(tmp_path / "image.jpg", 64)
+    (tmp_path / "image.jpg").write_bytes(content + bytes(count))
+    assert decode(tmp_path / "image.jpg", 64).pixels.std() > 10
+
+
+def test_longest_end_of_zeros_that_is_left_to_the_decoder():
+    content = encode_jpeg()[:-2].rstrip(b"\0")
+    check_scans(content + bytes(limits.MAX_ZEROS))
+    with pytest.raises(ImageError, match="download or copy it again"):
+        check_scans(content + bytes(limits.MAX_ZEROS + 1))
 
 
 def test_page_after_the_first_is_checked_too(tmp_path):
