@@ -2,6 +2,7 @@
 
 import functools
 import io
+import re
 import stat
 import zlib
 from collections.abc import Sequence
@@ -20,16 +21,32 @@ from brainmri.images.limits import (
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_BYTES = 4 * MAX_PIXELS
-NIFTI_BYTES = 352  # of its header, with padding
+START_BYTES = 352  # of a file, which show its format
 GZIP = b"\x1f\x8b"
-TIFF = "a TIFF of a kind that can't be read; save it with levels of 8, 16 or 32 bits"
-NOT_READ = {  # beginnings of files, and what to do
-    b"MATLAB 5.0": "a MATLAB file; export its images as PNG, with scipy.io.loadmat",
-    b"MATLAB 7.3": "a MATLAB file; export its images as PNG, with h5py",
-    b"II*\0": TIFF,
-    b"MM\0*": TIFF,
-    b"NRRD": "an NRRD volume; export its slices as PNG, with pynrrd or 3D Slicer",
-    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with `git lfs pull`",
+NOT_READ = {  # by how files start, the first that matches: what they are, and what to do
+    rb"MATLAB 5\.0": "a MATLAB file; export its images as PNG, with scipy.io.loadmat",
+    rb"MATLAB 7\.3": "a MATLAB file; export its images as PNG, with h5py",
+    rb"\x89HDF\r\n\x1a\n": "an HDF5 file; export its images as PNG, with h5py",
+    rb"\x93NUMPY": "a NumPy array; export its images as PNG, with numpy.load and Pillow",
+    rb".{344}n[+i]1\0|.{4}n[+i]2\0": (
+        "a NIfTI volume; export its slices as PNG, with nibabel, mri_convert or med2image"
+    ),
+    rb"\x5c\x01\0\0|\0\0\x01\x5c": (
+        "the header of an Analyze volume; export its slices as PNG, with nibabel"
+    ),
+    rb"NRRD": "an NRRD volume; export its slices as PNG, with pynrrd or 3D Slicer",
+    rb"ObjectType *=": "a MetaImage volume; export its slices as PNG, with SimpleITK or 3D Slicer",
+    rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51": "a JPEG 2000 image; save it as PNG",
+    rb".{4}ftyp(?:hei|hev|mif|msf|avi)": "an HEIC or AVIF image; save it as PNG",
+    rb"II\*\0|MM\0\*": (
+        "a TIFF of a kind that can't be read; save it with levels of 8, 16 or 32 bits"
+    ),
+    rb"version https://git-lfs": (
+        "a pointer of Git LFS; fetch the file itself with `git lfs pull`"
+    ),
+    rb"(?i:(?:\xef\xbb\xbf)?\s*<(?:!doctype )?html)": (
+        "a web page, not an image of a known format; download the file again, logged in if need be"
+    ),
 }
 SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # a tag of TIFF, and bits of its value
 
@@ -60,19 +77,17 @@ def read_file(path: Path) -> bytes:
 
 def explain_format(content: bytes) -> str:
     """Say why a file that Pillow can't identify is not read, and how to export what it holds."""
-    for beginning, explanation in NOT_READ.items():
-        if content.startswith(beginning):
-            return explanation
-    start = content[:NIFTI_BYTES]
+    start = content[:START_BYTES]
     if start.startswith(GZIP):
         try:
             # No more is inflated than asked for
-            start = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, NIFTI_BYTES)
+            start = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, START_BYTES)
         except zlib.error:
             start = b""
-    if start[344:348] in (b"n+1\0", b"ni1\0") or start[4:8] in (b"n+2\0", b"ni2\0"):
-        return "a NIfTI volume; export its slices as PNG, with nibabel, mri_convert or med2image"
-    return "not an image of a known format"
+    for pattern, explanation in NOT_READ.items():
+        if re.match(pattern, start, re.DOTALL):
+            return explanation
+    return f"not an image of a known format; {', '.join(FORMATS)} and DICOM are read"
 
 
 def open_image(content: bytes) -> Image.Image:

@@ -401,7 +401,7 @@ def test_the_source_of_params_is_the_default(audit):
         (["raw", "--test", "raw/no"], "one of them in the other"),
         (
             ["raw", "--against", "texts"],
-            "texts: no usable image ('texts/a.txt': not an image of a known format)",
+            "texts: no usable image ('texts/a.txt': not an image of a known format;",
         ),
     ],
 )

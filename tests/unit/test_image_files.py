@@ -29,6 +29,12 @@ def encode_noise(kind: str, mode: str = "L", side: int = 64, **options) -> bytes
     return file.getvalue()
 
 
+def encode_array() -> bytes:
+    file = io.BytesIO()
+    np.save(file, GRAY_RAMP)
+    return file.getvalue()
+
+
 def encode_animation(kind: str) -> bytes:
     file = io.BytesIO()
     frames = [Image.new("L", (64, 64), level) for level in (0, 255)]
@@ -65,7 +71,10 @@ def read_or_refuse(path) -> bool:
         (encode_noise("PNG")[:2000], "broken image"),
         (encode_noise("JPEG")[:2000], "broken image"),
         *((encode_animation(kind), "2 frames") for kind in ("GIF", "PNG", "WEBP", "TIFF")),
-        (b"P5 30000 10 255\n", "not an image"),
+        (
+            b"P5 30000 10 255\n",
+            "^not an image of a known format; PNG, JPEG, BMP, GIF, TIFF, WEBP and DICOM are read$",
+        ),
     ],
 )
 def test_unusable_files_are_refused(tmp_path, content, reason):
@@ -78,6 +87,7 @@ NIFTI = (348).to_bytes(4, "little") + bytes(340) + b"n+1\0" + bytes(70_000)
 TIFF_OF_DOUBLES = encode_noise("TIFF").replace(
     struct.pack("<HHII", 258, 3, 1, 8), struct.pack("<HHII", 258, 3, 1, 64)
 )
+ANALYZE = (348).to_bytes(4, "little") + bytes(344)
 NIFTI_2 = (540).to_bytes(4, "little") + b"n+2\0\r\n\x1a\n" + bytes(532)
 
 
@@ -95,6 +105,19 @@ NIFTI_2 = (540).to_bytes(4, "little") + b"n+2\0\r\n\x1a\n" + bytes(532)
         (b"MATLAB 7.3 MAT-file" + bytes(493) + b"\x89HDF\r\n\x1a\n", "with h5py"),
         (b"NRRD0004\ntype: float\n", "an NRRD volume; export its slices"),
         (TIFF_OF_DOUBLES, "a TIFF of a kind that can't be read; save it with levels of 8, 16"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(900), "an HDF5 file; export its images as PNG, with h5py"),
+        (encode_array(), "a NumPy array; export its images as PNG, with numpy.load"),
+        (ANALYZE, "the header of an Analyze volume; export its slices as PNG, with nibabel"),
+        ((348).to_bytes(4, "big") + bytes(344), "the header of an Analyze volume"),
+        (gzip.compress(ANALYZE, mtime=0), "the header of an Analyze volume"),
+        (b"ObjectType = Image\nNDims = 3\n", "a MetaImage volume; export its slices as PNG"),
+        (encode_noise("JPEG2000"), "a JPEG 2000 image; save it as PNG"),
+        (encode_noise("JPEG2000", no_jp2=True), "a JPEG 2000 image; save it as PNG"),
+        (b"\0\0\0\x1cftypavif" + bytes(99), "an HEIC or AVIF image; save it as PNG"),
+        (b"\0\0\0\x18ftypheic" + bytes(99), "an HEIC or AVIF image; save it as PNG"),
+        (b"\0\0\0\x18ftypavc1" + bytes(99), "not an image of a known format"),  # a film
+        (b"\n<!doctype HTML><title>Log in", "a web page, not an image of .*; download the file"),
+        (b"\xef\xbb\xbf<html lang='en'>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "`git lfs pull`"),
     ],
 )
