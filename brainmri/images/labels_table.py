@@ -3,8 +3,10 @@
 import csv
 import difflib
 import io
+import re
 import stat
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
@@ -18,6 +20,7 @@ COLUMNS = REQUIRED + OPTIONAL
 MISSING = {"na", "n/a", "#n/a", "<na>", "nan", "null", "?"}
 MAX_BYTES = 2**30
 SPREADSHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods; .xls
+SEPARATOR_LINE = re.compile(r'\A"?sep=[,;\t]"?(?=\r?\n)', re.IGNORECASE)  # as Excel reads it
 Name = TypeVar("Name")  # by which a caller knows a file
 SPLITS = {
     "training": "training",
@@ -88,11 +91,13 @@ class LabelsTable(NamedTuple):
                     " expected one: give the folder above them, and paths below it"
                 )
         if missing := [row for row, files in row_files if not files]:
-            separators = ", with / between folders" if "\\" in missing[0].path else ""
+            hint = ", with / between folders" if "\\" in missing[0].path else ""
+            if near := _find_near_name(missing[0].path, names.values()):
+                hint = f"; {near!r} is there"
             raise UserError(
                 f"{self.path}: {len(missing)} of {len(self.rows)} paths are missing, such as"
                 f" {missing[0].path!r} in line {missing[0].line}; expected files below {expected}"
-                f"{separators}"
+                f"{hint}"
             )
         return {file: row for row, [file] in row_files}
 
@@ -103,8 +108,9 @@ def read_labels_table(
     """Read a table of labels.
 
     It is UTF-8, with or without a byte-order mark; commas, tabs or semicolons separate its columns,
-    as its header shows. Equal rows count once. Names may have the apostrophe that this project puts
-    before what looks like a formula; see `brainmri.common.tables`.
+    as its header shows, before which Excel's "sep=;" may be. Equal rows count once. Names may have
+    the apostrophe that this project puts before what looks like a formula; see
+    `brainmri.common.tables`.
 
     Parameters
     ----------
@@ -119,7 +125,7 @@ def read_labels_table(
     UserError
         Naming the file, the line, and what was expected.
     """
-    text = _read_text(path, parameter)
+    text = SEPARATOR_LINE.sub("", _read_text(path, parameter))  # its line counts as a blank one
     header = text.lstrip().partition("\n")[0]
     delimiter = max(",\t;", key=header.count)
     reader = csv.reader(
@@ -150,6 +156,16 @@ def read_labels_table(
     return LabelsTable(path, list(rows.values()))
 
 
+def _find_near_name(path: str, names: Iterable[str]) -> str | None:
+    """Return the first name that a path equals but for case or a lacking extension."""
+    wanted = to_nfc(path).casefold()
+    for name in names:
+        folded = to_nfc(name).casefold()
+        if wanted in (folded, str(PurePosixPath(folded).with_suffix(""))):
+            return name
+    return None
+
+
 def _read_text(path: Path, parameter: str) -> str:
     try:
         status = path.stat()
@@ -178,6 +194,11 @@ def _read_text(path: Path, parameter: str) -> str:
         raise UserError(
             f"{parameter}: {str(path)!r} is not text, since it has null bytes; save it as CSV"
             " (UTF-8)"
+        )
+    if text.lstrip().startswith(("{", "[")):
+        raise UserError(
+            f"{parameter}: {str(path)!r} starts with {text.lstrip()[0]!r}, as JSON does; expected a"
+            f" CSV or TSV table with the columns {', '.join(REQUIRED)}"
         )
     if not text.strip():
         raise UserError(f"{parameter}: {str(path)!r} is empty; expected a header with path, class")

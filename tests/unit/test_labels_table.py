@@ -36,6 +36,8 @@ def read(path: Path, content: str | bytes) -> labels_table.LabelsTable:
         "\n \npath,class\nno/1.png,no\na b.png,yes\n",
         "path,class\n./no//1.png,no\na b.png,yes\n",
         "path,class\nno/1.png,no\na b.png,yes\nno/1.png,no\n./a b.png,yes\n",
+        "sep=;\npath;class\nno/1.png;no\na b.png;yes\n",
+        '\ufeff"SEP=,"\r\npath,class\r\nno/1.png,no\r\na b.png,yes\r\n',
     ],
     ids=[
         "commas",
@@ -51,6 +53,8 @@ def read(path: Path, content: str | bytes) -> labels_table.LabelsTable:
         "blank lines first",
         "spellings of paths",
         "equal rows",
+        "separator of Excel",
+        "separator of Excel in quotes",
     ],
 )
 def test_forms_of_tables(tmp_path, content):
@@ -70,6 +74,8 @@ def test_quoted_cells_hold_separators(tmp_path):
 def test_lines_are_counted_from_1(tmp_path):
     content = 'path,class\n\n"a\nb.png",no\nc.png,yes\n'
     assert [row.line for row in read(tmp_path / "table.csv", content).rows] == [4, 5]
+    content = f"sep=,\n{content}"
+    assert [row.line for row in read(tmp_path / "table.csv", content).rows] == [5, 6]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +111,13 @@ MISTAKES = {  # by case: content, and the message; {} stands for the file
     "UTF-16 without a mark": (PATIENTS.encode("utf-16-le"), "has null bytes; save it as CSV"),
     "Latin-1": ("path,class\né.png,no\n".encode("latin-1"), "is not UTF-8 text"),
     "null bytes": (f"{PATIENTS}\0", "data.labels: '{}' is not text, since it has null bytes"),
+    "JSON lines": (
+        '{"file_name": "a.png", "label": 0}\n{"file_name": "b.png", "label": 1}\n',
+        "data.labels: '{}' starts with '{{', as JSON does; expected a CSV or TSV table with the"
+        " columns path, class$",
+    ),
+    "JSON list": (' [\n{"path": "a.png"}]', "data.labels: '{}' starts with '[', as JSON does"),
+    "separator only": ("sep=;\n", "{}: no column 'path'"),
     "header only": ("path,class\n", "{} has 0 class(es); expected two or more"),
     "no path": (
         "image,class\na.png,no\n",
@@ -220,6 +233,25 @@ def test_a_path_in_several_folders_is_refused(tmp_path):
         table.find(files, "the folders that are given")
     del files["b/2.png"]
     assert list(table.find(files, "the folders that are given")) == ["a/1.png", "a/2.png"]
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("no/a.PNG", "no/a.png"),
+        ("no/a", "no/a.png"),
+        ("No/A.b", "no/a.b.PNG"),
+        ("a.png", None),
+        ("no/a.jpg", None),
+    ],
+)
+def test_near_name_of_a_missing_path(tmp_path, path, near):
+    table = read(tmp_path / "a.csv", f"path,class\n{path},no\nyes.png,yes\n")
+    names = ["yes.png", "no/ab.png", "no/a.png", "no/a.b.PNG"]
+    with pytest.raises(UserError, match="1 of 2 paths are missing") as raised:
+        table.find(dict(enumerate(names)), "'raw'")
+    hint = f"; {near!r} is there" if near else ""
+    assert str(raised.value).endswith(f"; expected files below 'raw'{hint}")
 
 
 def test_missing_tables_and_folders(tmp_path):
