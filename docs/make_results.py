@@ -12,7 +12,6 @@ import re
 from pathlib import Path
 
 from brainmri.common.files import write_bytes
-from brainmri.evaluation.decision_metrics import describe_decisions
 from brainmri.evaluation.figures.layout import (
     ENSEMBLE_COLOR,
     MEMBER_COLOR,
@@ -20,8 +19,8 @@ from brainmri.evaluation.figures.layout import (
     new_figure,
     plot_style,
 )
-from brainmri.evaluation.metrics import describe_headlines
 from brainmri.evaluation.results import read_ensemble_metrics
+from brainmri.evaluation.summary import describe_summary
 
 RESULTS = Path("docs/results")
 FIGURE = RESULTS / "accuracy.png"
@@ -261,8 +260,7 @@ def format_headline(sentence: str) -> str:
 def format_evaluation() -> str:
     """Return what `evaluate` prints of metrics/ensemble.json."""
     metrics = read_ensemble_metrics()
-    lines = [*describe_headlines(metrics), *describe_decisions(metrics)]
-    return "\n".join(["```", *lines, "```", ""])
+    return "\n".join(["```", *describe_summary(metrics), "```", ""])
 
 
 def translate(table: str) -> str:

@@ -15,13 +15,9 @@ from brainmri.common.files import write_json
 from brainmri.common.params import load_params
 from brainmri.common.paths import ENSEMBLE_METRICS, MEMBERS
 from brainmri.evaluation import plots
-from brainmri.evaluation.decision_metrics import describe_decisions
-from brainmri.evaluation.intervals import explain_missing
-from brainmri.evaluation.metrics import describe_headlines
-from brainmri.evaluation.patients import describe_patients
 from brainmri.evaluation.predictions import read_predictions
 from brainmri.evaluation.results import read_out_of_bag, read_voting_weights
-from brainmri.evaluation.summary import Evaluation, calibrated_votes
+from brainmri.evaluation.summary import Evaluation, calibrated_votes, describe_summary
 from brainmri.sampling.files import read_split
 from brainmri.store.metadata import image_labels, image_names, image_patients, read_metadata
 
@@ -54,9 +50,4 @@ def main() -> None:
     called = image_names(metadata["images"], settings.names)
     plots.write_tables(evaluation, called)
     plots.write_figures(evaluation, summary, called, settings.bins, settings.gallery)
-    for line in (*describe_headlines(summary), *describe_decisions(summary)):
-        print(line)
-    if "by_patient" in summary:
-        print(*describe_patients(summary["by_patient"]), sep="\n")
-    if reason := explain_missing(summary):
-        print(f"{reason}; `make crossval` tests on all images")
+    print(*describe_summary(summary), sep="\n")

@@ -1,28 +1,31 @@
 """What is reported of an ensemble on its test images."""
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from brainmri.evaluation.calibration import calibrate
-from brainmri.evaluation.decision_metrics import rule_metrics, set_metrics
+from brainmri.evaluation.decision_metrics import describe_decisions, rule_metrics, set_metrics
 from brainmri.evaluation.decisions import Decided, decide_votes, positive_of, rule_of
 from brainmri.evaluation.intervals import (
     bootstrap_intervals,
     drop_constant,
+    explain_missing,
     group_counts,
     reportable,
 )
 from brainmri.evaluation.log_loss import log_loss
 from brainmri.evaluation.metrics import (
     all_metrics,
+    describe_headlines,
     headline_metrics,
     mean_or_none,
     none_if_nan,
     recalls,
 )
-from brainmri.evaluation.patients import PatientVotes, vote_by_patient
+from brainmri.evaluation.patients import PatientVotes, describe_patients, vote_by_patient
 from brainmri.evaluation.prediction_sets import missing_sets
 from brainmri.evaluation.results import (
     Decision,
@@ -324,3 +327,13 @@ def summarize_patients(
         ),
         **counts,
     }
+
+
+def describe_summary(metrics: EnsembleMetrics) -> Iterator[str]:
+    """Describe what metrics/ensemble.json holds in a few lines."""
+    yield from describe_headlines(metrics)
+    yield from describe_decisions(metrics)
+    if "by_patient" in metrics:
+        yield from describe_patients(metrics["by_patient"])
+    if reason := explain_missing(metrics):
+        yield f"{reason}; `make crossval` tests on all images"
