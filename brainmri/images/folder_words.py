@@ -32,7 +32,11 @@ FILLER = "(?:data|daten|datos|set|split|images?|imgs?|imágenes|folder|external|
 MAY_BE_A_CLASS = {"valid", "val", "dev"}  # if only one of these is among the class folders
 
 # What outlines or lists what is in images; with a digit, as `label_0`, it may be a class
-MASKS = _matcher("masks? segmentations? annotations? labels? groundtruths? gt")
+MASKS = _matcher("""
+    masks? segmentations? annotations? labels? groundtruths? gt
+    m[áa]scaras? masques? masken? maschera maschere
+    (?!(?:no|non|without)(?:mask|segmentation)s?$).+(?:mask|segmentation)s?
+""")
 AUGMENTED = re.compile("augment|aumentad")
 
 # Classes, in letters alone
@@ -79,7 +83,7 @@ def split_part(path: str) -> str | None:
 
 
 def is_masks(path: str) -> bool:
-    """Check whether a folder is named as masks or annotations of images are."""
+    """Check whether a folder is named as masks or annotations are: `labels`, `tumor_masks`."""
     return MASKS.fullmatch(re.sub(r"[\W_]", "", key_of(path))) is not None
 
 

@@ -24,7 +24,11 @@ from brainmri.images.folder_words import (
 from brainmri.images.suggestions import suggest_source, suggest_sources, suggest_split
 
 MAX_NAMES = 6  # in a message
-MASK_OF = re.compile(r"(.+)[ _.-](?:mask|seg|segmentation|gt|label)s?\.[^.]+$")
+MASK = "(?:mask|seg|segmentation|gt|label)s?"
+MASK_OF = [  # names without their endings; the group is that of the image
+    re.compile(rf"(.+)[ _.-]{MASK}(?:[ _.-]*\(?\d+\)?)?"),
+    re.compile(rf"{MASK}[ _.-]+(.+)"),
+]
 PATIENTS = (
     "; if the outer ones are patients, keep them apart by a table with a column patient instead"
     " (data.labels)"
@@ -97,17 +101,24 @@ def join_names(paths: list[str]) -> str:
 def find_masks(tree: FolderTree) -> set[str]:
     """Find the files in class folders that are masks by their names.
 
-    They are in a folder that is named so, or beside the image that they are of: `7_mask.png`.
+    They are in a folder that is named so, or beside the image that they are of: `7_mask.png`,
+    `7_mask_1.png`, `mask_7.png`.
     """
     masks: set[str] = set()
     for folder, files in tree.files.items():
-        stems = {name_of(path).rpartition(".")[0].casefold() for path in files}
+        stems = {path: name_of(path).rpartition(".")[0].casefold() for path in files}
         if any(map(is_masks, folder.split("/")[1:])):
             masks.update(files)
         elif folder:
-            matches = {path: MASK_OF.match(name_of(path).casefold()) for path in files}
-            masks.update(path for path, match in matches.items() if match and match[1] in stems)
+            images = {*stems.values()}
+            masks.update(path for path, stem in stems.items() if _is_mask(stem, images))
     return masks
+
+
+def _is_mask(stem: str, images: set[str]) -> bool:
+    """Check whether the name of a file, without its ending, is that of a mask of an image."""
+    matches = [pattern.fullmatch(stem) for pattern in MASK_OF]
+    return any(match and match[1] in images for match in matches)
 
 
 def _refuse_masks(tree: FolderTree, top: str) -> None:

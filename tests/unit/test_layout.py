@@ -302,6 +302,10 @@ def check_joined(paths: list[str], command: str, source: Path) -> None:
         ),
         (["images/1.png", "Ground_Truth/1.png"], "holds 'Ground_Truth', named as masks"),
         (["labels/1.png", "masks/1.png"], "holds 'labels' and 'masks', named as masks"),
+        (
+            [f"{name}/1.png" for name in ("glioma", "glioma_mask", "no", "T1-Segmentations")],
+            "holds 'T1-Segmentations' and 'glioma_mask', named as masks",
+        ),
         (product("train test", "images labels"), "/test' holds 'labels', named as masks"),
         (
             ["no/1.png", "yes/1.png", "boxes/TRAIN/1.png", "boxes/TEST/1.png"],
@@ -447,6 +451,40 @@ def test_masks_of_images_are_skipped(tmp_path):
     assert rejected == [
         {"path": path, "reason": "a mask, by its name"} for path in ("no/1_mask.png", paths[2])
     ]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("7.jpg", "mask_7.jpg"),
+        ("7.jpg", "7_mask_1.jpg"),
+        ("benign (1).png", "benign (1)_mask.png"),
+        ("benign (1).png", "benign (1)_mask_1.png"),
+        ("P1.png", "P1_seg(2).tif"),
+        ("7.png", "máscaras/7.png"),
+        ("7.png", "mascaras/7.png"),
+        ("7.png", "Masques/7.png"),
+        ("7.png", "Masken/7.png"),
+        ("7.png", "maschere/7.png"),
+        ("7.png", "tumor_masks/7.png"),
+        ("7.png", "Tumor Segmentation/7.png"),
+    ],
+)
+def test_masks_by_other_names(tmp_path, image, mask):
+    make_tree(tmp_path, "no/1.png", f"yes/{image}", f"yes/{mask}")
+    _, files, rejected = list_folder(tmp_path)
+    assert [path for _, path in files] == ["no/1.png", f"yes/{image}"]
+    assert rejected == [{"path": f"yes/{mask}", "reason": "a mask, by its name"}]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mask_8.png", "8_mask_1.png", "7_1.png", "no_masks/7.png", "without segmentation/7.png"],
+)
+def test_names_that_are_not_of_masks(tmp_path, name):
+    _, files, rejected = list_folder(make_tree(tmp_path, "no/1.png", "yes/7.png", f"yes/{name}"))
+    assert len(files) == 3
+    assert not rejected
 
 
 @pytest.mark.parametrize(("count", "is_named"), [(9, False), (10, True)])
