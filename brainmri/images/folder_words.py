@@ -45,12 +45,13 @@ CLASS = _matcher("""
     cancer lesion glioma meningioma pituitary metastasis si sí sano sana tumores normales
 """)
 
-MAX_CLASSES = 6  # that are numbered, such as grades
+MAX_CLASSES = 6  # that inner folders probably are, such as grades
 
-# Planes, sequences and sides, of which every class may have a folder
+# Planes, sequences, sides and formats, of which every class may have a folder
 WITHIN_CLASS = _matcher("""
     axial coronal sagittal transverse transversal ax cor sag flair dwi adc swi pd gre stir contrast
-    plain left right l r male female m f axiales coronales sagitales izquierda derecha
+    mprage spgr plain left right l r male female m f axiales coronales sagitales izquierda derecha
+    slices? png jpe?g dicom
 """)
 
 
@@ -95,6 +96,17 @@ def is_augmented(path: str) -> bool:
 def is_class(path: str) -> bool:
     """Check whether a folder is named as a class is: `yes`, `glioma`."""
     return CLASS.fullmatch(letters_of(path)) is not None
+
+
+def is_within_class(path: str) -> bool:
+    """Check whether a folder is named as no class is: `images`, `axial`, `train`, `masks`."""
+    return (
+        re.fullmatch(f"{FILLER}+", letters_of(path)) is not None
+        or WITHIN_CLASS.fullmatch(key_of(path)) is not None
+        or split_part(path) is not None
+        or is_masks(path)
+        or is_augmented(name_of(path))
+    )
 
 
 def are_within_classes(inner: list[str], outer: list[str], is_grid: bool) -> bool:

@@ -8,15 +8,18 @@ such as patients, may have any name, but for the names of other classes.
 import mimetypes
 import re
 from collections import Counter
+from typing import NoReturn
 
 from brainmri.common.errors import UserError
 from brainmri.images.folder_tree import FolderTree
 from brainmri.images.folder_words import (
+    MAX_CLASSES,
     MAY_BE_A_CLASS,
     are_within_classes,
     is_augmented,
     is_class,
     is_masks,
+    is_within_class,
     key_of,
     name_of,
     split_part,
@@ -59,7 +62,7 @@ def check_layout(tree: FolderTree) -> str | None:
     note = _explain_splits_within(tree, top)
     _refuse_repeated_classes(tree, top)
     _refuse_collections(tree, top)
-    note = note or _explain_shared_subfolders(tree, top)
+    note = note or _explain_shared_subfolders(tree, top) or _explain_sites(tree, top)
     if top:
         only = name_of(tree.folders[""][0])
         raise UserError(
@@ -253,18 +256,71 @@ def _explain_shared_subfolders(tree: FolderTree, top: str) -> str | None:
     shared = sorted(key for key in counts if counts[key] > 1)
     if len(shared) < 2:
         return None
-    outer_names = join_names(classes)
-    names = join_names([first_of[key] for key in shared])
     is_grid = all(keys == keys_of_inner[0] for keys in keys_of_inner)
     if not are_within_classes(shared, [key_of(path) for path in classes], is_grid):
-        raise UserError(
-            f"{tree.parameter}: {_quote(tree, top)}: {outer_names} hold folders of the same names,"
-            f" {names}, so that either may be the classes; for the inner ones,"
-            f" {suggest_sources(tree, inner)}{PATIENTS}; for the outer ones, give the inner ones"
-            " names that differ"
-        )
+        _refuse_shared_subfolders(tree, top, inner, [first_of[key] for key in shared])
+    return _note_on_subfolders(classes, [first_of[key] for key in shared])
+
+
+def _explain_sites(tree: FolderTree, top: str) -> str | None:
+    """Say how folders that only some classes hold are understood; refuse them if that is unclear.
+
+    Sites may lack classes: `siteA/AD`, `siteB/CN`, `siteC/AD`. The inner folders are taken as parts
+    of the outer ones if one of these holds images too, or no folder, or if the inner ones have
+    digits or are more than classes probably are.
+    """
+    classes = tree.folders[top]
+    if any(map(is_class, classes)):
+        return None
+    outer = _skip_common_folders(tree, classes)
+    first_of: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for folder in outer:
+        subfolders = [path for path in tree.folders[folder] if not is_within_class(path)]
+        for path in subfolders:
+            first_of.setdefault(key_of(path), path)
+        counts.update({key_of(path) for path in subfolders})
+    shared = [first_of[key] for key in sorted(counts) if counts[key] > 1]
+    if len(counts) < 2 or not shared:
+        return None
+    are_parts = (
+        len(counts) > MAX_CLASSES
+        or any(re.search(r"\d", key) for key in counts)
+        or any(has_images(tree, path) or not tree.folders[path] for path in outer)
+    )
+    if not are_parts:
+        _refuse_shared_subfolders(tree, top, outer, shared)
+    return _note_on_subfolders(classes, shared)
+
+
+def _skip_common_folders(tree: FolderTree, paths: list[str]) -> list[str]:
+    """Descend from folders as long as each holds a single folder, of the same name in all."""
+    while not any(len(tree.folders[path]) != 1 or has_images(tree, path) for path in paths):
+        inner = [tree.folders[path][0] for path in paths]
+        if len(set(map(key_of, inner))) > 1:
+            break
+        paths = inner
+    return paths
+
+
+def _refuse_shared_subfolders(
+    tree: FolderTree, top: str, inner: list[str], shared: list[str]
+) -> NoReturn:
+    """Refuse folders that several others hold, where either may be the classes."""
+    classes = tree.folders[top]
+    several = "several of " if len(classes) > 2 else ""
+    same = "the same name" if len(shared) == 1 else "the same names"
+    raise UserError(
+        f"{tree.parameter}: {_quote(tree, top)}: {several}{join_names(classes)} hold folders of"
+        f" {same}, {join_names(shared)}, so that either may be the classes; for the inner ones,"
+        f" {suggest_sources(tree, inner)}{PATIENTS}; for the outer ones, give the inner ones"
+        " names that differ"
+    )
+
+
+def _note_on_subfolders(classes: list[str], shared: list[str]) -> str:
     return (
-        f"the classes are {outer_names}; folders in several of them, {names},"
+        f"the classes are {join_names(classes)}; folders in several of them, {join_names(shared)},"
         " are taken as parts of each"
     )
 

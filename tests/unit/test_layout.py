@@ -506,6 +506,56 @@ def test_patients_of_one_class_each_are_not_the_classes(tmp_path):
     assert "dvc exp run" not in message
 
 
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (
+            "siteA/yes siteB/no siteC/yes",
+            "several of 'siteA', 'siteB' and 'siteC' hold .* name, 'yes'",
+        ),
+        ("siteA/AD siteA/CN siteB/AD siteB/MCI", "'siteA' and 'siteB' hold .* same name, 'AD'"),
+        ("Charite/meningioma Mayo/glioma Paz/glioma", "hold folders of the same name, 'glioma'"),
+        ("A/yes/P1 B/no/P2 C/yes/P3 D/no/P4", "hold folders of the same names, 'no' and 'yes'"),
+        ("A/set/AD B/set/CN C/set/AD", "hold folders of the same name, 'AD'"),
+    ],
+)
+def test_sites_that_lack_classes_are_refused(tmp_path, monkeypatch, folders, names):
+    monkeypatch.chdir(tmp_path)
+    paths = [f"{folder}/{index}.png" for folder in folders.split() for index in range(2)]
+    make_tree(Path("raw"), *paths)
+    with pytest.raises(UserError, match=f"{names}, so that either may be the classes") as raised:
+        list_folder("raw")
+    join = re.search("use all after `(mkdir .*)` with data.source=(.*?);", str(raised.value))
+    check_joined(paths, join[1], Path(join[2]))
+    assert {*list_folder(join[2])[0]} < {name for path in paths for name in path.split("/")}
+
+
+@pytest.mark.parametrize(
+    ("folders", "is_explained"),
+    [
+        ("AD/P01 AD/P02 CN/P01 CN/P03", True),
+        ("AD/extra AD/P02 CN/extra CN/P03", True),
+        ("AD/a AD/b AD/c AD/d CN/a CN/e CN/g CN/h", True),
+        ("AD AD/a AD/b CN/a CN/c", True),
+        ("AD/a AD/b CN/a CN/c MCI", True),
+        ("AD/images CN/images MCI/imgs", False),
+        ("AD/train CN/test MCI/train", False),
+        ("AD/axial AD/other CN/axial CN/more", False),
+        ("AD/a AD/augmented CN/a CN/masks", False),
+        ("AD/S1/anat CN/S2/anat MCI/S3/anat MCI/S4/anat", False),
+        ("AD/slices CN/slices MCI/png", False),
+        ("AD/a CN/a MCI/a", False),
+        ("AD/a CN/b", False),
+        ("normal/GE normal/Siemens AD/GE AD/Philips", False),
+    ],
+)
+def test_folders_of_some_classes_are_parts_of_them(tmp_path, capsys, folders, is_explained):
+    paths = [f"{folder}/{index}.png" for folder in folders.split() for index in range(2)]
+    classes, *_ = list_folder(make_tree(tmp_path, *paths))
+    assert classes == sorted({path.split("/")[0] for path in paths})
+    assert ("are taken as parts of each" in capsys.readouterr().out) == is_explained
+
+
 def test_an_image_beside_the_classes_does_not_hide_them(tmp_path):
     make_tree(tmp_path, *product("A B", "ab cd"), "A/overview.png")
     with pytest.raises(
