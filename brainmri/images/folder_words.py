@@ -38,6 +38,7 @@ MASKS = _matcher("""
     (?!(?:no|non|without)(?:mask|segmentation)s?$).+(?:mask|segmentation)s?
 """)
 AUGMENTED = re.compile("augment|aumentad")
+COPIES = _matcher("aug backups? bak cop(?:y|ies) copias? respaldos? duplicates?")
 
 # Classes, in letters alone
 CLASS = _matcher("""
@@ -70,6 +71,11 @@ def letters_of(path: str) -> str:
     return "".join(re.findall(r"[^\W\d_]+", key_of(path)))
 
 
+def words_of(path: str) -> list[str]:
+    """Return the words of a path, without case; digits count as letters."""
+    return re.findall(r"[^\W_]+", to_nfc(path).casefold())
+
+
 def split_part(path: str) -> str | None:
     """Return the part of a split, a key of `PARTS`, as which a folder is named; None if it is none.
 
@@ -91,6 +97,26 @@ def is_masks(path: str) -> bool:
 def is_augmented(path: str) -> bool:
     """Check whether a path has a folder that is named as augmented copies are."""
     return AUGMENTED.search(path.casefold()) is not None
+
+
+def is_copies(path: str) -> bool:
+    """Check whether a path has a folder that is named as copies are: `backup`, `augmented`."""
+    return is_augmented(path) or any(map(COPIES.fullmatch, words_of(path)))
+
+
+def class_within(path: str) -> str:
+    """Return the name of a folder without that of a part, a copy or a mask at one end.
+
+    Letters and digits of `yes` for `yes_train`, `Test - Yes`, `yes (copy)` and `mask_yes`; of the
+    whole name where no end is one of these.
+    """
+    words = words_of(name_of(path))
+    for count in range(1, len(words)):
+        for end, rest in ((words[-count:], words[:-count]), (words[:count], words[count:])):
+            name = "_".join(end)
+            if split_part(name) or is_copies(name) or is_masks(name):
+                return "".join(rest)
+    return "".join(words)
 
 
 def is_class(path: str) -> bool:

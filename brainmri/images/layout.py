@@ -7,7 +7,7 @@ such as patients, may have any name, but for the names of other classes.
 
 import mimetypes
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import NoReturn
 
 from brainmri.common.errors import UserError
@@ -16,6 +16,7 @@ from brainmri.images.folder_words import (
     MAX_CLASSES,
     MAY_BE_A_CLASS,
     are_within_classes,
+    class_within,
     is_augmented,
     is_class,
     is_masks,
@@ -23,6 +24,7 @@ from brainmri.images.folder_words import (
     key_of,
     name_of,
     split_part,
+    words_of,
 )
 from brainmri.images.suggestions import suggest_source, suggest_sources, suggest_split
 
@@ -59,6 +61,7 @@ def check_layout(tree: FolderTree) -> str | None:
         return None
     _refuse_masks(tree, top)
     _refuse_split(tree, top)
+    _refuse_parts_of_classes(tree, top)
     note = _explain_splits_within(tree, top)
     _refuse_repeated_classes(tree, top)
     _refuse_collections(tree, top)
@@ -160,6 +163,27 @@ def _refuse_split(tree: FolderTree, top: str) -> None:
         f"{named}a part of a split, beside {others};"
         " move it elsewhere, or rename it if it is a class"
     )
+
+
+def _refuse_parts_of_classes(tree: FolderTree, top: str) -> None:
+    """Refuse folders that are parts or copies of one class by their names: `no_train`, `no_test`.
+
+    Names that only are spelled differently get a warning later.
+    """
+    paths_of: dict[str, list[str]] = defaultdict(list)
+    for path in tree.folders[top]:
+        paths_of[class_within(path)].append(path)
+    parts = []
+    for paths in paths_of.values():
+        if len({"".join(words_of(name_of(path))) for path in paths}) > 1:
+            parts += paths
+    if parts:
+        raise UserError(
+            f"{tree.parameter}: {_quote(tree, top)} holds {join_names(sorted(parts))}, named as"
+            " parts or copies of the same classes; expected one folder for each class: join their"
+            " parts (a table with a column split keeps these apart: data.labels), and move copies"
+            " and masks elsewhere"
+        )
 
 
 def _explain_splits_within(tree: FolderTree, top: str) -> str | None:

@@ -325,6 +325,47 @@ def test_folders_with_misleading_names_are_refused(tmp_path, paths, message):
 
 
 @pytest.mark.parametrize(
+    ("folders", "parts"),
+    [
+        (["no_test", "no_train", "yes_test", "yes_train"], 4),
+        (["test no", "test yes", "train no", "train yes"], 4),
+        (["AD", "CN-Train-Set", "CN_val"], 2),
+        (["grade_2", "grade_3_test", "grade_3_train"], 2),
+        (["No Tumor train", "notumor_test", "tumor"], 2),
+        (["no", "yes", "yes_augmented"], 2),
+        (["Augmented-Yes", "no", "yes"], 2),
+        (["AD", "AD - Copy", "CN"], 2),
+        (["mask_no", "no", "no_mask_2", "yes"], 2),
+    ],
+)
+def test_parts_of_one_class_are_refused(tmp_path, folders, parts):
+    make_tree(tmp_path, *[f"{folder}/1.png" for folder in folders])
+    with pytest.raises(UserError, match="named as parts or copies of the same classes") as raised:
+        list_folder(tmp_path)
+    names = re.search("holds (.*), named", str(raised.value))[1]
+    assert len(re.split(", | and ", names)) == parts
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ["no_train", "yes_train"],
+        ["augmented_no", "augmented_yes"],
+        ["no_train", "yes_test"],
+        ["grade_2_train", "grade_3_train"],
+        ["label_0", "label_1"],
+        ["valid", "invalid"],
+        ["no test", "test done"],
+        ["No Tumor", "notumor"],
+        ["old stroke", "stroke"],
+    ],
+)
+def test_words_of_a_split_in_names_of_classes(tmp_path, folders):
+    classes, *_ = list_folder(make_tree(tmp_path, *[f"{folder}/1.png" for folder in folders]))
+    assert classes == sorted(folders)
+
+
+@pytest.mark.parametrize(
     "paths",
     [
         product("no yes", "patient1 patient2"),
