@@ -19,6 +19,7 @@ from brainmri.images.folder_words import (
     class_within,
     is_augmented,
     is_class,
+    is_copies,
     is_masks,
     is_within_class,
     key_of,
@@ -144,8 +145,7 @@ def _refuse_split(tree: FolderTree, top: str) -> None:
     if len(parts) < 2 and all(key_of(path) in MAY_BE_A_CLASS for path in parts):
         return
     named = f"{tree.parameter}: {_quote(tree, top)} holds {join_names(parts)}, named as "
-    inner = {path: skip_single_folders(tree, path) for path in parts}
-    inner = {path: folder for path, folder in inner.items() if len(tree.folders[folder]) > 1}
+    inner = _find_class_folders(tree, parts)
     for folder in inner.values():
         _refuse_masks(tree, folder)
     if inner:
@@ -163,6 +163,24 @@ def _refuse_split(tree: FolderTree, top: str) -> None:
         f"{named}a part of a split, beside {others};"
         " move it elsewhere, or rename it if it is a class"
     )
+
+
+def _find_class_folders(tree: FolderTree, parts: list[str]) -> dict[str, str]:
+    """Find the folder of class folders in each part of a split that has some.
+
+    A single folder is one if it is named as a class of another part.
+    """
+    inner = {path: skip_single_folders(tree, path) for path in parts}
+    inner = {path: folder for path, folder in inner.items() if len(tree.folders[folder]) > 1}
+    classes = {key_of(path) for folder in inner.values() for path in tree.folders[folder]}
+    for part in parts:
+        folder = part
+        while part not in inner and len(tree.folders[folder]) == 1:
+            [single] = tree.folders[folder]
+            if key_of(single) in classes:
+                inner[part] = folder
+            folder = single
+    return inner
 
 
 def _refuse_parts_of_classes(tree: FolderTree, top: str) -> None:
@@ -199,8 +217,7 @@ def _explain_splits_within(tree: FolderTree, top: str) -> str | None:
     ]
     if collections:
         first = min(collections, key=is_augmented)
-        inner = {part: skip_single_folders(tree, part) for part in parts[first]}
-        inner = {part: path for part, path in inner.items() if len(tree.folders[path]) > 1}
+        inner = _find_class_folders(tree, parts[first])
         raise UserError(
             f"{tree.parameter}: {_quote(tree, first)} holds {join_names(parts[first])}, parts of a"
             f" split with the class folders in them; {suggest_split(tree, inner, [])}"
@@ -232,11 +249,13 @@ def _refuse_repeated_classes(tree: FolderTree, top: str) -> None:
         parent = path.rpartition("/")[0]
         siblings = {key_of(sibling) for sibling in tree.folders[parent]}
         if keys - {key_of(owner)} <= siblings:
+            advice = f"run `{suggest_source(tree, parent)}`, or remove one of the two"
+            if is_copies(parent.removeprefix(top)):
+                advice = "move these, named as copies, elsewhere"
             raise UserError(
                 f"{tree.parameter}: {_quote(tree, top)} holds the class folders"
                 f" {join_names(tree.folders[parent])} twice, the second time in"
-                f" {_quote(tree, parent)}; run `{suggest_source(tree, parent)}`,"
-                " or remove one of the two"
+                f" {_quote(tree, parent)}; {advice}"
             )
         raise UserError(
             f"{tree.parameter}: {_quote(tree, path)} is in {_quote(tree, owner)},"

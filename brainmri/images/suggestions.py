@@ -70,8 +70,9 @@ def suggest_sources(tree: FolderTree, paths: list[str], preferred: list[str] | N
     target = f"{tree.source}-joined"
     use_all = f"use all after `{_join(tree, originals, target)}` with {tree.parameter}={target}"
     candidates = originals if preferred is None else preferred
+    needed = 1 if tree.parameter == "data.test" else 2  # a test set may lack classes
     with_classes = [
-        path for path in originals if path in candidates and len(tree.folders[path]) > 1
+        path for path in originals if path in candidates and len(tree.folders[path]) >= needed
     ]
     if not with_classes:
         return use_all + excluding

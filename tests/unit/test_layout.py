@@ -85,6 +85,18 @@ GIVEN_SPLITS = {  # by case: paths, the folders named in the message, and those 
         "train",
         "test",
     ),
+    "test images of one class": (
+        [*product("train", "a b"), *product("test", "a")],
+        "'test' and 'train'",
+        "train",
+        "test",
+    ),
+    "wrapped test images of one class": (
+        [*product("train", "a b"), *product("test/images", "a")],
+        "'test' and 'train'",
+        "train",
+        "test/images",
+    ),
     "two parts": (
         product("Training Testing", "no yes"),
         "'Testing' and 'Training'",
@@ -231,6 +243,17 @@ def test_validation_images_join_the_training_images(tmp_path, monkeypatch, case)
     assert files_of(data, "test") == expected
 
 
+def test_validation_images_of_one_class(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_tree(Path("raw"), *product("train test", "a b"), *product("val", "b"))
+    with pytest.raises(UserError, match="named as parts of a split") as raised:
+        list_folder("raw")
+    copying, data = suggested_data(str(raised.value))
+    assert os.system(copying) == 0
+    assert len(files_of(data, "training")) == 6
+    assert len(files_of(data, "test")) == 4
+
+
 @pytest.mark.parametrize(
     "parts", ["train train2 test", "train test test_2", "train", "test", "test validation"]
 )
@@ -251,6 +274,13 @@ def test_split_in_the_test_folder(tmp_path, monkeypatch):
         list_images(data_of("raw", test="other"))
     assert "run `dvc exp run -S data.test=other/test`, or use all" in str(raised.value)
     assert "data.source" not in str(raised.value)
+
+
+def test_split_in_the_test_folder_of_one_class(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_tree(tmp_path, *product("raw other/train", "a b"), *product("other/test", "a"))
+    with pytest.raises(UserError, match=r"run `dvc exp run -S data\.test=other/test`, or use all"):
+        list_images(data_of("raw", test="other"))
 
 
 def suggested_data(line: str) -> tuple[str | None, Data]:
@@ -475,6 +505,15 @@ def test_augmented_copies_are_not_suggested(tmp_path):
     with pytest.raises(UserError, match=r"data.source=\S*/OriginalSet`; leave augmented") as raised:
         list_folder(tmp_path)
     assert "use all" not in str(raised.value)
+
+
+@pytest.mark.parametrize("copies", ["augmented", "Augmented Data/set", "backup/old", "Copy of set"])
+def test_copies_beside_the_classes_are_not_suggested(tmp_path, copies):
+    paths = [
+        f"{folder}/{name}/1.png" for folder in (".", copies) for name in ("no", "other", "yes")
+    ]
+    with pytest.raises(UserError, match=r"twice, the second time in .*; move these, named as cop"):
+        list_folder(make_tree(tmp_path, *paths))
 
 
 @pytest.mark.parametrize("patient", [None, "/([^/.-]+)[^/]*$"])
