@@ -3,8 +3,9 @@
 Names are compared in composed Unicode (NFC): a class is named in that form, whatever its folder.
 """
 
-from collections import Counter
-from itertools import combinations
+import re
+import unicodedata
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,9 +86,7 @@ def list_images(data: Data) -> Source:
         listed = _list_table(source, read_labels_table(Path(data.labels)))
     else:
         listed = _list_class_folders("data.source", source)
-    for first, second in combinations(listed.classes, 2):
-        if spelling(first) == spelling(second):
-            print(f"warning: {first!r} and {second!r} are two classes; are they meant to be one?")
+    _warn_of_spellings(listed.classes)
     _warn_of_numbered_classes(listed.classes)
     if data.test:
         listed = _add_test_folder(listed, Path(data.test))
@@ -96,17 +95,33 @@ def list_images(data: Data) -> Source:
 
 
 def spelling(name: str) -> str | float:
-    """Return what names of the same class probably share: words in lower case, or a number."""
-    words = " ".join(name.casefold().replace("_", " ").split())
+    """Return what names of the same class probably share: a number, or what is no punctuation.
+
+    Case and spaces don't count either, but between digits: `1-2` is not `12`.
+    """
     try:
-        return float(words)
+        return float(name.replace("_", " "))
     except ValueError:
-        return words
+        pass
+    spaced = [" " if unicodedata.category(char)[0] in "PZ" else char for char in name.casefold()]
+    words = " ".join("".join(spaced).split())
+    return re.sub(r"(?<!\d) | (?!\d)", "", words)
 
 
 def describe_first(rejected: list[dict]) -> str:
     """Describe the first file that is not used, and why, for the end of a sentence."""
     return "".join(f" ({file['path']!r}: {file['reason']})" for file in rejected[:1])
+
+
+def _warn_of_spellings(classes: list[str]) -> None:
+    """Warn of classes whose names differ only in punctuation, spaces and case."""
+    names_of: dict[object, list[str]] = defaultdict(list)
+    for name in classes:
+        names_of[spelling(name)].append(name)
+    for names in names_of.values():
+        if len(names) > 1:
+            listing = f"{', '.join(map(repr, names[:-1]))} and {names[-1]!r}"
+            print(f"warning: {listing} are {len(names)} classes; are they meant to be one?")
 
 
 def _warn_of_numbered_classes(classes: list[str]) -> None:

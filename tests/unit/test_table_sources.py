@@ -188,6 +188,11 @@ def test_mistakes_in_the_test_folder_name_it(test, message):
         (("Glioma", "glioma"), True),
         (("no tumor", "no_tumor"), True),
         (("1", "1.0"), True),
+        (("no-tumor", "notumor"), True),
+        (("no", "no."), True),
+        (("1-2", "1_2"), True),
+        (("1-2", "12"), False),
+        (("IDH+", "IDH-"), False),
         (("-1", "1"), False),
         (("a", "b"), False),
     ],
@@ -196,5 +201,13 @@ def test_classes_that_may_be_one_are_named(capsys, names, is_named):
     make_tree(Path("raw"), *(f"{name}/1.png" for name in names))
     list_images(data_of("raw"))
     first, second = sorted(names)
-    line = f"warning: {first!r} and {second!r} are two classes; are they meant to be one?\n"
+    line = f"warning: {first!r} and {second!r} are 2 classes; are they meant to be one?\n"
     assert capsys.readouterr().out == line * is_named
+
+
+def test_all_classes_that_may_be_one_are_named(capsys):
+    names = ["No Tumor", "no-tumor", "no_tumor", "notumor"]
+    make_tree(Path("raw"), *(f"{name}/1.png" for name in (*names, "glioma")))
+    list_images(data_of("raw"))
+    line = "warning: 'No Tumor', 'no-tumor', 'no_tumor' and 'notumor' are 4 classes; are they"
+    assert capsys.readouterr().out.startswith(line)
