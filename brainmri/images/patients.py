@@ -13,6 +13,7 @@ DICOM = ("patient", "study")
 STUDY = "study "
 MAX_EXAMPLES = 2
 MIN_PATIENTS = 10
+LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 MAX_STUDIES = 10  # that a patient probably has
 # The image of which Roboflow made copies; the innermost and the outermost folder in a class folder;
 # the beginning of a name before the number of a slice, as in BraTS20_000_slice_0_flair.png, or,
@@ -265,11 +266,11 @@ def study_warning(dicom_patients: list[str | None]) -> str | None:
 
 
 def _warn_of_spellings(identifiers: Iterable[Hashable]) -> None:
-    """Warn of patients that may be the same, such as 7 and 007; identifiers are not printed."""
+    """Warn of patients that may be the same, such as P7 and P007; identifiers are not printed."""
     spellings: dict[object, set[str]] = defaultdict(set)
     for identifier in identifiers:
         if isinstance(identifier, str):
-            spellings[spelling(identifier)].add(identifier)
+            spellings[spelling(LEADING_ZEROS.sub("", identifier))].add(identifier)
     if several := [names for names in spellings.values() if len(names) > 1]:
         print(
             f"warning: {len(several)} patients are spelled in several ways, such as 7 and 007 or P1"
