@@ -8,8 +8,8 @@ that stage publishes. Where and how many members train at a time changes no resu
 
 Reads   all that members read; params: members, recipes, ensemble, train; fan_out, which
         DVC does not track
-Writes  data/fan-out.json   the members, each with a hash of its inputs: where it is missing, as in
-                            a fresh clone, or others', as after `git pull`, this stage runs
+Writes  data/fan-out.json   a marker: the members, each with a hash of its inputs; this stage runs
+                            where it is missing (a fresh clone) or is of others (after `git pull`)
 """
 
 from brainmri.common.errors import UserError
@@ -23,6 +23,7 @@ from brainmri.parallel.staging import staging_dir
 def main() -> None:
     params = load_params()
     remove_former_members(list(params.ensemble))
+    inputs = [staging_dir(name).name for name in params.ensemble]
     failed = train_stale_members(params)
     for run in failed:
         print(f"\n{run.name} failed; the end of {run.log}:\n{run.last_lines()}", flush=True)
@@ -31,4 +32,4 @@ def main() -> None:
             f"training failed: {describe_failures(failed)}; the other members are done and kept;"
             " run `dvc repro` again for the rest"
         )
-    write_json(FAN_OUT_MARKER, {"members": [staging_dir(name).name for name in params.ensemble]})
+    write_json(FAN_OUT_MARKER, {"members": inputs})

@@ -80,13 +80,13 @@ def main() -> None:
     print(describe_rule(vote["decision"]))
     if reason:
         print(reason)
-    for whose, calibrating in (("", "images"), ("by patient: ", "patients")):
+    for whose, calibrating in (("", "images"), ("by patient, ", "patients")):
         calibrated_by = vote["decision"][calibrating]
         if calibrated_by and (line := missing_sets(calibrated_by, params.decide.error)):
             print(whose + line)
     if params.train.early_stopping is not None or params.train.reduce_lr is not None:
         print(
             "warning: train.early_stopping or train.reduce_lr has followed the out-of-bag images,"
-            " from which the weights, the calibration, thresholds and prediction sets come: they"
-            " may be too confident"
+            " from which weights, calibration, thresholds and prediction sets come: these are"
+            " optimistic"
         )

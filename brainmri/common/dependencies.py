@@ -18,9 +18,9 @@ from brainmri.common.params import read_params
 from brainmri.common.paths import PARAMS, PIPELINES
 
 FileState = tuple[int, int, int] | None
-# Names that no stage reads: of hidden files, as unfinished ones are, of what editors write beside a
-# file, and of compiled code
-NOT_DEPENDENCY = re.compile(r"\..*|.*~|__pycache__", re.DOTALL)
+# Names that no stage reads: of hidden files, as unfinished ones are, of backups of code by editors,
+# and of compiled code
+NOT_DEPENDENCY = re.compile(r"\..*|.*\.py~|__pycache__", re.DOTALL)
 
 
 def stage_dependencies(stage: str, params: dict) -> tuple[list[Path], dict[str, object]]:
@@ -143,7 +143,9 @@ class StageInputs:
 
 
 def hash_path(path: Path) -> str:
-    """Compute the SHA-256 of a file, or of a folder's files with their names, as far as they count.
+    """Compute the SHA-256 of a file, or of a folder's files with their names.
+
+    Hidden files and backups of editors do not count.
 
     Raises
     ------

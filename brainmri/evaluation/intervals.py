@@ -18,6 +18,7 @@ by chance.
 NEED_GROUPS = ("roc_auc", "average_precision")  # None where a class has fewer than MIN_GROUPS
 NEED_IMAGES = ("balanced_accuracy", "f1")  # None where a class has no image
 MAX_SHOWN = 3  # classes in a message
+ROUNDING = 1e-9  # of a metric
 
 
 def group_counts(labels: np.ndarray, groups: np.ndarray, classes: int) -> list[int]:
@@ -73,12 +74,13 @@ def explain_missing(metrics: Mapping) -> str | None:
     """
     if reason := missing_metrics(metrics["independent_groups"]):
         return reason
-    names = [METRIC_NAMES[name] for name, limits in metrics["interval"].items() if limits is None]
-    if not names:
+    missing = [name for name, limits in metrics["interval"].items() if limits is None]
+    if not missing:
         return None
+    names = [METRIC_NAMES[name].partition(",")[0] for name in missing]  # without the unit
     return (
-        f"no bootstrap interval of {', '.join(names)}: all draws of these test images have the same"
-        " value, which says nothing of others"
+        f"no bootstrap interval of {', '.join(names)}: the value is the same in all draws of these"
+        " test images, which says nothing about other images"
     )
 
 
@@ -101,7 +103,7 @@ def drop_constant(
     0.72.
     """
     return {
-        name: None if limits is None or limits[0] == limits[1] else limits
+        name: None if limits is None or limits[1] - limits[0] < ROUNDING else limits
         for name, limits in intervals.items()
     }
 

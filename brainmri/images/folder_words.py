@@ -35,8 +35,9 @@ MAY_BE_A_CLASS = {"valid", "val", "dev"}  # if only one of these is among the cl
 MASKS = _matcher("""
     masks? segmentations? annotations? labels? groundtruths? gt
     m[áa]scaras? masques? masken? maschera maschere
-    (?!(?:no|non|without)(?:mask|segmentation)s?$).+(?:mask|segmentation)s?
 """)
+MASK = re.compile("(?:mask|segmentation)s?")
+NOT_MASKS = _matcher("no non not with without un pre post before after")  # beside that word
 AUGMENTED = re.compile("augment|aumentad")
 COPIES = _matcher("aug backups? bak cop(?:y|ies) copias? respaldos? duplicates?")
 
@@ -91,7 +92,11 @@ def split_part(path: str) -> str | None:
 
 def is_masks(path: str) -> bool:
     """Check whether a folder is named as masks or annotations are: `labels`, `tumor_masks`."""
-    return MASKS.fullmatch(re.sub(r"[\W_]", "", key_of(path))) is not None
+    words = words_of(name_of(path))
+    if MASKS.fullmatch("".join(words)):
+        return True
+    is_named = bool(words) and MASK.fullmatch(words[-1]) is not None
+    return is_named and not any(map(NOT_MASKS.fullmatch, words))
 
 
 def is_augmented(path: str) -> bool:
@@ -101,22 +106,30 @@ def is_augmented(path: str) -> bool:
 
 def is_copies(path: str) -> bool:
     """Check whether a path has a folder that is named as copies are: `backup`, `augmented`."""
-    return is_augmented(path) or any(map(COPIES.fullmatch, words_of(path)))
+    ends = [word for part in map(words_of, path.split("/")) for word in (*part[:1], *part[-1:])]
+    return is_augmented(path) or any(map(COPIES.fullmatch, ends))
 
 
 def class_within(path: str) -> str:
-    """Return the name of a folder without that of a part, a copy or a mask at one end.
+    """Return the name of a folder without that of a part or a copy at one end, or a mask in front.
 
     Letters and digits of `yes` for `yes_train`, `Test - Yes`, `yes (copy)` and `mask_yes`; of the
     whole name where no end is one of these.
     """
     words = words_of(name_of(path))
     for count in range(1, len(words)):
-        for end, rest in ((words[-count:], words[:-count]), (words[:count], words[count:])):
-            name = "_".join(end)
-            if split_part(name) or is_copies(name) or is_masks(name):
-                return "".join(rest)
+        first, last = "_".join(words[:count]), "_".join(words[-count:])
+        if split_part(last) or is_copies(last):
+            return "".join(words[:-count])
+        if split_part(first) or is_copies(first) or is_masks(first):
+            return "".join(words[count:])
     return "".join(words)
+
+
+def are_numbered(paths: list[str]) -> bool:
+    """Check whether names of folders differ in a number or a letter at the end alone."""
+    matches = [re.fullmatch(r"(.*?)[\W_]*(?:\d+|[^\W\d_])", key_of(path)) for path in paths]
+    return all(matches) and len({match[1] for match in matches}) == 1
 
 
 def is_class(path: str) -> bool:

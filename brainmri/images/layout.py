@@ -15,6 +15,7 @@ from brainmri.images.folder_tree import FolderTree
 from brainmri.images.folder_words import (
     MAX_CLASSES,
     MAY_BE_A_CLASS,
+    are_numbered,
     are_within_classes,
     class_within,
     is_augmented,
@@ -306,10 +307,11 @@ def _explain_shared_subfolders(tree: FolderTree, top: str) -> str | None:
 
 
 def _explain_sites(tree: FolderTree, top: str) -> str | None:
-    """Say how folders that only some classes hold are understood; refuse them if that is unclear.
+    """Say that folders that only some classes hold are parts of these; refuse those of sites.
 
-    Sites may lack classes: `siteA/AD`, `siteB/CN`, `siteC/AD`. The inner folders are taken as parts
-    of the outer ones if one of these holds images too, or no folder, or if the inner ones have
+    Sites may lack classes: `siteA/AD`, `siteB/CN`, `siteC/AD`. The inner folders may be the classes
+    if one of them is named so, or if the names of the outer ones differ in a number or a letter at
+    the end alone; but not if an outer one holds images too, or no folder, or if the inner ones have
     digits or are more than classes probably are.
     """
     classes = tree.folders[top]
@@ -331,7 +333,7 @@ def _explain_sites(tree: FolderTree, top: str) -> str | None:
         or any(re.search(r"\d", key) for key in counts)
         or any(has_images(tree, path) or not tree.folders[path] for path in outer)
     )
-    if not are_parts:
+    if not are_parts and (are_numbered(classes) or any(map(is_class, shared))):
         _refuse_shared_subfolders(tree, top, outer, shared)
     return _note_on_subfolders(classes, shared)
 

@@ -13,7 +13,7 @@ DICOM = ("patient", "study")
 STUDY = "study "
 MAX_EXAMPLES = 2
 MIN_PATIENTS = 10
-LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
 MAX_STUDIES = 10  # that a patient probably has
 # The image of which Roboflow made copies; the innermost and the outermost folder in a class folder;
 # the beginning of a name before the number of a slice, as in BraTS20_000_slice_0_flair.png, or,
@@ -62,6 +62,11 @@ def number_patients(
     if pattern:
         identifiers = match_patients([file.below for file in files], pattern)
         _check_identifiers(identifiers, dicom_patients, f"data.patient: {pattern!r}")
+        if len(set(identifiers)) == len(files):
+            print(
+                f"warning: data.patient: {pattern!r} gives each image a patient of its own; if"
+                " patients have several images, correct it"
+            )
         _warn_of_classes_in_patients(files, identifiers, pattern)
         if any(file.patient for file in files):
             print(
@@ -74,7 +79,7 @@ def number_patients(
         _warn_of_doubtful_identifiers(images)
         identifiers = _dicom_identifiers(files, dicom_patients)
         if identifiers is None:
-            _warn_of_unknown_patients([file.below for file in files])
+            _warn_of_unknown_patients(files)
             return None
     _warn_of_spellings(identifiers)
     numbers = number_identifiers(identifiers)
@@ -143,18 +148,11 @@ def search_patients(paths: list[str], pattern: str) -> list[str | None]:
 
 
 def _check_identifiers(identifiers: list[str], dicom_patients: list[str | None], name: str) -> None:
-    """Refuse a single patient; warn of as many as images, and where several have a PatientID in
-    common, unless all do.
-    """
+    """Refuse a single patient; warn where several have a PatientID in common, unless all do."""
     if len(set(identifiers)) == 1:
         raise UserError(
             f"{name} gives all {len(identifiers)} images the same patient; expected several, since"
             " a patient stays on one side of the split: correct it"
-        )
-    if len(set(identifiers)) == len(identifiers):
-        print(
-            f"warning: {name} gives each image a patient of its own; if patients have several"
-            " images, correct it"
         )
     given: dict[str, set[str]] = defaultdict(set)
     for identifier, patient in zip(identifiers, dicom_patients, strict=True):
@@ -175,15 +173,15 @@ def _warn_of_classes_in_patients(
     """Warn where patients differ only in the class folder, which the pattern takes, too."""
     outer_of: dict[str, set[str]] = defaultdict(set)
     for file, identifier in zip(files, identifiers, strict=True):
-        outer, slash, inner = identifier.partition("/")
-        if slash and to_nfc(file.below).startswith(f"{outer}/"):
+        outer, _, inner = identifier.partition("/")
+        if inner and outer == file.class_name == to_nfc(file.below).partition("/")[0]:
             outer_of[inner].add(outer)
     divided = [inner for inner, outer in outer_of.items() if len(outer) > 1]
     if divided:
         print(
             f"warning: data.patient: {pattern!r} takes the class folder as a part of the patient,"
-            f" so that {len(divided)} with images in several of these folders count as different"
-            " patients; if they are the same, correct it: [^/] instead of . matches no folder"
+            f" so that {len(divided)} patients with images in several class folders count as one"
+            " patient for each folder; correct it: [^/] instead of . matches no folder"
         )
 
 
@@ -206,8 +204,8 @@ def _warn_of_doubtful_identifiers(images: Iterable[DicomIdentifiers]) -> None:
     joined = [number for number in numbers if number > MAX_STUDIES]
     if joined and len(numbers) > 1:  # a single PatientID is no patient's
         print(
-            f"warning: {len(joined)} PatientIDs have up to {max(joined)} DICOM studies each; if"
-            f" they are placeholders of an anonymization, {advice}"
+            f"warning: {len(joined)} of {len(numbers)} PatientIDs have up to {max(joined)} DICOM"
+            f" studies each, as placeholders of an anonymization do; if so, {advice}"
         )
 
 
@@ -237,15 +235,20 @@ def _dicom_identifiers(
     return [patient or row for row, patient in enumerate(dicom_patients)]
 
 
-def _warn_of_unknown_patients(paths: list[str]) -> None:
-    """Warn where folders or names look as if each were of several images of one origin."""
-    classes = {path.partition("/")[0] for path in paths if "/" in path}
+def _warn_of_unknown_patients(files: list[SourceFile]) -> None:
+    """Warn where folders or names look as if each were of several images of one origin.
+
+    A name in several classes counts for each: numbers that start again in each are no patients.
+    """
+    classes = {file.class_name for file in files}
     for pattern in PROBABLE_PATIENTS:
-        matches = [match for match in map(re.compile(pattern).search, paths) if match]
-        names = {match[1] for match in matches}
+        searched = [(file.class_name, re.search(pattern, file.below)) for file in files]
+        matches = [(class_name, match) for class_name, match in searched if match]
+        names = {match[1] for _, match in matches}
+        count = len({(class_name, match[1]) for class_name, match in matches})
         is_enough = len(names) >= MIN_PATIENTS and len(names) > len(classes)
-        if is_enough and len(matches) >= max(2 * len(names), len(paths) / 2):
-            first = matches[0]
+        if is_enough and len(matches) >= max(2 * count, len(files) / 2):
+            _, first = matches[0]
             print(
                 f"warning: patients are unknown; if {first[1]!r} in {first.string!r} names one, or"
                 " an image with augmented copies, these are on both sides of the split: set"
@@ -273,8 +276,8 @@ def _warn_of_spellings(identifiers: Iterable[Hashable]) -> None:
             spellings[spelling(LEADING_ZEROS.sub("", identifier))].add(identifier)
     if several := [names for names in spellings.values() if len(names) > 1]:
         print(
-            f"warning: {len(several)} patients are spelled in several ways, such as 7 and 007 or P1"
-            " and p1, and count as different; correct the table or the names if they are the same"
+            f"warning: {len(several)} patients are spelled in several ways, such as P7 and p-007,"
+            " and count as different; correct the table or the names if they are the same"
         )
 
 

@@ -95,7 +95,7 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
             count = list(labels.values()).count(label)
             print(
                 f"labels: {count} of {len(files)} images are {classes[label]!r}, by the name of a"
-                " folder above",
+                " folder above the given paths",
                 file=sys.stderr,
             )
     else:

@@ -17,6 +17,7 @@ from brainmri.evaluation import metrics
 from brainmri.evaluation.calibration import calibrate, fit_calibration
 from brainmri.evaluation.intervals import (
     bootstrap_intervals,
+    drop_constant,
     explain_missing,
     missing_metrics,
 )
@@ -188,7 +189,12 @@ def test_no_error_gives_no_interval():
     assert summary["accuracy"] == summary["roc_auc"] == 1
     assert summary["interval"] == {"accuracy": None, "balanced_accuracy": None, "roc_auc": None}
     reason = explain_missing(summary)
-    assert reason.startswith("no bootstrap interval of accuracy, balanced accuracy, ROC AUC: all")
+    assert reason.startswith("no bootstrap interval of accuracy, balanced accuracy, ROC AUC: the")
+
+
+def test_rounding_gives_an_interval_no_width():
+    intervals = {"a": [1 - 2**-52, 1.0], "b": [0.9, 1.0], "c": None}
+    assert drop_constant(intervals) == {"a": None, "b": [0.9, 1.0], "c": None}
 
 
 @pytest.mark.parametrize(("negatives", "positives"), [(20, 9), (20, 25), (9, 20)])

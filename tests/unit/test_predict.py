@@ -257,7 +257,7 @@ def test_label_is_the_outermost_class_folder(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == ""
     assert labels("b/yes/deep", "b/yes/deep/1.png", "b/yes/deep/er/2.png") == [1, 1]
     assert capsys.readouterr().err == (
-        "labels: 2 of 2 images are 'yes', by the name of a folder above\n"
+        "labels: 2 of 2 images are 'yes', by the name of a folder above the given paths\n"
     )
     assert labels("b/no/yes", "b/no/yes/1.png") == [1]
     assert labels("b", "b/README.txt", "b/1.png") == [0, 1, 1]

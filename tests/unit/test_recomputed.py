@@ -597,7 +597,7 @@ def test_prediction_sets_of_patients(made, monkeypatch, capsys, patients_of):
     assert written["calibration_groups"] == counts
     assert ("prediction_sets" in written) == (min(counts.values()) >= 4) == (patients_of == 1)
     printed = capsys.readouterr().out
-    assert ("by patient: no prediction sets with an error rate of 0.2" in printed) == (
+    assert ("by patient, no prediction sets with an error rate of 0.2" in printed) == (
         patients_of == 2
     )
     if patients_of == 1:
