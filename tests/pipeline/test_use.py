@@ -157,7 +157,7 @@ def test_unreadable_files_do_not_stop_the_others(done):
     assert output.stdout.count("data/phantom/no/no-0") == 24
     lines = output.stderr.splitlines()
     for name, reason in (
-        ("bad.jpg", "not an image"),
+        ("bad.jpg", "a web page, not an image"),
         ("empty.png", "empty file"),
         ("missing.png", "No such file"),
     ):
