@@ -14,7 +14,7 @@ Writes  data/fan-out.json   a marker: the members, each with a hash of its input
 
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_json
-from brainmri.common.params import load_params
+from brainmri.common.params import load_params, read_params
 from brainmri.common.paths import FAN_OUT_MARKER
 from brainmri.parallel.fan_out import describe_failures, remove_former_members, train_stale_members
 from brainmri.parallel.staging import staging_dir
@@ -23,7 +23,8 @@ from brainmri.parallel.staging import staging_dir
 def main() -> None:
     params = load_params()
     remove_former_members(list(params.ensemble))
-    inputs = [staging_dir(name).name for name in params.ensemble]
+    content = read_params()  # once: it takes the longer, the more members there are
+    inputs = [staging_dir(name, content).name for name in params.ensemble]
     failed = train_stale_members(params)
     for run in failed:
         print(f"\n{run.name} failed; the end of {run.log}:\n{run.last_lines()}", flush=True)

@@ -289,21 +289,15 @@ def _explain_shared_subfolders(tree: FolderTree, top: str) -> str | None:
     ]
     if not all(tree.folders[path] for path in inner):
         return None
-    subfolders = [path for folder in inner for path in tree.folders[folder]]
-    first_of: dict[str, str] = {}
-    for path in subfolders:
-        first_of.setdefault(key_of(path), path)
-    keys_of_inner = [
-        {key_of(path) for path in tree.folders[folder] if not is_masks(path)} for folder in inner
-    ]
-    counts = Counter(key for keys in keys_of_inner for key in keys)
-    shared = sorted(key for key in counts if counts[key] > 1)
+    subfolders = [[path for path in tree.folders[folder] if not is_masks(path)] for folder in inner]
+    shared = _find_shared(subfolders)
     if len(shared) < 2:
         return None
+    keys_of_inner = [set(map(key_of, paths)) for paths in subfolders]
     is_grid = all(keys == keys_of_inner[0] for keys in keys_of_inner)
-    if not are_within_classes(shared, [key_of(path) for path in classes], is_grid):
-        _refuse_shared_subfolders(tree, top, inner, [first_of[key] for key in shared])
-    return _note_on_subfolders(classes, [first_of[key] for key in shared])
+    if not are_within_classes([*map(key_of, shared)], [*map(key_of, classes)], is_grid):
+        _refuse_shared_subfolders(tree, top, inner, shared)
+    return _note_on_subfolders(classes, shared)
 
 
 def _explain_sites(tree: FolderTree, top: str) -> str | None:
@@ -318,24 +312,32 @@ def _explain_sites(tree: FolderTree, top: str) -> str | None:
     if any(map(is_class, classes)):
         return None
     outer = _skip_common_folders(tree, classes)
-    first_of: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    for folder in outer:
-        subfolders = [path for path in tree.folders[folder] if not is_within_class(path)]
-        for path in subfolders:
-            first_of.setdefault(key_of(path), path)
-        counts.update({key_of(path) for path in subfolders})
-    shared = [first_of[key] for key in sorted(counts) if counts[key] > 1]
-    if len(counts) < 2 or not shared:
+    subfolders = [
+        [path for path in tree.folders[folder] if not is_within_class(path)] for folder in outer
+    ]
+    keys = {key_of(path) for paths in subfolders for path in paths}
+    shared = _find_shared(subfolders)
+    if len(keys) < 2 or not shared:
         return None
     are_parts = (
-        len(counts) > MAX_CLASSES
-        or any(re.search(r"\d", key) for key in counts)
+        len(keys) > MAX_CLASSES
+        or any(re.search(r"\d", key) for key in keys)
         or any(has_images(tree, path) or not tree.folders[path] for path in outer)
     )
     if not are_parts and (are_numbered(classes) or any(map(is_class, shared))):
         _refuse_shared_subfolders(tree, top, outer, shared)
     return _note_on_subfolders(classes, shared)
+
+
+def _find_shared(subfolders: list[list[str]]) -> list[str]:
+    """Find the names that several folders have among their subfolders; return the first of each."""
+    first_of: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for paths in subfolders:
+        for path in paths:
+            first_of.setdefault(key_of(path), path)
+        counts.update(set(map(key_of, paths)))
+    return [first_of[key] for key in sorted(counts) if counts[key] > 1]
 
 
 def _skip_common_folders(tree: FolderTree, paths: list[str]) -> list[str]:

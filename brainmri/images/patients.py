@@ -7,7 +7,7 @@ from typing import Protocol
 
 from brainmri.common.errors import UserError
 from brainmri.common.file_names import to_nfc
-from brainmri.images.sources import SourceFile, spelling
+from brainmri.images.sources import SourceFile, spelled_alike, spelling
 
 DICOM = ("patient", "study")
 STUDY = "study "
@@ -270,11 +270,8 @@ def study_warning(dicom_patients: list[str | None]) -> str | None:
 
 def _warn_of_spellings(identifiers: Iterable[Hashable]) -> None:
     """Warn of patients that may be the same, such as P7 and P007; identifiers are not printed."""
-    spellings: dict[object, set[str]] = defaultdict(set)
-    for identifier in identifiers:
-        if isinstance(identifier, str):
-            spellings[spelling(LEADING_ZEROS.sub("", identifier))].add(identifier)
-    if several := [names for names in spellings.values() if len(names) > 1]:
+    names = [identifier for identifier in identifiers if isinstance(identifier, str)]
+    if several := spelled_alike(names, lambda name: spelling(LEADING_ZEROS.sub("", name))):
         print(
             f"warning: {len(several)} patients are spelled in several ways, such as P7 and p-007,"
             " and count as different; correct the table or the names if they are the same"

@@ -6,6 +6,7 @@ Names are compared in composed Unicode (NFC): a class is named in that form, wha
 import re
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,6 +109,14 @@ def spelling(name: str) -> str | float:
     return re.sub(r"(?<!\d) | (?!\d)", "", words)
 
 
+def spelled_alike(names: Iterable[str], key: Callable[[str], str | float]) -> list[list[str]]:
+    """Return the different names that share a key, such as `spelling`, with others, together."""
+    names_of: dict[str | float, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        names_of[key(name)].append(name)
+    return [alike for alike in names_of.values() if len(alike) > 1]
+
+
 def describe_first(rejected: list[dict]) -> str:
     """Describe the first file that is not used, and why, for the end of a sentence."""
     return "".join(f" ({file['path']!r}: {file['reason']})" for file in rejected[:1])
@@ -115,13 +124,9 @@ def describe_first(rejected: list[dict]) -> str:
 
 def _warn_of_spellings(classes: list[str]) -> None:
     """Warn of classes whose names differ only in punctuation, spaces and case."""
-    names_of: dict[object, list[str]] = defaultdict(list)
-    for name in classes:
-        names_of[spelling(name)].append(name)
-    for names in names_of.values():
-        if len(names) > 1:
-            listing = f"{', '.join(map(repr, names[:-1]))} and {names[-1]!r}"
-            print(f"warning: {listing} are {len(names)} classes; are they meant to be one?")
+    for names in spelled_alike(classes, spelling):
+        listing = f"{', '.join(map(repr, names[:-1]))} and {names[-1]!r}"
+        print(f"warning: {listing} are {len(names)} classes; are they meant to be one?")
 
 
 def _warn_of_numbered_classes(classes: list[str]) -> None:

@@ -345,7 +345,8 @@ def test_fan_out_fails_if_a_member_failed(workspace, monkeypatch, capsys):
     params = SimpleNamespace(ensemble=dict.fromkeys(MEMBERS))
     monkeypatch.setattr(fan_out_stage, "load_params", lambda: params)
     monkeypatch.setattr(fan_out_stage, "remove_former_members", removed.append)
-    monkeypatch.setattr(fan_out_stage, "staging_dir", lambda name: Path(f"{name}-1a2b"))
+    monkeypatch.setattr(fan_out_stage, "read_params", dict)
+    monkeypatch.setattr(fan_out_stage, "staging_dir", lambda name, content: Path(f"{name}-1a2b"))
     monkeypatch.setattr(fan_out_stage, "train_stale_members", lambda params: failed)
     with pytest.raises(
         UserError, match=r"failed: member-01, member-00, member-02 \(ended by SIGKILL\);"
