@@ -1,4 +1,4 @@
-"""Measure how time, memory and bytes grow with the number of images, and simulate far larger sets.
+"""Measure how time, memory and bytes grow with the number of images, and extrapolate further.
 
     python -m benchmarks.size          (writes the tables of docs/scale.md)
 
@@ -150,7 +150,7 @@ def format_bytes(amount: float) -> str:
 def table(title: str, values: dict[str, list[float]], form: Callable[[float], str]) -> str:
     """Return a Markdown table of values at `SIZES`, their power, and what follows for `FAR`."""
     counts = " | ".join(f"{count:,} images" for count in SIZES)
-    far = " | ".join(f"{count:,}, simulated" for count in FAR)
+    far = " | ".join(f"{count:,}, extrapolated" for count in FAR)
     lines = [f"| {title} | {counts} | power | {far} |", "| --- " * (len(SIZES) + 4) + "|"]
     for name, measured in values.items():
         last = measured[-2:]

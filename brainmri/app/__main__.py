@@ -41,7 +41,8 @@ def parse_arguments() -> argparse.Namespace:
         "--patient",
         type=patient_pattern,
         metavar="REGEX",
-        help="its one group is the patient in the name of a file; default: DICOM's PatientID",
+        help="regular expression whose one group matches the patient in the name of a file;"
+        " default: DICOM's PatientID",
     )
     parser.add_argument(
         "--model",

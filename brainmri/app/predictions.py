@@ -116,7 +116,7 @@ def caption_of(prediction: Prediction, classes: list[str]) -> str:
 def tabulate_images(predictions: list[Prediction], errors: Errors, about: About) -> Table:
     """Make the table of predictions, and of the files that could not be read."""
     classes = about["classes"]
-    header = ["image", "decision", *classes, "entropy, nats", "disagreement, nats", "novelty"]
+    header = ["image", "decision", *classes, "entropy, nats", "mutual information, nats", "novelty"]
     rows: Rows = []
     for prediction in predictions:
         rows.append(

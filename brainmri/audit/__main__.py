@@ -76,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
         "--no-thumbnails",
         dest="thumbnails",
         action="store_false",
-        help="names of the images alone on the page, as where it is given to others",
+        help="show names instead of images on the page, such as to share it",
     )
     return parser.parse_args()
 

@@ -36,7 +36,7 @@ def find_mislabeled(collection: Collection, issues: list[LabelIssue]) -> Finding
         "Members of the last run that were not trained on the image vote for another class: first"
         " with confidence (confident learning, Northcutt et al. 2021), then the others, each the"
         " clearest first. Some are wrong labels, others are hard images: a person who can read"
-        " them decides. Test images have no such votes: another split.fold has those of others.",
+        " them decides. Test images have no such votes; run with another split.fold for these.",
         items,
     )
 

@@ -40,7 +40,7 @@ def find_across_split(collection: Collection) -> Findings:
         "across_split",
         "On both sides of the given split",
         "Each test image that has a near duplicate among the training images, beside the nearest of"
-        " them: a metric on these images measures memory.",
+        " them: a metric on these images measures memorization.",
         pair_groups(pairs),
         [pair.row for pair in pairs],
     )
@@ -82,7 +82,7 @@ def find_mixed_patients(collection: Collection) -> Findings | None:
         collection.labels,
         "patients_across_classes",
         "Patients with images of several classes",
-        "Right where the class is that of a slice; wrong where it is that of the patient.",
+        "As expected if classes are those of slices; an error if they are those of patients.",
     )
 
 

@@ -8,7 +8,7 @@ from brainmri.crossval.votes import Votes
 from brainmri.evaluation.decision_metrics import describe_decisions
 from brainmri.evaluation.figures import crossval
 from brainmri.evaluation.intervals import explain_missing
-from brainmri.evaluation.metrics import format_metric
+from brainmri.evaluation.metrics import METRIC_NAMES, format_metric
 from brainmri.evaluation.patients import describe_patients
 from brainmri.evaluation.voting import ENSEMBLE
 
@@ -51,7 +51,7 @@ def print_summary(summary: dict) -> None:
         if summary["folds"][name]:
             mean, deviation = summary["folds"][name]
             over_folds = f"{mean:.3f} ± {deviation:.3f}"
-        print(f"{name.replace('_', ' ')}: {pooled}, folds {over_folds}")
+        print(f"{METRIC_NAMES[name]}: {pooled}, folds {over_folds}")
     if "decision_rule" in summary:
         print(f"decision rule: {summary['decision_rule']['name']}")
         for line in describe_decisions(summary):

@@ -318,10 +318,10 @@ def describe_decisions(metrics: dict) -> Iterator[str]:
             f"{name!r} {format_metric(values['coverage'], values['interval']['coverage'])}"
             for name, values in sets["by_class"].items()
         ]
-        decided = "none is of one class, so that nothing is decided"
+        decided = "no set has one class, so nothing is decided"
         if sets["decided"]:
             accuracy = format_metric(sets["decided_accuracy"])
-            decided = f"{sets['decided']:.0%} are of one class, of these {accuracy} are right"
+            decided = f"{sets['decided']:.0%} of the sets have one class, accuracy {accuracy}"
         yield (
             f"prediction sets for an error rate of {sets['error']:g}: coverage of"
             f" {', '.join(coverage)}; {decided}"

@@ -192,7 +192,7 @@ def describe_headlines(metrics: dict) -> Iterator[str]:
     for name in HEADLINES:
         value = format_metric(metrics[name], metrics["interval"][name])
         mean_member = format_metric(metrics["mean_member"][name])
-        yield f"{name.replace('_', ' ')}: {value}; mean member {mean_member}"
+        yield f"{METRIC_NAMES[name]}: {value}; mean member {mean_member}"
 
 
 def mean(values: np.ndarray | list[float]) -> float:

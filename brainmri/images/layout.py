@@ -229,7 +229,7 @@ def _explain_splits_within(tree: FolderTree, top: str) -> str | None:
     if len(divided) < len(classes):
         raise UserError(
             f"{tree.parameter}: {_quote(tree, divided[0])} holds {names}, named as parts of a"
-            " split, unlike the other class folders; move it elsewhere, or rename these"
+            " split, but other class folders hold none; move it elsewhere, or rename these"
         )
     return (
         f"warning: each class has folders named as parts of a split, {names}; this split is not"

@@ -250,8 +250,8 @@ def _warn_of_unknown_patients(files: list[SourceFile]) -> None:
         if is_enough and len(matches) >= max(2 * count, len(files) / 2):
             _, first = matches[0]
             print(
-                f"warning: patients are unknown; if {first[1]!r} in {first.string!r} names one, or"
-                " an image with augmented copies, these are on both sides of the split: set"
+                f"warning: patients are unknown; {first[1]!r} in {first.string!r} may name one, or"
+                " an image with augmented copies, which may then be on both sides of the split: set"
                 " data.patient to a pattern that finds it"
             )
             return
@@ -263,8 +263,8 @@ def study_warning(dicom_patients: list[str | None]) -> str | None:
     if not count:
         return None
     return (
-        f"warning: {count} of {len(dicom_patients)} images have no PatientID, or that of all"
-        " others; those of one study count as one patient, who may have had several"
+        f"warning: {count} of {len(dicom_patients)} images have no PatientID, or one that all"
+        " share; they are grouped by study, so a patient with several studies counts as several"
     )
 
 

@@ -79,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("paths", nargs="+", metavar="PATH")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="print CSV")
-    form.add_argument("--json", action="store_true", help="print a JSON object a line")
+    form.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument(
         "--labels",
         action="store_true",
@@ -99,7 +99,8 @@ def parse_arguments() -> argparse.Namespace:
         "--patient",
         type=patient_pattern,
         metavar="REGEX",
-        help="its one group is the patient in the path of a file, below PATH if that is a folder",
+        help="regular expression whose one group matches the patient in the path of a file, below"
+        " PATH if that is a folder",
     )
     parser.add_argument(
         "--error",
@@ -111,7 +112,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--explain",
         metavar="DIR",
-        help="write each image, beside the evidence for a finding in it, to this folder",
+        help="write each image, with the evidence for a finding beside it, to this folder",
     )
     parser.add_argument(
         "--model",

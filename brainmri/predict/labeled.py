@@ -9,7 +9,7 @@ import numpy as np
 from brainmri.evaluation.decision_metrics import describe_decisions
 from brainmri.evaluation.decisions import Decided, decide_votes, positive_of
 from brainmri.evaluation.intervals import explain_missing
-from brainmri.evaluation.metrics import HEADLINES, format_metric
+from brainmri.evaluation.metrics import HEADLINES, METRIC_NAMES, format_metric
 from brainmri.evaluation.patients import describe_patients
 from brainmri.evaluation.summary import (
     decide_patients,
@@ -147,8 +147,7 @@ def describe_metrics(metrics: dict) -> Iterator[str]:
             yield f"0 images {description}: no metrics"
             continue
         headlines = [
-            f"{headline.replace('_', ' ')} {format_metric(part[headline])}"
-            for headline in HEADLINES
+            f"{METRIC_NAMES[headline]} {format_metric(part[headline])}" for headline in HEADLINES
         ]
         yield f"{part['images']} images {description}: {', '.join(headlines)}"
         yield from describe_decisions(part)

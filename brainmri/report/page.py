@@ -23,10 +23,10 @@ CAPTIONS = {
         "ROC and precision-recall curves: the trade-offs at other thresholds."
     ),
     EVALUATION_PLOTS / "reliability.png": (
-        "Calibration: on the diagonal, the accuracy is what the confidence promises."
+        "Calibration: on the diagonal, accuracy equals confidence."
     ),
     EVALUATION_PLOTS / "risk_coverage.png": (
-        "Accuracy on the images that are decided, as fewer are: the most confident ones first."
+        "Accuracy against the fraction of images that is decided, the most confident ones first."
         " Point: those whose prediction set has a single class, if there are any."
     ),
     EVALUATION_PLOTS / "learning_curves.png": (

@@ -165,7 +165,7 @@ def unbalanced_warnings(
         if not 1 / 2 < folds * test / (test + rest) < 2:
             lines.append(
                 f"warning: {test} of {test + rest} images of class {name!r} are test images; about"
-                f" {(test + rest) / folds:.0f} were expected, but groups of images are as large"
+                f" {(test + rest) / folds:.0f} were expected: large groups can't be divided"
             )
     return lines
 

@@ -209,7 +209,7 @@ def check_networks(texts: list[str], recipes: object) -> None:
     kept = recipes_that_keep("network", texts, recipes)
     if common and kept:
         raise UserError(
-            f"{common[0]} leaves {kept[0]} as it is, which names its own network; set"
+            f"{common[0]} has no effect on {kept[0]}, which names its own network; set"
             f" {kept[0]}.{common[0]} too, or take recipes that name none: -S preset=scratch"
         )
 
@@ -219,7 +219,7 @@ def check_epochs(texts: list[str], recipes: object) -> None:
     kept = recipes_that_keep("epochs", texts, recipes)
     if kept and any("train.epochs" in keys_set(text) for text in texts):
         raise UserError(
-            f"train.epochs leaves {kept[0]} as it is, which names its own epochs; set"
+            f"train.epochs has no effect on {kept[0]}, which names its own epochs; set"
             f" {kept[0]}.epochs too"
         )
 

@@ -118,7 +118,7 @@ def test_report_needs_no_other_file(small, tmp_path, width):
         "member-02",
         "train.epochs",
         "No file was skipped",
-        "make repro",
+        "make .venv/ready",
     ):
         assert expected in text
 

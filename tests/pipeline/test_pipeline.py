@@ -204,7 +204,7 @@ def test_one_positive_test_image_gives_null_and_a_reason(done):
     """No file and no line has a ROC AUC of one image's rank; DVC compares the other metrics."""
     test_images = keep_one_positive_test_image(done)
     output = done.run("python", "-W", "error", "-m", "stages", "evaluate")
-    assert "roc auc: none; mean member none\n" in output.stdout
+    assert "ROC AUC: none; mean member none\n" in output.stdout
     headlines = [line for line in output.stdout.splitlines() if "; mean member " in line]
     assert "95 % interval " not in "".join(headlines)
     assert f"no {TOO_FEW_GROUPS}" in output

@@ -466,10 +466,10 @@ def test_description_of_decisions():
         " 'no' 0.900 (95 % interval 0.500 to 1.000), 'yes' 0.950 (95 % interval 0.500 to 1.000)"
     )
     metrics = {"decision_rule": {}, "prediction_sets": sets}
-    line = f"{coverage}; 75% are of one class, of these 0.960 are right"
+    line = f"{coverage}; 75% of the sets have one class, accuracy 0.960"
     assert list(describe_decisions(metrics)) == [line]
     sets |= {"decided": 0.0, "decided_accuracy": None}
-    line = f"{coverage}; none is of one class, so that nothing is decided"
+    line = f"{coverage}; no set has one class, so nothing is decided"
     assert list(describe_decisions(metrics)) == [line]
 
 

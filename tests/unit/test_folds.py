@@ -515,7 +515,7 @@ def test_printed_summary(summary, capsys):
         f" folds {mean:.3f} ± {deviation:.3f}"
     )
     assert summary["folds"]["roc_auc"] is None
-    assert lines[2].startswith("roc auc: ")
+    assert lines[2].startswith("ROC AUC: ")
     assert lines[2].endswith(", folds none: too few independent groups in a fold")
     report.print_summary({**summary, "independent_groups": {"glioma": 2, "none": 9}})
     *_, reason = capsys.readouterr().out.splitlines()

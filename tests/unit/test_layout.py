@@ -339,7 +339,7 @@ def check_joined(paths: list[str], command: str, source: Path) -> None:
         (product("train test", "images labels"), "/test' holds 'labels', named as masks"),
         (
             ["no/1.png", "yes/1.png", "boxes/TRAIN/1.png", "boxes/TEST/1.png"],
-            "boxes' holds 'TEST' and 'TRAIN', named as parts of a split, unlike the other class",
+            "boxes' holds 'TEST' and 'TRAIN', named as parts of a split, but other class",
         ),
         (product("T1 T2", "stage0 stage1 stage2"), "so that either may be the classes"),
         (

@@ -694,7 +694,7 @@ def test_network_of_some_members_is_not_changed_unnoticed(monkeypatch, overrides
     with pytest.raises(SystemExit) as raised:
         compose_from_command_line(monkeypatch, overrides)
     assert str(raised.value) == (
-        f"error: {overrides[0]} leaves recipes.fine-tuned as it is, which names its own network;"
+        f"error: {overrides[0]} has no effect on recipes.fine-tuned, which names its own network;"
         f" set recipes.fine-tuned.{overrides[0]} too, or take recipes that name none:"
         " -S preset=scratch"
     )
@@ -702,11 +702,11 @@ def test_network_of_some_members_is_not_changed_unnoticed(monkeypatch, overrides
 
 def test_epochs_of_some_members_are_not_left_unnoticed():
     recipes = {"own": {"epochs": 3}, "other": {"epochs": None}, "third": {}}
-    with pytest.raises(UserError, match=r"leaves recipes\.own as it is.*set recipes\.own\.epochs"):
+    with pytest.raises(UserError, match=r"has no effect on recipes\.own.*set recipes\.own\.epochs"):
         plugin.check_epochs(["train.epochs=5"], recipes)
     plugin.check_epochs(["train.epochs=5", "recipes.own.epochs=5"], recipes)
     plugin.check_epochs(["members=3"], recipes)
-    with pytest.raises(UserError, match=r"leaves recipes\.own as it is"):
+    with pytest.raises(UserError, match=r"has no effect on recipes\.own"):
         plugin.check_epochs(["train={epochs: 5}", "recipes.own={l2: 0.1}"], recipes)
     for override in ("recipes.own={epochs: 5}", "recipes.own.epochs=null", "~recipes.own"):
         plugin.check_epochs(["train.epochs=5", override], recipes)
@@ -741,7 +741,7 @@ def test_an_empty_block_is_refused(monkeypatch):
 def test_override_after_other_short_options(monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["dvc", "exp", "run", "-qfS", "network.name=residual"])
-    with pytest.raises(SystemExit, match=r"leaves recipes\.fine-tuned"):
+    with pytest.raises(SystemExit, match=r"has no effect on recipes\.fine-tuned"):
         compose_params(["network.name=residual"])
 
 

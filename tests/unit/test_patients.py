@@ -78,7 +78,7 @@ def test_probable_patients_are_named(capsys, paths, patient):
         assert not out
     else:
         assert (
-            f"warning: patients are unknown; if {patient!r} in {files[0].path!r} names one" in out
+            f"warning: patients are unknown; {patient!r} in {files[0].path!r} may name one" in out
         )
 
 
@@ -222,7 +222,9 @@ def test_slices_of_a_study_are_of_one_patient(capsys):
     images = dicom(None, None, "P1", None, None, studies="xxzyx")
     assert number_patients(FILES, images, None) == [0, 0, 1, 2, 0]
     [line, _] = capsys.readouterr().out.splitlines()
-    assert line.startswith("warning: 5 of 5 images have no PatientID, or that of all others; those")
+    assert line.startswith(
+        "warning: 5 of 5 images have no PatientID, or one that all share; they are"
+    )
 
 
 def test_slices_of_a_study_are_of_the_patient_of_one_of_them(capsys):
@@ -236,7 +238,7 @@ def test_studies_stand_for_patients_of_a_common_patient_id(capsys, patients):
     """Anonymization may leave one PatientID for all."""
     images = dicom(*patients, studies="xyxzy")
     assert number_patients(FILES, images, None) == [0, 1, 0, 2, 1]
-    assert "warning: 5 of 5 images have no PatientID, or that of" in capsys.readouterr().out
+    assert "warning: 5 of 5 images have no PatientID, or one that" in capsys.readouterr().out
 
 
 def test_patients_that_may_be_the_same_are_counted(capsys):

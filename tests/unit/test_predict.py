@@ -439,7 +439,7 @@ def test_app_table_and_gallery(folders, batches, monkeypatch):
     ]
     assert table.header == [
         *("image", "decision", "no", "yes"),
-        *("entropy, nats", "disagreement, nats", "novelty"),
+        *("entropy, nats", "mutual information, nats", "novelty"),
     ]
     names, decisions, no, yes, *_ = zip(*table.rows, strict=True)
     assert names == ("b.png", "c.png", "c.png", "b.png", "a.png")

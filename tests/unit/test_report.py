@@ -314,7 +314,7 @@ def test_card_rows(card):
         "Positive class: yes; sensitivity 0.652 (0.601 to 0.691),",
         "negative predictive value 0.555.",
         "Prediction sets for an error rate of 10.0% in each class: 92.1% hold the",
-        "true class; 87.8% are of one class, of these 93.4% are right.",
+        "true class; 87.8% have one class, with an accuracy of 93.4%.",
     ):
         assert line in card.splitlines()
 

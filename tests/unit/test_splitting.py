@@ -220,8 +220,8 @@ def test_folds_of_large_groups_are_named(large):
         count = np.sum(labels[parts.test] == 0)
         lines = unbalanced_warnings(parts, labels, CLASSES, 5)
         line = (
-            f"warning: {count} of 40 images of class 'no' are test images; about 8 were expected,"
-            " but groups of images are as large"
+            f"warning: {count} of 40 images of class 'no' are test images; about 8 were expected:"
+            " large groups can't be divided"
         )
         is_named.append(line in lines)
         assert is_named[-1] == (count <= 4 or count >= 16)
