@@ -5,7 +5,7 @@
 Near duplicates, and images of one patient, are on one side.
 
 Reads   data/rad/metadata.json; params: seed, split
-Writes  data/split.json   test, training and left-out rows of the store, each row's group
+Writes  data/split.json   test, training and excluded rows of the store, each row's group
 """
 
 import numpy as np

@@ -25,7 +25,7 @@ class Novelty(TypedDict):
 class TrainingImages(TypedDict):
     """How to recognize near duplicates of the training images.
 
-    `sha256` is the hash of all their SHA-256 hashes, sorted. `perceptual_hashes` are the
+    `sha256` is the hash of all their SHA-256 hashes, sorted. `perceptual_hashes` are
     those of each image, sorted; see `DecodedImage`. A near duplicate is no further than
     `near_duplicate_bits`; see `sampling.near_duplicates`. They are None if the run has
     `export.training_hashes: false`.

@@ -34,7 +34,7 @@ def write_table(project: Project, split_of: dict[str, str]) -> None:
 
 
 def paths_of(project: Project, part: str) -> set[str]:
-    """Return the paths of the test, training or left-out images."""
+    """Return the paths of the test, training or excluded images."""
     images = json.loads(project.read("data/rad/metadata.json"))["images"]
     return {images[row]["path"] for row in json.loads(project.read("data/split.json"))[part]}
 
