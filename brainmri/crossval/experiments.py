@@ -86,9 +86,12 @@ def completed_folds(params: dict) -> VotesOfFolds:
     code, shared, inputs = current_code(), shared_params(params), current_inputs(params)
     completed = {}
     for commit in experiment_commits():
-        fold_params, lock = show_yaml(commit, PARAMS), show_yaml(commit, LOCK)
-        if shared_params(fold_params) != shared or code_at(commit) != code:
+        if code_at(commit) != code:  # before params.yaml is read, which may be of other code
             continue
+        fold_params = show_yaml(commit, PARAMS)
+        if shared_params(fold_params) != shared:
+            continue
+        lock = show_yaml(commit, LOCK)
         if not has_inputs(lock, inputs) or not is_evaluated(lock, fold_params):
             continue
         votes, predictions = (

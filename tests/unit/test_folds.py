@@ -177,6 +177,16 @@ def test_other_code_does_not_count(experiments, path):
     assert experiments.counted() == {}
 
 
+def test_parameters_of_other_code_are_not_read(experiments):
+    """They need not have today's sections."""
+    experiments.add(1)
+    others = {"stages/train.py": "print(1)\n", "params.yaml": "members: 1\n", "dvc.lock": "[\n"}
+    experiments.commit("Experiment", others)
+    experiments.git("update-ref", "refs/exps/ab/cdef/exp-2", "HEAD")
+    experiments.git("reset", "-q", "--hard", "HEAD~1")
+    assert experiments.counted() == {(0, 0): 1}
+
+
 def test_code_of_commands_does_not_matter(experiments):
     """No stage runs the code of `predict` and the other commands."""
     experiments.add(1)
