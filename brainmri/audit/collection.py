@@ -37,16 +37,16 @@ class Collection:
     patients: list[int] | None
     bits: int
 
-    @property
+    @cached_property
     def paths(self) -> list[str]:
         return [file.path for file in self.files]
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """The class of each image."""
         return [file.class_name for file in self.files]
 
-    @property
+    @cached_property
     def splits(self) -> list[str | None]:
         """The part of the given split that each image is in; None without one."""
         return [file.split for file in self.files]
