@@ -1,7 +1,7 @@
 """Print predictions as a table, as CSV, or as JSON."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -107,24 +107,26 @@ def _vote(prediction: Prediction | PatientPrediction, classes: list[str]) -> Rec
     }
 
 
-def format_records(records: list[Record]) -> bytes:
+def format_records(records: Iterable[Record]) -> bytes:
     """Format records as CSV, with a header; empty without records."""
-    if not records:
-        return b""
-    rows = [[_csv_cell(value) for value in record.values()] for record in records]
-    return format_csv([[*records[0]], *rows])
+    return format_csv(_csv_rows(records))
 
 
 def print_csv(records: Iterable[Record]) -> None:
     """Print records as CSV, with a header; on a terminal, what it may take for commands is
     escaped.
     """
-    header = None
-    for record in records:
-        if header is None:
-            header = [*record]
-            _print_row(header)
-        _print_row([_csv_cell(value) for value in record.values()])
+    for cells in _csv_rows(records):
+        shown = map(_printable_cell, cells) if sys.stdout.isatty() else cells
+        print(format_csv([shown]).decode(), end="")
+
+
+def _csv_rows(records: Iterable[Record]) -> Iterator[list[str | float]]:
+    """Yield the header, if there are records, and the cells of each record, as they come."""
+    for row, record in enumerate(records):
+        if row == 0:
+            yield [*record]
+        yield [_csv_cell(value) for value in record.values()]
 
 
 def _csv_cell(value: str | float | list[str] | None) -> str | float:
@@ -133,10 +135,8 @@ def _csv_cell(value: str | float | list[str] | None) -> str | float:
     return "" if value is None else value
 
 
-def _print_row(cells: list[str | float]) -> None:
-    if sys.stdout.isatty():
-        cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
-    print(format_csv([cells]).decode(), end="")
+def _printable_cell(cell: str | float) -> str | float:
+    return printable(cell) if isinstance(cell, str) else cell
 
 
 def print_json_lines(records: Iterable[Record]) -> None:
