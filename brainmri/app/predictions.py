@@ -11,6 +11,7 @@ from brainmri.common.resources import usable_cores
 from brainmri.images.limits import ImageError
 from brainmri.images.workers import decode_all
 from brainmri.models.about import About
+from brainmri.predict.files import GivenPath
 from brainmri.predict.inference import predict_images
 from brainmri.predict.output import (
     describe_decision,
@@ -97,7 +98,8 @@ def predict_files(
     for file in files[MAX_FILES:]:
         errors.append((Path(file).name, f"can't be read: more than {MAX_FILES} images at once"))
 
-    patients = find_patients({path: path.name for path, _ in images}, pattern) if pattern else {}
+    given = {path: GivenPath(path.name) for path, _ in images}
+    patients = find_patients(given, pattern) if pattern else {}
     identified = identify_patients(images, patients)
     predictions = list(predict_images(identified, model, about, model_file))
     overlays = draw_overlays(predictions, model, about) if predictions else []

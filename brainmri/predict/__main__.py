@@ -146,10 +146,10 @@ def run(options: argparse.Namespace) -> None:
     patients: dict[Path, str | None] = {}
     if options.table:
         labels, patients = read_table(Path(options.table), files, about["classes"])
-        files = {file: below for file, below in files.items() if file in labels}
+        files = {file: given for file, given in files.items() if file in labels}
     elif options.labels:
         labels = label_files(files, about["classes"])
-        files = {file: below for file, below in files.items() if file in labels}
+        files = {file: given for file, given in files.items() if file in labels}
     if options.patient:
         patients = find_patients(files, options.patient)
         warn_of_several_folders(files, patients)

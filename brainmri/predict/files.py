@@ -6,6 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from brainmri.common.errors import UserError, printable
 from brainmri.common.file_names import is_hidden, is_system_name, to_nfc
@@ -13,23 +14,31 @@ from brainmri.common.file_names import is_hidden, is_system_name, to_nfc
 STANDARD_INPUT = "-"
 
 
-def list_files(paths: Iterable[str]) -> dict[Path, str]:
-    """List the files that paths stand for, each once; see `expand_paths`.
+class GivenPath(NamedTuple):
+    """How a file was given.
 
-    Returns
-    -------
-    dict of Path to str
-        Path of each file below the folder that stands for it; of a file that was named or matched,
-        its path as it is.
+    Attributes
+    ----------
+    below : str
+        Path below the folder that stands for the file; the whole path if the file was named or
+        matched.
+    folder : Path or None
+        That folder.
     """
-    files: dict[str, tuple[Path, str]] = {}
-    for file, below in expand_paths(paths):
-        place = os.path.abspath(file)  # noqa: PTH100, links are files of their own
-        files.setdefault(place, (file, below))
+
+    below: str
+    folder: Path | None = None
+
+
+def list_files(paths: Iterable[str]) -> dict[Path, GivenPath]:
+    """List the files that paths stand for, each once; see `expand_paths`."""
+    files: dict[Path, tuple[Path, GivenPath]] = {}
+    for file, given in expand_paths(paths):
+        files.setdefault(_absolute(file), (file, given))
     return dict(files.values())
 
 
-def expand_paths(paths: Iterable[str]) -> Iterator[tuple[Path, str]]:
+def expand_paths(paths: Iterable[str]) -> Iterator[tuple[Path, GivenPath]]:
     """List the files that paths stand for; a path that does not exist is yielded as it is.
 
     Hidden files are skipped, except for those that are named, and so are system files.
@@ -41,8 +50,7 @@ def expand_paths(paths: Iterable[str]) -> Iterator[tuple[Path, str]]:
 
     Yields
     ------
-    file, below : Path, str
-        See `list_files`.
+    file, given : Path, GivenPath
     """
     for path in paths:
         if is_system_name(Path(path).name):  # a shell expands its patterns to those, too
@@ -51,14 +59,15 @@ def expand_paths(paths: Iterable[str]) -> Iterator[tuple[Path, str]]:
             yield from expand_paths(_read_list())
         elif Path(path).is_dir():
             folder = Path(path)
-            yield from ((file, file.relative_to(folder).as_posix()) for file in _files_in(folder))
+            for file in _files_in(folder):
+                yield file, GivenPath(file.relative_to(folder).as_posix(), folder)
         elif not Path(path).exists() and glob.has_magic(path):
             yield from _matches(path)
         else:
-            yield Path(path), path
+            yield Path(path), GivenPath(str(Path(path)))
 
 
-def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
+def label_files(files: dict[Path, GivenPath], classes: list[str]) -> dict[Path, int]:
     """Return the label of each image: the class of the outermost folder that is named as one.
 
     So does `ingest`: of class folders with folders of patients, these may be named as classes, too.
@@ -68,7 +77,7 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
 
     Parameters
     ----------
-    files : dict of Path to str
+    files : dict of Path to GivenPath
         See `list_files`.
     classes : list of str
 
@@ -87,10 +96,10 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
     def labels_in(folders: Iterable[str]) -> list[int]:
         return [label_of[name] for name in map(to_nfc, folders) if name in label_of]
 
-    below_of = {file: labels_in(Path(below).parts[:-1]) for file, below in files.items()}
+    below_of = {file: labels_in(Path(given.below).parts[:-1]) for file, given in files.items()}
     labels: dict[Path, int | None]
     if not any(below_of.values()):
-        labels = {file: _last(labels_in(file.absolute().parts[:-1])) for file in files}
+        labels = {file: _last(labels_in(_absolute(file).parts[:-1])) for file in files}
         for label in sorted({*labels.values()} - {None}):
             count = list(labels.values()).count(label)
             print(
@@ -99,15 +108,15 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
                 file=sys.stderr,
             )
     else:
-        files_of: dict[Path, list[Path]] = defaultdict(list)
-        for file, below in files.items():
-            files_of[Path(str(file).removesuffix(below))].append(file)
+        files_of: dict[Path | None, list[Path]] = defaultdict(list)
+        for file, given in files.items():
+            files_of[given.folder].append(file)
         labels = {}
         for folder, inside in files_of.items():
-            own = _last(labels_in([folder.name]))
+            own = _last(labels_in([_absolute(folder).name])) if folder else None
             labels |= _label_given({file: below_of[file] for file in inside}, folder, own, classes)
-        for file, below in files.items():
-            if labels[file] is None and below == file.name != str(file):
+        for file, given in files.items():
+            if labels[file] is None and given.folder and given.below == file.name:
                 print(f"skipped: {printable(file)} is in no class folder", file=sys.stderr)
                 del labels[file]
     for file, label in labels.items():
@@ -120,7 +129,7 @@ def label_files(files: dict[Path, str], classes: list[str]) -> dict[Path, int]:
 
 
 def _label_given(
-    labels_of: dict[Path, list[int]], given: Path, own: int | None, classes: list[str]
+    labels_of: dict[Path, list[int]], folder: Path | None, own: int | None, classes: list[str]
 ) -> dict[Path, int | None]:
     """Return the labels of the files of a given folder, or of files that were named.
 
@@ -129,14 +138,14 @@ def _label_given(
     labels_of : dict of Path to list of int
         Classes as which folders below the given one are named, the outermost first; of a file that
         was named, folders of its path.
-    given : Path
-        The folder; of files that were named, the empty path.
+    folder : Path or None
+        The folder; None for files that were named.
     own : int, optional
         The class as which the folder is named.
     classes : list of str
     """
     outermost = {labels[0] for labels in labels_of.values() if labels}
-    if not given.name:
+    if folder is None:
         ambiguous = [file for file, labels in labels_of.items() if len(set(labels)) > 1]
     elif own is not None and len(outermost) < 2:
         ambiguous = [file for file, labels in labels_of.items() if {own, *labels} != {own}]
@@ -149,14 +158,19 @@ def _label_given(
             " --labels: give the one that holds them"
         )
     innermost = {labels[-1] for labels in labels_of.values() if labels}
-    if len(outermost) == 1 and given.name and len(innermost) > 1:
+    if len(outermost) == 1 and folder and len(innermost) > 1:
         [label] = outermost
         raise UserError(
-            f"{given} has images in a folder of class {classes[label]!r} alone, in folders of"
+            f"{folder} has images in a folder of class {classes[label]!r} alone, in folders of"
             " several classes; expected a folder of class folders with --labels: give the one that"
             " holds them"
         )
     return {file: next(iter(labels), None) for file, labels in labels_of.items()}
+
+
+def _absolute(path: Path) -> Path:
+    """Return an absolute path without "." and ".."; links are files of their own."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def _last(labels: list[int]) -> int | None:
@@ -180,11 +194,11 @@ def _files_in(folder: Path) -> list[Path]:
     return sorted(file for file in files if not any(map(is_hidden, file.relative_to(folder).parts)))
 
 
-def _matches(pattern: str) -> Iterator[tuple[Path, str]]:
+def _matches(pattern: str) -> Iterator[tuple[Path, GivenPath]]:
     # Path.glob takes no absolute pattern
     matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
     if not matches:
-        yield Path(pattern), pattern
+        yield Path(pattern), GivenPath(str(Path(pattern)))
     named = Path(pattern).parts
     for match in matches:
         others = [part for part in Path(match).parts if part not in named]

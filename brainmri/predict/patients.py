@@ -22,6 +22,7 @@ from brainmri.images.patients import (
     study_warning,
 )
 from brainmri.models.about import About
+from brainmri.predict.files import GivenPath
 from brainmri.predict.prediction import PatientPrediction, Prediction
 
 
@@ -39,32 +40,33 @@ def patient_pattern(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def find_patients(files: dict[Path, str], pattern: str) -> dict[Path, str | None]:
+def find_patients(files: dict[Path, GivenPath], pattern: str) -> dict[Path, str | None]:
     """Find the patients in the paths of files; None or "" where there is none.
 
     Parameters
     ----------
-    files : dict of Path to str
+    files : dict of Path to GivenPath
         See `files.list_files`.
     pattern : str
         Regular expression whose one group is the patient in a path below the folder that was given.
     """
-    return dict(zip(files, search_patients(list(files.values()), pattern), strict=True))
+    patients = search_patients([given.below for given in files.values()], pattern)
+    return dict(zip(files, patients, strict=True))
 
 
-def warn_of_several_folders(files: dict[Path, str], patients: dict[Path, str | None]) -> None:
+def warn_of_several_folders(files: dict[Path, GivenPath], patients: dict[Path, str | None]) -> None:
     """Warn of patients who have files in several of the folders that were given.
 
     Parameters
     ----------
-    files : dict of Path to str
+    files : dict of Path to GivenPath
         See `files.list_files`.
     patients : dict of Path to str or None
     """
-    folders: dict[str | None, set[str]] = defaultdict(set)
-    for file, below in files.items():
-        folders[patients[file]].add(str(file).removesuffix(below))
-    if several := sum(len(given) > 1 for patient, given in folders.items() if patient):
+    folders_of: dict[str | None, set[Path | None]] = defaultdict(set)
+    for file, given in files.items():
+        folders_of[patients[file]].add(given.folder)
+    if several := sum(len(folders) > 1 for patient, folders in folders_of.items() if patient):
         print(
             f"warning: {several} patients have files in several of the given folders, and count as"
             " one each; give the folder above them if their names repeat",

@@ -6,12 +6,13 @@ from pathlib import Path
 from brainmri.common.errors import UserError, printable
 from brainmri.common.file_names import to_nfc
 from brainmri.images.labels_table import read_labels_table
+from brainmri.predict.files import GivenPath
 
 OPTION = "--table"
 
 
 def read_table(
-    path: Path, files: dict[Path, str], classes: list[str]
+    path: Path, files: dict[Path, GivenPath], classes: list[str]
 ) -> tuple[dict[Path, int], dict[Path, str]]:
     """Read a table of labels; see `read_labels_table`.
 
@@ -19,7 +20,7 @@ def read_table(
     ----------
     path : Path
         Of the table.
-    files : dict of Path to str
+    files : dict of Path to GivenPath
         See `files.list_files`. Those that the table does not list are skipped, with a line.
     classes : list of str
         Names that the table may have.
@@ -37,7 +38,8 @@ def read_table(
         If the table can't be read, lists a file that is not there, or has another class.
     """
     table = read_labels_table(path, OPTION, fewest_classes=1)
-    row_of = table.find(files, "the folders that are given")
+    below_of = {file: given.below for file, given in files.items()}
+    row_of = table.find(below_of, "the folders that are given")
     label_of = {to_nfc(name): label for label, name in enumerate(classes)}
     if other := [row for row in table.rows if row.class_name not in label_of]:
         raise UserError(

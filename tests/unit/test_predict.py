@@ -25,7 +25,7 @@ from brainmri.evaluation.labels import columns, shorten_all
 from brainmri.images.phantoms import KINDS, draw
 from brainmri.predict import __main__ as command
 from brainmri.predict import inference, overlays
-from brainmri.predict.files import label_files, list_files
+from brainmri.predict.files import GivenPath, label_files, list_files
 from brainmri.predict.inference import predict_images
 from brainmri.predict.output import NAME_WIDTH, print_table, record_of
 from brainmri.predict.overlays import draw_overlays, write_overlays
@@ -37,6 +37,7 @@ from tests.support.predictions import (
     outputs_of,
     prediction_of,
 )
+from tests.support.trees import make_tree
 
 
 @pytest.fixture
@@ -272,9 +273,46 @@ def test_label_is_the_outermost_class_folder(tmp_path, monkeypatch, capsys):
     assert labels(["d/yes/no", "a"]) == [0, 0, 0, 1]
     with pytest.raises(UserError, match=r"^d/yes/no/1\.png is in folders of two classes"):
         labels("d/yes/*/*.png")
-    assert label_files({Path("e\u0301/a.png"): "e\u0301/a.png"}, ["no", "\u00e9"]) == {
-        Path("e\u0301/a.png"): 1
-    }
+    decomposed = Path("e\u0301/a.png")
+    files = {decomposed: GivenPath(str(decomposed))}
+    assert label_files(files, ["no", "\u00e9"]) == {decomposed: 1}
+
+
+def labels_of(path: str) -> list[int]:
+    return [*label_files(list_files([path]), ["no", "yes"]).values()]
+
+
+@pytest.mark.parametrize("given", ["{}", "./{}", ".//{}", "x/../{}", "{root}//{}"])
+def test_labels_do_not_depend_on_how_a_path_is_written(tmp_path, monkeypatch, capsys, given):
+    names = ("x/README", "yes/README", "yes/1.png", "a/no/1.png", "a/README", "no/yes/1.png")
+    make_tree(tmp_path, *names)
+    monkeypatch.chdir(tmp_path)
+
+    def labels(path: str) -> list[int]:
+        return labels_of(given.format(path, root=tmp_path))
+
+    for ambiguous in ("no/yes/1.png", "no/yes/*.png", "no"):
+        with pytest.raises(UserError, match=r"no/yes/1\.png is in folders of two classes"):
+            labels(ambiguous)
+    assert labels("yes/*.png") == [1]
+    assert labels("yes") == [1, 1]
+    assert capsys.readouterr().err.startswith("labels: 2 of 2 images are 'yes', by the name")
+    assert labels("a") == [0]
+    assert capsys.readouterr().err.endswith("a/README is in no class folder\n")
+
+
+def test_labels_in_and_above_the_current_folder(tmp_path, monkeypatch, capsys):
+    make_tree(tmp_path, "a/no/1.png", "a/README", "no/2.png", "no/yes/1.png", "yes/3.png")
+    monkeypatch.chdir(tmp_path / "a")
+    for folder in (".", "../a"):
+        assert labels_of(folder) == [0]
+        assert capsys.readouterr().err.endswith("README is in no class folder\n")
+    monkeypatch.chdir(tmp_path / "no")
+    with pytest.raises(UserError, match=r"yes/1\.png is in folders of two classes"):
+        labels_of(".")
+    monkeypatch.chdir(tmp_path / "no/yes")
+    assert labels_of("../2.png") == [0]
+    assert labels_of("../../yes") == [1]
 
 
 def test_paths_stand_for_files_folders_patterns_and_lists(tmp_path, monkeypatch):
@@ -303,9 +341,12 @@ def test_paths_stand_for_files_folders_patterns_and_lists(tmp_path, monkeypatch)
     assert files("none*.png") == ["none*.png"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"two.png\n\n-\nin/b.png\n")))
     assert files("-") == ["two.png", "in/b.png"]
+    deep = Path("in/deep")
     below = list_files(["in/deep", "in", "two.png", "in/*.png", str(tmp_path / "in/../two.png")])
-    assert list(below.values()) == ["a.png", "b.png", "two.png"]
-    assert list(list_files(["in/de*", "in/*.png"]).values()) == ["a.png", "in/b.png"]
+    assert list(below.values()) == [("a.png", deep), ("b.png", Path("in")), ("two.png", None)]
+    several = list_files(["./in/de*", ".//in/*.png", "."])
+    assert [*several.values()][:2] == [("a.png", deep), ("in/b.png", None)]
+    assert [*several.values()][2:] == [("two.png", Path())]
     (tmp_path / "in/link").symlink_to(tmp_path / "in/deep")
     assert files("in") == ["in/b.png", "in/deep/a.png", "in/link"]  # to be reported as unread
 

@@ -93,6 +93,13 @@ def test_patients_of_several_folders_are_counted(scans, monkeypatch, capsys):
     output = capsys.readouterr()
     assert [row["slices"] for row in rows_of(output.out)] == ["2", "6", "2"]
     assert "warning: 2 patients have files in several of the given folders" in output.err
+    for given in (
+        [f"./scans/{path}" for path in LEVELS],
+        ["scans//yes/", "./scans/yes/P1_1.png"],
+        ["."],
+    ):
+        run(monkeypatch, "--csv", "--by-patient", "--patient", "(P[0-9]+)_", *given)
+        assert "several of the given folders" not in capsys.readouterr().err, given
 
 
 def test_json_of_patients_has_the_values_of_the_csv(scans, monkeypatch, capsys):

@@ -8,7 +8,7 @@ import pytest
 
 from brainmri.common.errors import UserError
 from brainmri.images import folder_tree
-from brainmri.predict.files import label_files, list_files
+from brainmri.predict.files import GivenPath, label_files, list_files
 from tests.support.trees import SYSTEM_FILES, data_of, list_folder, make_tree
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "après") for form in ("NFC", "NFD"))
@@ -136,7 +136,7 @@ def test_names_other_than_utf8_are_rejected(tmp_path):
 @pytest.mark.parametrize("name", [COMPOSED, DECOMPOSED])
 def test_labels_are_equal_in_both_forms_of_unicode(name, folder):
     file = Path(f"/x/{folder}/deeper/1.png")
-    assert label_files({file: f"{folder}/deeper/1.png"}, [name, "no"]) == {file: 0}
+    assert label_files({file: GivenPath(f"{folder}/deeper/1.png")}, [name, "no"]) == {file: 0}
 
 
 @pytest.mark.parametrize(
