@@ -77,7 +77,7 @@ def number_patients(
         _check_identifiers(identifiers, dicom_patients, "data.labels: the column patient")
     else:
         _warn_of_doubtful_identifiers(images)
-        identifiers = _dicom_identifiers(files, dicom_patients)
+        identifiers = _dicom_identifiers(files, images, dicom_patients)
         if identifiers is None:
             _warn_of_unknown_patients(files)
             return None
@@ -210,7 +210,9 @@ def _warn_of_doubtful_identifiers(images: Iterable[DicomIdentifiers]) -> None:
 
 
 def _dicom_identifiers(
-    files: list[SourceFile], dicom_patients: list[str | None]
+    files: list[SourceFile],
+    images: Sequence[DicomIdentifiers],
+    dicom_patients: list[str | None],
 ) -> list[object] | None:
     identified = [patient for patient in dicom_patients if patient]
     if not identified:
@@ -222,7 +224,7 @@ def _dicom_identifiers(
             " column patient"
         )
         return None
-    if warning := study_warning(dicom_patients):
+    if warning := study_warning(images, dicom_patients):
         print(f"{warning}: set data.patient, or give a table with a column patient")
     unknown = [
         file.path for file, patient in zip(files, dicom_patients, strict=True) if not patient
@@ -257,9 +259,14 @@ def _warn_of_unknown_patients(files: list[SourceFile]) -> None:
             return
 
 
-def study_warning(dicom_patients: list[str | None]) -> str | None:
+def study_warning(
+    images: Iterable[DicomIdentifiers], dicom_patients: list[str | None]
+) -> str | None:
     """Return a warning if studies stand for patients; see `identify_dicom_patients`."""
-    count = sum(patient is not None and patient.startswith(STUDY) for patient in dicom_patients)
+    count = sum(
+        image.study is not None and patient == STUDY + image.study
+        for image, patient in zip(images, dicom_patients, strict=True)
+    )
     if not count:
         return None
     return (

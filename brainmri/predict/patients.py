@@ -171,8 +171,9 @@ def predict_patients(predictions: list[Prediction], about: About) -> list[Patien
 
 def _identify(predictions: list[Prediction]) -> list[str | None]:
     """Identify the patients of images, with a warning if studies stand for them."""
-    patients = identify_dicom_patients(prediction.image for prediction in predictions)
-    if warning := study_warning(patients):
+    images = [prediction.image for prediction in predictions]
+    patients = identify_dicom_patients(images)
+    if warning := study_warning(images, patients):
         print(f"{warning}: --patient can find them in the paths", file=sys.stderr)
     return patients
 

@@ -241,6 +241,12 @@ def test_studies_stand_for_patients_of_a_common_patient_id(capsys, patients):
     assert "warning: 5 of 5 images have no PatientID, or one that" in capsys.readouterr().out
 
 
+def test_patient_ids_that_begin_as_studies_are_no_studies(capsys):
+    images = dicom("study 1", "study 2", "study 1", None, "study 2", studies="xyxyz")
+    assert number_patients(FILES, images, None) == [0, 1, 0, 1, 1]
+    assert "no PatientID" not in capsys.readouterr().out
+
+
 def test_patients_that_may_be_the_same_are_counted(capsys):
     """Their identifiers are not printed."""
     patients = ["AB12", "ab12", "9", "009", "C", "P-7", "P007", "P70"]

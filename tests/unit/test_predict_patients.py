@@ -196,6 +196,24 @@ def test_patients_of_dicom_files(scans, monkeypatch, capsys):
     assert [row["slices"] for row in rows_of(capsys.readouterr().out)] == ["2", "3", "1"]
 
 
+def test_identifiers_that_begin_as_studies_are_no_studies(scans, monkeypatch, capsys):
+    """Unlike DICOM's, without PatientID, they bring no warning."""
+    for name in ("no", "yes"):
+        (scans / name).rename(scans / f"study {name}")
+    rows = [
+        f"study {path},{path.partition('/')[0]},study {row % 3}" for row, path in enumerate(LEVELS)
+    ]
+    Path("labels.csv").write_text("\n".join(["path,class,patient", *rows]) + "\n")
+    for option in (["--patient", "(study [a-z]+)/"], ["--table", "labels.csv"]):
+        run(monkeypatch, "--csv", "--by-patient", *option, "scans")
+        output = capsys.readouterr()
+        assert len(rows_of(output.out)) == (2 if option[0] == "--patient" else 3)
+        assert "no PatientID" not in output.err
+    studies = [prediction_of(f"{row}.png", 0.5, study=study) for row, study in enumerate("xyx")]
+    assert len(predict_patients(studies, ABOUT)) == 2
+    assert "warning: 3 of 3 images have no PatientID" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("groups", [None, CALIBRATION_GROUPS])
 def test_app_has_the_patients_of_predict(scans, monkeypatch, capsys, groups):
     """Its CSV, and a row without prediction for an image of no patient."""
