@@ -794,6 +794,16 @@ def test_missing_weights_of_a_recipe_are_named(monkeypatch, recipe):
     )
 
 
+@pytest.mark.parametrize("pointer", ["w/own.h5.dvc", "w.dvc"])
+def test_tracked_weights_need_not_be_checked_out(tmp_path, monkeypatch, pointer):
+    monkeypatch.setattr(plugin, "ROOT", tmp_path)
+    with pytest.raises(UserError, match=r"network\.weights: 'w/own\.h5' is missing"):
+        plugin.check_weights("network.weights", "w/own.h5")
+    (tmp_path / "w").mkdir()
+    (tmp_path / pointer).touch()
+    plugin.check_weights("network.weights", "w/own.h5")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
