@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,6 +24,18 @@ PRESETS = ROOT / "conf/preset"
 DERIVED = {  # keys, and what to set instead
     "ensemble": "recipes, seed, members or network",
     "further_input": "data.labels or data.test",
+}
+KEPT = {  # settings that recipes may have of their own: the common parameter, and the error
+    "network": (
+        "network",
+        "{override} has no effect on {recipe}, which names its own network; set"
+        " {recipe}.{override} too, or take recipes that name none: -S preset=scratch",
+    ),
+    "epochs": (
+        "train.epochs",
+        "train.epochs has no effect on {recipe}, which names its own epochs; set {recipe}.epochs"
+        " too",
+    ),
 }
 sys.path.append(str(ROOT))  # Hydra imports this file from wherever DVC runs
 
@@ -121,14 +134,14 @@ def check_before_composition() -> None:
         check_no_other_command()
         params = read_params(ROOT / PARAMS)
         check_numbers(params)
-        texts = overrides(sys.argv)
-        check_one_preset(texts)
-        for text in texts:
-            params["recipes"] = preset_recipes(text, params.get("recipes"))
-        for text in texts:
-            check_override(text, params)
-        check_networks(texts, params.get("recipes"))
-        check_epochs(texts, params.get("recipes"))
+        overrides = parse_overrides(override_texts(sys.argv))
+        check_one_preset(overrides)
+        for override in overrides:
+            params["recipes"] = preset_recipes(override, params.get("recipes"))
+        for override in overrides:
+            check_override(override, params)
+        for setting in KEPT:
+            check_kept(setting, overrides, params.get("recipes"))
     except UserError as error:
         sys.exit(f"error: {error}")
 
@@ -162,7 +175,7 @@ def check_numbers(params: dict) -> None:
         )
 
 
-def overrides(arguments: list[str]) -> list[str]:
+def override_texts(arguments: list[str]) -> list[str]:
     """Return the overrides of params.yaml on DVC's command line."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("-S", "--set-param", action="append", default=[])
@@ -172,9 +185,14 @@ def overrides(arguments: list[str]) -> list[str]:
     return [text.removeprefix(f"{PARAMS}:") for text in parsed.set_param]
 
 
-def check_one_preset(texts: list[str]) -> None:
+def parse_overrides(texts: list[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    return [parser.parse_override(text) for text in texts]
+
+
+def check_one_preset(overrides: list[Override]) -> None:
     """Refuse a second preset, which Hydra would take in place of the first."""
-    presets = [text for text, key in zip(texts, keys_of(texts), strict=True) if key == "preset"]
+    presets = [override.input_line for override in overrides if override.key_or_group == "preset"]
     if len(presets) > 1:
         raise UserError(
             f"{' and '.join(presets)}; expected one preset: run with the first one, then with the"
@@ -182,14 +200,14 @@ def check_one_preset(texts: list[str]) -> None:
         )
 
 
-def preset_recipes(text: str, recipes: object) -> object:
+def preset_recipes(override: Override, recipes: object) -> object:
     """Return the recipes after an override: those given, or if it names presets, which may be
     several for the queue, those that these make of them.
     """
-    override = OverridesParser.create().parse_override(text)
     if override.key_or_group != "preset" or override.is_delete():
         return recipes
     if override.is_add() or override.is_force_add():
+        text = override.input_line
         raise UserError(f"{text}: expected {text.lstrip('+')}, without +")
     names = [str(override.value())]
     if override.is_sweep_override():
@@ -206,34 +224,17 @@ def preset_recipes(text: str, recipes: object) -> object:
     return after
 
 
-def check_networks(texts: list[str], recipes: object) -> None:
-    """Refuse an override of the block `network` that leaves members as they are."""
-    keys = keys_of(texts)
-    common = [text for text, key in zip(texts, keys, strict=True) if key.split(".")[0] == "network"]
-    kept = recipes_that_keep("network", texts, recipes)
-    if common and kept:
-        raise UserError(
-            f"{common[0]} has no effect on {kept[0]}, which names its own network; set"
-            f" {kept[0]}.{common[0]} too, or take recipes that name none: -S preset=scratch"
-        )
+def check_kept(setting: str, overrides: list[Override], recipes: object) -> None:
+    """Refuse an override of a common parameter that leaves members as they are; see `KEPT`."""
+    parameter, message = KEPT[setting]
+    kept = recipes_that_keep(setting, overrides, recipes)
+    for override in overrides:
+        is_common = any(f"{key}.".startswith(f"{parameter}.") for key in keys_set(override))
+        if is_common and kept:
+            raise UserError(message.format(override=override.input_line, recipe=kept[0]))
 
 
-def check_epochs(texts: list[str], recipes: object) -> None:
-    """Refuse an override of `train.epochs` that leaves members as they are."""
-    kept = recipes_that_keep("epochs", texts, recipes)
-    if kept and any("train.epochs" in keys_set(text) for text in texts):
-        raise UserError(
-            f"train.epochs has no effect on {kept[0]}, which names its own epochs; set"
-            f" {kept[0]}.epochs too"
-        )
-
-
-def keys_of(texts: list[str]) -> list[str]:
-    """Return the parameters that overrides set."""
-    return [OverridesParser.create().parse_override(text).key_or_group for text in texts]
-
-
-def keys_set(text: str) -> list[str]:
+def keys_set(override: Override) -> list[str]:
     """Return the parameters that an override sets or removes; of a block, those in it."""
 
     def walk(key: str, value: object) -> list[str]:
@@ -241,16 +242,15 @@ def keys_set(text: str) -> list[str]:
             return [key]
         return [path for name in value for path in walk(f"{key}.{name}", value[name])]
 
-    override = OverridesParser.create().parse_override(text)
     value = None if override.is_delete() else override.value()
     return walk(override.key_or_group, value)
 
 
-def recipes_that_keep(setting: str, texts: list[str], recipes: object) -> list[str]:
+def recipes_that_keep(setting: str, overrides: list[Override], recipes: object) -> list[str]:
     """Return the recipes with a setting of their own that no override sets, by their keys."""
     if not isinstance(recipes, dict):
         return []
-    keys = [f"{key}." for text in texts for key in keys_set(text)]
+    keys = [f"{key}." for override in overrides for key in keys_set(override)]
     kept = []
     for name, recipe in recipes.items():
         own = f"recipes.{name}.{setting}."
@@ -260,9 +260,9 @@ def recipes_that_keep(setting: str, texts: list[str], recipes: object) -> list[s
     return kept
 
 
-def check_override(text: str, params: dict) -> None:
+def check_override(override: Override, params: dict) -> None:
     """Refuse an override of a derived parameter, or of one that params.yaml lacks."""
-    override = OverridesParser.create().parse_override(text)
+    text = override.input_line
     keys = override.key_or_group.split(".")
     if keys[0] in DERIVED:
         raise UserError(f"{text}: `{keys[0]}` is derived; set {DERIVED[keys[0]]} instead")

@@ -682,6 +682,7 @@ def compose_from_command_line(monkeypatch, overrides: list[str]) -> dict:
     [
         ["network.name=residual"],
         ["network.freeze=false", "members=3"],
+        ["network={name: residual}"],
         ["network.name=residual", "recipes.fine-tuned.l2=0.1"],
         ["network.name=residual", "+recipes.scratch.epochs=3"],
         ["network.name=residual", "preset=bagging"],
@@ -700,16 +701,20 @@ def test_network_of_some_members_is_not_changed_unnoticed(monkeypatch, overrides
     )
 
 
+def check_kept(setting: str, overrides: list[str], recipes: dict) -> None:
+    plugin.check_kept(setting, plugin.parse_overrides(overrides), recipes)
+
+
 def test_epochs_of_some_members_are_not_left_unnoticed():
     recipes = {"own": {"epochs": 3}, "other": {"epochs": None}, "third": {}}
     with pytest.raises(UserError, match=r"has no effect on recipes\.own.*set recipes\.own\.epochs"):
-        plugin.check_epochs(["train.epochs=5"], recipes)
-    plugin.check_epochs(["train.epochs=5", "recipes.own.epochs=5"], recipes)
-    plugin.check_epochs(["members=3"], recipes)
+        check_kept("epochs", ["train.epochs=5"], recipes)
+    check_kept("epochs", ["train.epochs=5", "recipes.own.epochs=5"], recipes)
+    check_kept("epochs", ["members=3"], recipes)
     with pytest.raises(UserError, match=r"has no effect on recipes\.own"):
-        plugin.check_epochs(["train={epochs: 5}", "recipes.own={l2: 0.1}"], recipes)
+        check_kept("epochs", ["train={epochs: 5}", "recipes.own={l2: 0.1}"], recipes)
     for override in ("recipes.own={epochs: 5}", "recipes.own.epochs=null", "~recipes.own"):
-        plugin.check_epochs(["train.epochs=5", override], recipes)
+        check_kept("epochs", ["train.epochs=5", override], recipes)
 
 
 @pytest.mark.parametrize(
@@ -724,7 +729,7 @@ def test_epochs_of_some_members_are_not_left_unnoticed():
 )
 def test_network_of_a_recipe_is_set_too(override):
     recipes = {"own": {"network": {"name": "efficientnet-lite0"}}, "other": {}}
-    plugin.check_networks(["network.name=residual", override], recipes)
+    check_kept("network", ["network.name=residual", override], recipes)
 
 
 def test_a_second_preset_is_refused(monkeypatch):
