@@ -14,7 +14,7 @@ from brainmri.common.params import Data
 from brainmri.images.folder_tree import FolderTree, walk_source
 from brainmri.images.folder_words import split_part
 from brainmri.images.layout import skip_single_folders
-from brainmri.images.sources import Source, SourceFile, list_images
+from brainmri.images.sources import Source, SourceFile, add_part, list_images
 from brainmri.images.suggestions import suggest_source
 
 VALIDATION = "validation"
@@ -88,15 +88,8 @@ def list_collection(data: Data, validation: str | None = None) -> Source:
     source = list_images(data)
     if validation is None:
         return source
-    more = list_images(data.model_copy(update={"source": validation, "test": None}))
-    prefix = to_nfc(Path(validation).name)
-    taken = {path.partition("/")[0] for path in (file.path for file in source.files)}
-    while prefix in taken:
-        prefix += "-validation"
-    files = [file._replace(path=f"{prefix}/{file.path}", split=VALIDATION) for file in more.files]
-    rejected = [{**file, "path": f"{prefix}/{file['path']}"} for file in more.rejected]
-    classes = sorted({*source.classes, *more.classes})
-    return Source(classes, source.files + files, source.rejected + rejected)
+    part = list_images(data.model_copy(update={"source": validation, "test": None}))
+    return add_part(source, part, Path(validation), VALIDATION)
 
 
 def list_folder(folder: str) -> list[SourceFile]:

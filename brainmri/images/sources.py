@@ -95,6 +95,18 @@ def list_images(data: Data) -> Source:
     return listed
 
 
+def add_part(source: Source, part: Source, folder: Path, split: str) -> Source:
+    """Add a part of a split; its folder's name comes before its paths, changed if it is taken."""
+    taken = {file.path.partition("/")[0] for file in source.files}
+    prefix = to_nfc(folder.name)
+    while prefix in taken:
+        prefix += f"-{split}"
+    files = [file._replace(path=f"{prefix}/{file.path}", split=split) for file in part.files]
+    rejected = [{**file, "path": f"{prefix}/{file['path']}"} for file in part.rejected]
+    classes = sorted({*source.classes, *part.classes})
+    return Source(classes, source.files + files, source.rejected + rejected)
+
+
 def spelling(name: str) -> str | float:
     """Return what names of the same class probably share: a number, or what is no punctuation.
 
@@ -191,13 +203,7 @@ def _add_test_folder(training: Source, folder: Path) -> Source:
     if lacking := sorted({*training.classes} - {*test.classes}):
         print(f"warning: data.test: {str(folder)!r} has no folder {join_names(lacking)}")
     files = [file._replace(split=TRAINING) for file in training.files]
-    taken = {file.path.partition("/")[0] for file in files}
-    prefix = to_nfc(folder.name)
-    while prefix in taken:
-        prefix += "-test"
-    files += [file._replace(path=f"{prefix}/{file.path}", split=TEST) for file in test.files]
-    rejected = [{**file, "path": f"{prefix}/{file['path']}"} for file in test.rejected]
-    return Source(training.classes, files, training.rejected + rejected)
+    return add_part(training._replace(files=files), test, folder, TEST)
 
 
 def _list_table(source: Path, table: LabelsTable) -> Source:
