@@ -12,16 +12,16 @@ from pathlib import Path
 from dvc.repo import Repo
 from matplotlib.figure import Figure
 
-from brainmri.common.errors import UserError
-from brainmri.common.paths import TIMINGS
-from brainmri.common.resources import usable_cores
-from brainmri.parallel.concurrency import (
+from benchmarks.timings import (
     Concurrency,
     Timing,
     last_run,
     measure_concurrency,
     read_timings,
 )
+from brainmri.common.errors import UserError
+from brainmri.common.paths import TIMINGS
+from brainmri.common.resources import usable_cores
 
 PLOT = Path("dvc_plots/concurrency.png")
 MEMBER_COLOR, STAGE_COLOR = "#1b5e8c", "#9db8c9"

@@ -20,9 +20,9 @@ from pathlib import Path
 from benchmarks.commands import compose, dvc, python, wall_time
 from benchmarks.store_rows import store_rows
 from benchmarks.table import Row, compare_times, format_results
+from benchmarks.timings import Timing, read_timings
 from brainmri.common.paths import PHANTOM, TIMINGS
 from brainmri.common.resources import usable_cores
-from brainmri.parallel.concurrency import Timing, read_timings
 from brainmri.parallel.resources import OWN_NETWORK_MEMORY
 from tests.support.checkout import ROOT, checkout
 

@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.commands import compose, dvc, python, wall_time
+from benchmarks.timings import read_timings
 from brainmri.common.paths import TIMINGS
 from brainmri.common.resources import usable_cores
-from brainmri.parallel.concurrency import read_timings
 from tests.support.checkout import ROOT, checkout
 from tests.support.cluster import Cluster
 

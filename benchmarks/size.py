@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.commands import compose, dvc, wall_time
+from benchmarks.timings import read_timings
 from brainmri.common.paths import DECODE_CACHE, METADATA, SPLIT, STORE, TIMINGS
 from brainmri.common.resources import usable_cores
 from brainmri.images.phantoms import draw, to_png
-from brainmri.parallel.concurrency import read_timings
 from tests.support.checkout import ROOT, checkout
 
 RESULTS = ROOT / "docs/scale.md"
