@@ -100,7 +100,7 @@ def composed_params(root: DictConfig) -> EditableParams | None:
 
 def check_input(name: str, path: str) -> None:
     """Check that a file or folder of images, or of labels, is there, or that DVC can get it."""
-    if path == str(PHANTOM) or is_tracked(path):
+    if path == str(PHANTOM) or is_obtainable(path):
         return
     if name == "labels":
         is_valid, kind, expected = (ROOT / path).is_file(), "file", "a CSV or TSV table"
@@ -116,16 +116,19 @@ def check_input(name: str, path: str) -> None:
 def check_weights(key: str, file: str) -> None:
     """Check that a weights file is there, or that DVC can get it."""
     is_made = file == str(IMAGENET_WEIGHTS)
-    if not is_made and not (ROOT / file).is_file() and not is_tracked(file):
+    if not is_made and not (ROOT / file).is_file() and not is_obtainable(file):
         raise UserError(
             f"{key}: {file!r} is missing; expected none, imagenet or the path of a weights file"
         )
 
 
-def is_tracked(path: str) -> bool:
-    """Return whether DVC tracks a file or folder, or a folder above it."""
+def is_obtainable(path: str) -> bool:
+    """Return whether DVC tracks a path, or a folder above it, that is not checked out."""
     candidates = (Path(path), *Path(path).parents)
-    return any((ROOT / f"{candidate}.dvc").is_file() for candidate in candidates)
+    return any(
+        (ROOT / f"{candidate}.dvc").is_file() and not (ROOT / candidate).exists()
+        for candidate in candidates
+    )
 
 
 def check_before_composition() -> None:

@@ -804,9 +804,20 @@ def test_tracked_weights_need_not_be_checked_out(tmp_path, monkeypatch, pointer)
     monkeypatch.setattr(plugin, "ROOT", tmp_path)
     with pytest.raises(UserError, match=r"network\.weights: 'w/own\.h5' is missing"):
         plugin.check_weights("network.weights", "w/own.h5")
-    (tmp_path / "w").mkdir()
+    (tmp_path / pointer).parent.mkdir(exist_ok=True)
     (tmp_path / pointer).touch()
     plugin.check_weights("network.weights", "w/own.h5")
+
+
+@pytest.mark.parametrize("path", ["raw/Trainin", "raw/none/Training"])
+def test_misspelled_folders_of_tracked_ones_are_named(tmp_path, monkeypatch, path):
+    monkeypatch.setattr(plugin, "ROOT", tmp_path)
+    (tmp_path / "raw.dvc").touch()
+    plugin.check_input("source", path)
+    (tmp_path / "raw/Training").mkdir(parents=True)
+    plugin.check_input("source", "raw/Training")
+    with pytest.raises(UserError, match=f"data.source: '{path}' is missing"):
+        plugin.check_input("source", path)
 
 
 @pytest.mark.parametrize(
