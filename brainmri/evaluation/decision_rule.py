@@ -9,7 +9,6 @@ from typing_extensions import TypedDict
 
 from brainmri.common.errors import UserError
 from brainmri.evaluation.intervals import group_counts
-from brainmri.evaluation.metrics import mean
 
 MIN_GROUPS = 20
 """Fewest groups of each side behind a threshold: with fewer, a sensitivity has steps above 0.05."""
@@ -109,19 +108,24 @@ def choose_rule(
             " predicted"
         )
     scores = probabilities[:, positive]
-    thresholds = np.unique(scores)[::-1]
-    if name == "specificity":
+    thresholds, place = np.unique(scores, return_inverse=True)
+    true_positives = np.bincount(place, is_positive)[::-1].cumsum()
+    false_positives = np.bincount(place, ~is_positive)[::-1].cumsum()
+    thresholds = thresholds[::-1]
+    if name == "specificity":  # also the threshold that no image reaches
         thresholds = np.append(thresholds, np.nextafter(scores.max(), 2))
-    rates = np.array(
-        [sensitivity_specificity(is_positive, scores >= threshold) for threshold in thresholds]
-    )
+        true_positives = np.append(true_positives, 0)
+        false_positives = np.append(false_positives, 0)
+    negatives = np.sum(~is_positive)
+    sensitivity = true_positives / np.sum(is_positive)
+    specificity = (negatives - false_positives) / negatives
     if name == "youden":
-        chosen = rates.sum(axis=1).argmax()
+        chosen = (sensitivity + specificity).argmax()
     elif name == "sensitivity":
-        chosen = np.flatnonzero(rates[:, 0] >= min_rate)[0]
+        chosen = np.flatnonzero(sensitivity >= min_rate)[0]
     else:
-        is_specific = rates[:, 1] >= min_rate
-        chosen = np.flatnonzero(is_specific)[rates[is_specific, 0].argmax()]
+        is_specific = specificity >= min_rate
+        chosen = np.flatnonzero(is_specific)[sensitivity[is_specific].argmax()]
     return {"name": name, "threshold": float(thresholds[chosen]), "costs": None}, None
 
 
@@ -144,17 +148,3 @@ def cost_rule(costs: Mapping[str, Mapping[str, float]], classes: list[str]) -> D
                     )
             matrix[classes.index(true), classes.index(predicted)] = cost
     return {"name": "costs", "threshold": None, "costs": matrix.tolist()}
-
-
-def sensitivity_specificity(
-    is_positive: np.ndarray, is_predicted: np.ndarray
-) -> tuple[float, float]:
-    """Compute the fractions of positive images predicted so, and of the others predicted not so.
-
-    NaN is of no images.
-
-    Parameters
-    ----------
-    is_positive, is_predicted : ndarray of bool, shape (n,)
-    """
-    return mean(is_predicted[is_positive]), mean(~is_predicted[~is_positive])
