@@ -52,9 +52,8 @@ def mean_by_patient(probabilities: np.ndarray, patients: np.ndarray) -> np.ndarr
     -------
     ndarray of float, shape (patients, classes)
     """
-    return np.stack(
-        [probabilities[patients == patient].mean(axis=0) for patient in range(patients.max() + 1)]
-    )
+    sums = [np.bincount(patients, of_class) for of_class in probabilities.T]
+    return np.stack(sums, axis=1) / np.bincount(patients)[:, np.newaxis]
 
 
 def vote_by_patient(

@@ -25,7 +25,12 @@ from brainmri.evaluation.metrics import (
     none_if_nan,
     recalls,
 )
-from brainmri.evaluation.patients import PatientVotes, describe_patients, vote_by_patient
+from brainmri.evaluation.patients import (
+    PatientVotes,
+    describe_patients,
+    mean_by_patient,
+    vote_by_patient,
+)
 from brainmri.evaluation.prediction_sets import missing_sets
 from brainmri.evaluation.results import (
     Decision,
@@ -285,11 +290,10 @@ def decide_patients(
     labels, probabilities, groups, patients : see `patients.vote_by_patient`
     members, weights, decision : see `decide_votes`
     """
-    votes, *of_members = (
-        vote_by_patient(labels, predicted, groups, patients)
-        for predicted in (probabilities, *members)
-    )
-    means = np.stack([member.probabilities for member in of_members])
+    votes = vote_by_patient(labels, probabilities, groups, patients)
+    numbers, number_of = np.unique(patients, return_inverse=True)
+    voted = np.searchsorted(numbers, votes.numbers)
+    means = np.stack([mean_by_patient(predicted, number_of)[voted] for predicted in members])
     return votes, decide_votes(votes.probabilities, means, weights, decision, by_patient=True)
 
 
