@@ -100,9 +100,9 @@ class Evaluation:
         return decide_patients(
             self.labels,
             self.ensemble,
-            self.predictions,
             self.groups,
             self.patients,
+            self.predictions,
             self.weights,
             self.decision,
         )
@@ -113,33 +113,23 @@ class Evaluation:
         return list(self.voting["members"])
 
     def summarize(self, bins: int, resamples: int, seed: int) -> EnsembleMetrics:
-        """Compute what metrics/ensemble.json holds; see `summarize`."""
-        summary = summarize(
+        """Compute what metrics/ensemble.json holds; see `summarize_votes`."""
+        summary = summarize_votes(
             self.labels,
             self.ensemble,
             self.groups,
-            self.classes,
-            positive_of(self.decision),
+            self.decided,
+            None if self.patients is None else self.decided_patients,
+            self.decision,
             bins,
             resamples,
             seed,
         )
-        decisions = summarize_decisions(
-            self.labels, self.decided, self.groups, self.decision, resamples, seed
-        )
         by_member = {name: self.voter_metrics(name) for name in self.members}
         best = by_member[self.best]
         means = {key: mean_or_none([values[key] for values in by_member.values()]) for key in best}
-        by_patient = {}
-        if self.patients is not None:
-            of_patients = summarize_patients(
-                *self.decided_patients, self.decision, bins, resamples, seed
-            )
-            by_patient = {"by_patient": of_patients}
         return {
             **summary,
-            **decisions,
-            **by_patient,
             "test_images": len(self.rows),
             "best_member": {"name": self.best, **best},
             "mean_member": means,
@@ -178,6 +168,43 @@ def calibrated_votes(
         voter: calibrate(votes[voter], **calibration)
         for voter, calibration in vote["calibrations"].items()
     }
+
+
+def summarize_votes(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    decided: Decided,
+    of_patients: tuple[PatientVotes, Decided] | None,
+    decision: Decision,
+    bins: int,
+    resamples: int,
+    seed: int,
+) -> dict:
+    """Compute what is reported of the votes on test images, and on their patients.
+
+    Parameters
+    ----------
+    labels, probabilities, groups, bins, resamples, seed : see `summarize`
+    decided : Decided
+    of_patients : see `decide_patients`
+        None if patients are unknown.
+    decision : Decision
+
+    Returns
+    -------
+    dict
+        `summarize` and `summarize_decisions`; with patients also `by_patient`, see
+        `summarize_patients`.
+    """
+    classes, positive = list(decision["images"]), positive_of(decision)
+    summary = {
+        **summarize(labels, probabilities, groups, classes, positive, bins, resamples, seed),
+        **summarize_decisions(labels, decided, groups, decision, resamples, seed),
+    }
+    if of_patients is not None:
+        summary["by_patient"] = summarize_patients(*of_patients, decision, bins, resamples, seed)
+    return summary
 
 
 def summarize(
@@ -277,9 +304,9 @@ def summarize_decisions(
 def decide_patients(
     labels: np.ndarray,
     probabilities: np.ndarray,
-    members: np.ndarray,
     groups: np.ndarray,
     patients: np.ndarray,
+    members: np.ndarray,
     weights: np.ndarray,
     decision: Decision,
 ) -> tuple[PatientVotes, Decided]:

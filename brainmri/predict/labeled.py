@@ -7,16 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from brainmri.evaluation.decision_metrics import describe_decisions
-from brainmri.evaluation.decisions import Decided, decide_votes, positive_of
+from brainmri.evaluation.decisions import Decided, decide_votes
 from brainmri.evaluation.intervals import explain_missing
 from brainmri.evaluation.metrics import HEADLINES, METRIC_NAMES, format_metric
 from brainmri.evaluation.patients import describe_patients
-from brainmri.evaluation.summary import (
-    decide_patients,
-    summarize,
-    summarize_decisions,
-    summarize_patients,
-)
+from brainmri.evaluation.summary import decide_patients, summarize_votes
 from brainmri.models.about import About, TrainingImages
 from brainmri.predict.output import encodable
 from brainmri.predict.prediction import Prediction
@@ -63,67 +58,43 @@ def evaluate_labeled(
     -------
     dict
         `images`, `near_duplicates_of_training_images` and `unlike_training_images` are counts;
-        for each of `PARTS`, the number of its images and `brainmri.evaluation.summary.summarize`,
-        with patients also `by_patient`, or None if it has no image; `near_duplicates` lists `file`
-        and `bits`, the distance to the nearest training image, nearest first. If the ensemble has
-        no hashes of its training images, what needs their near duplicates is None.
+        for each of `PARTS`, the number of its images and `evaluation.summary.summarize_votes`, or
+        None if it has no image; `near_duplicates` lists `file` and `bits`, the distance to the
+        nearest training image, nearest first. If the ensemble has no hashes of its training images,
+        what needs their near duplicates is None.
     """
     groups, distances = _find_near_duplicates(predictions, about["training_images"])
     is_known = about["training_images"]["perceptual_hashes"] is not None
     is_near = distances >= 0
     is_novel = np.array([prediction.is_novel for prediction in predictions])
-    is_test = ~is_near
     if patients is not None:
         groups = join_groups(groups, patients)
-        is_test = ~np.isin(patients, patients[is_near])
     truth = np.array([labels[prediction.path] for prediction in predictions])
     probabilities = np.stack([prediction.probabilities for prediction in predictions])
     members = np.stack([prediction.members for prediction in predictions], axis=1)
     weights, decision = np.array(list(about["weights"].values())), about["decision"]
     decided = decide_votes(probabilities, members, weights, decision)
-    classes, positive = about["classes"], positive_of(decision)
 
     def summarize_part(is_included: np.ndarray) -> dict[str, object] | None:
         if not is_included.any():
             return None
-        labels, included_groups = truth[is_included], groups[is_included]
-        part = Decided(decided.labels[is_included], decided.p_values[is_included])
-        summary = {
-            **summarize(
-                labels,
-                probabilities[is_included],
-                included_groups,
-                classes,
-                positive,
-                BINS,
-                RESAMPLES,
-                SEED,
-            ),
-            **summarize_decisions(labels, part, included_groups, decision, RESAMPLES, SEED),
-        }
+        of_images = truth[is_included], probabilities[is_included], groups[is_included]
+        of_patients = None
         if patients is not None:
             of_patients = decide_patients(
-                labels,
-                probabilities[is_included],
-                members[:, is_included],
-                included_groups,
-                patients[is_included],
-                weights,
-                decision,
+                *of_images, patients[is_included], members[:, is_included], weights, decision
             )
-            summary["by_patient"] = summarize_patients(
-                *of_patients, decision, BINS, RESAMPLES, SEED
-            )
+        part = Decided(decided.labels[is_included], decided.p_values[is_included])
+        summary = summarize_votes(*of_images, part, of_patients, decision, BINS, RESAMPLES, SEED)
         return {"images": int(is_included.sum()), **summary}
 
+    included = _images_of_parts(is_near, is_novel, is_known, patients)
     nearest_first = np.argsort(distances, kind="stable")
     metrics = {
         "images": len(predictions),
         "near_duplicates_of_training_images": int(is_near.sum()) if is_known else None,
         "unlike_training_images": int(is_novel.sum()),
-        "without_near_duplicates": summarize_part(is_test & is_known),
-        "without_near_duplicates_and_unlike": summarize_part(is_test & ~is_novel & is_known),
-        "all": summarize_part(np.ones(len(predictions), bool)),
+        **{name: summarize_part(is_included) for name, is_included in included.items()},
         "near_duplicates": [
             {"file": encodable(predictions[row].path), "bits": int(distances[row])}
             for row in nearest_first
@@ -154,6 +125,28 @@ def describe_metrics(metrics: dict) -> Iterator[str]:
         if "by_patient" in part:
             for line in describe_patients(part["by_patient"]):
                 yield f"  {line}"
+
+
+def _images_of_parts(
+    is_near: np.ndarray, is_novel: np.ndarray, is_known: bool, patients: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Return which images each of `PARTS` has: bool, shape (n,).
+
+    Parameters
+    ----------
+    is_near, is_novel : ndarray of bool, shape (n,)
+        Whether an image is a near duplicate of a training image, and whether it is unlike them.
+    is_known : bool
+        Whether near duplicates are known; if not, the parts without them have no image.
+    patients : see `evaluate_labeled`
+    """
+    is_excluded = is_near if patients is None else np.isin(patients, patients[is_near])
+    is_test = ~is_excluded & is_known
+    return {
+        "without_near_duplicates": is_test,
+        "without_near_duplicates_and_unlike": is_test & ~is_novel,
+        "all": np.ones(len(is_near), bool),
+    }
 
 
 def _find_near_duplicates(

@@ -400,7 +400,7 @@ def test_patients_have_a_threshold_of_their_own():
     assert reason is None
     new_labels, new_patients, new_votes = slices_of_patients(rng, 300)
     voted, decided = decide_patients(
-        new_labels, new_votes, new_votes[None], new_patients, new_patients, np.ones(1), decision
+        new_labels, new_votes, new_patients, new_patients, new_votes[None], np.ones(1), decision
     )
     of_slices = decide(voted.probabilities, decision["rule"], 1)
     assert np.mean(of_slices[voted.labels == 0] == 0) < 0.5
