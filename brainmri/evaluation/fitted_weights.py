@@ -143,7 +143,11 @@ def stacking_weights(true_class: np.ndarray) -> np.ndarray:
 
 
 def measure_optimism(
-    scheme: str, true_class: np.ndarray, labels: np.ndarray, groups: np.ndarray
+    scheme: str,
+    true_class: np.ndarray,
+    weights: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
 ) -> VoteLogLoss:
     """Compute the log loss of the vote with weights fitted to the same images, and to others.
 
@@ -154,6 +158,8 @@ def measure_optimism(
     Parameters
     ----------
     scheme, true_class : see `fit_weights`
+    weights : ndarray of float, shape (members,)
+        Fitted to all images.
     labels, groups : ndarray of int, shape (n,)
         True class of each image; its group of images that are not independent.
     """
@@ -161,9 +167,9 @@ def measure_optimism(
     cross_fitted = np.empty(len(labels))
     for fold in range(FOLDS):
         held_out = folds == fold
-        weights = fit_weights(scheme, true_class[:, ~held_out])
-        cross_fitted[held_out] = vote_losses(true_class[:, held_out], weights)
-    fitted = vote_losses(true_class, fit_weights(scheme, true_class))
+        weights_of_others = fit_weights(scheme, true_class[:, ~held_out])
+        cross_fitted[held_out] = vote_losses(true_class[:, held_out], weights_of_others)
+    fitted = vote_losses(true_class, weights)
     return {"fitted": float(fitted.mean()), "cross_fitted": float(cross_fitted.mean())}
 
 

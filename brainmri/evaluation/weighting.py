@@ -96,7 +96,7 @@ def fit_voting_weights(
     if scheme in FITTED_SCHEMES:
         voted, true_class = true_class_probabilities(labels, out_of_bag.values())
         vote["out_of_bag_log_loss"] = measure_optimism(
-            scheme, true_class, labels[voted], groups[voted]
+            scheme, true_class, weights, labels[voted], groups[voted]
         )
     vote["members"] = {
         name: {"score": score, "weight": float(weight)}

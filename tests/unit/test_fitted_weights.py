@@ -166,8 +166,8 @@ def test_optimism_on_noise(scheme):
     equal, labels, above = equal_weights(5), np.arange(60) % 2, []
     for seed in range(60):
         true_class, others = noise(seed), noise(seed + 1000, images=2000)
-        losses = measure_optimism(scheme, true_class, labels, np.arange(60))
         weights = fit_weights(scheme, true_class)
+        losses = measure_optimism(scheme, true_class, weights, labels, np.arange(60))
         assert losses["fitted"] == mean_loss(true_class, weights)
         same = np.array([losses["fitted"], losses["cross_fitted"]]) - mean_loss(true_class, equal)
         above.append([*same, mean_loss(others, weights) - mean_loss(others, equal)])
@@ -180,9 +180,9 @@ def test_optimism_on_noise(scheme):
 def test_groups_stay_in_a_fold(scheme):
     """Copies of an image in another fold would hide the optimism."""
     true_class, groups = np.repeat(noise(1, images=20), 4, axis=1), np.repeat(np.arange(20), 4)
-    labels = groups % 2
-    by_group = measure_optimism(scheme, true_class, labels, groups)
-    by_image = measure_optimism(scheme, true_class, labels, np.arange(80))
+    labels, weights = groups % 2, fit_weights(scheme, true_class)
+    by_group = measure_optimism(scheme, true_class, weights, labels, groups)
+    by_image = measure_optimism(scheme, true_class, weights, labels, np.arange(80))
     assert by_group["fitted"] == by_image["fitted"]
     assert by_group["cross_fitted"] > by_image["cross_fitted"] + 0.01
 
@@ -193,15 +193,17 @@ def test_each_fold_is_scored_with_weights_of_the_others(scheme):
     folds = deal_groups(labels, groups, 5)
     by_fold = {fold: fit_weights(scheme, true_class[:, folds != fold]) for fold in range(5)}
     expected = [mean_loss(true_class[:, [row]], by_fold[folds[row]]) for row in range(120)]
-    losses = measure_optimism(scheme, true_class, labels, groups)
-    assert losses["fitted"] == mean_loss(true_class, fit_weights(scheme, true_class))
+    weights = fit_weights(scheme, true_class)
+    losses = measure_optimism(scheme, true_class, weights, labels, groups)
+    assert losses["fitted"] == mean_loss(true_class, weights)
     assert losses["cross_fitted"] == pytest.approx(np.mean(expected))
 
 
 def test_cross_fitting_without_other_images(scheme):
     """A single group leaves none to fit weights to."""
     true_class, labels = random_members(0), np.zeros(120, int)
-    losses = measure_optimism(scheme, true_class, labels, np.zeros(120, int))
+    weights = fit_weights(scheme, true_class)
+    losses = measure_optimism(scheme, true_class, weights, labels, np.zeros(120, int))
     assert losses["cross_fitted"] == pytest.approx(mean_loss(true_class, equal_weights(5)))
 
 
