@@ -9,7 +9,7 @@ import numpy as np
 from brainmri.common.errors import printable
 from brainmri.common.files import to_json
 from brainmri.common.tables import format_csv
-from brainmri.evaluation.labels import columns, pad, shorten_all
+from brainmri.evaluation.names import columns, pad, shorten_all
 from brainmri.evaluation.prediction_sets import missing_sets
 from brainmri.evaluation.results import Decision
 from brainmri.predict.prediction import PatientPrediction, Prediction

@@ -20,7 +20,7 @@ from brainmri.evaluation.figures.confusion import draw_confusion_matrix
 from brainmri.evaluation.figures.crossval import draw_crossval
 from brainmri.evaluation.figures.curves import COLORS, draw_class_curves, draw_learning_curves
 from brainmri.evaluation.figures.reliability import draw_reliability
-from brainmri.evaluation.labels import columns, pad, shorten, shorten_all
+from brainmri.evaluation.names import columns, pad, shorten, shorten_all
 
 HARD = [
     "no",

@@ -21,7 +21,7 @@ from brainmri.app import predictions as app
 from brainmri.app.examples import write_examples
 from brainmri.common.command import run_command
 from brainmri.common.errors import UserError
-from brainmri.evaluation.labels import columns, shorten_all
+from brainmri.evaluation.names import columns, shorten_all
 from brainmri.images.phantoms import KINDS, draw
 from brainmri.predict import __main__ as command
 from brainmri.predict import inference, overlays

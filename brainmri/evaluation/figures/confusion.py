@@ -13,7 +13,7 @@ from brainmri.evaluation.figures.layout import (
     short_names,
     spacing,
 )
-from brainmri.evaluation.labels import columns
+from brainmri.evaluation.names import columns
 
 MIN_CELL = 0.5  # inches of a cell with numbers in it
 

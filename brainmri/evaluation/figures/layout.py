@@ -16,7 +16,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 
 from brainmri.evaluation.figures import fonts
-from brainmri.evaluation.labels import columns, shorten, shorten_all
+from brainmri.evaluation.names import columns, shorten, shorten_all
 
 DPI = 110
 ENSEMBLE_COLOR, MEMBER_COLOR, WRONG_COLOR = "#1b5e8c", "#9db8c9", "#b3261e"

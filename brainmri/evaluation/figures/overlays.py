@@ -12,7 +12,7 @@ from PIL import Image
 
 from brainmri.evaluation.figures.fonts import drawable
 from brainmri.evaluation.figures.layout import DPI, plot_style
-from brainmri.evaluation.labels import shorten
+from brainmri.evaluation.names import shorten
 
 DIMMED = 0.7  # levels of an image under its heat map, as a fraction of its own
 PANEL_HEIGHT = 384  # pixels, about: a multiple of the image's height
