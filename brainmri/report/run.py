@@ -1,6 +1,7 @@
 """The results of a run of the pipeline, as the report page and the model card show them."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from brainmri.common.params import Network, Params
@@ -14,7 +15,7 @@ from brainmri.evaluation.results import (
     OutOfBag,
 )
 from brainmri.sampling.files import Split, kind_of_groups
-from brainmri.store.metadata import Metadata
+from brainmri.store.metadata import Metadata, has_given_split
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,7 @@ class Run:
     @property
     def image_counts(self) -> dict[str, int]:
         """Number of images of each class."""
-        counts = Counter(image["class"] for image in self.metadata["images"])
-        return {name: counts[name] for name in self.metadata["classes"]}
+        return self._count(range(len(self.metadata["images"])))
 
     @property
     def test_counts(self) -> dict[str, int]:
@@ -98,8 +98,7 @@ class Run:
     def test_set(self) -> str:
         """How the test images were chosen."""
         split = self.params.split
-        is_given = any(image.get("split") == "test" for image in self.metadata["images"])
-        if split.fold is None and is_given:
+        if split.fold is None and has_given_split(self.metadata):
             return "given test set"
         return f"fold {split.fold or 0} of {split.folds}"
 
@@ -115,7 +114,7 @@ class Run:
         """Which metrics are None, and why; see `intervals.explain_missing`."""
         return explain_missing(self.ensemble)
 
-    def _count(self, rows: list[int]) -> dict[str, int]:
+    def _count(self, rows: Sequence[int]) -> dict[str, int]:
         images = self.metadata["images"]
         counts = Counter(images[row]["class"] for row in rows)
         return {name: counts[name] for name in self.metadata["classes"]}
