@@ -17,9 +17,7 @@ from brainmri.common.params import load_params
 from brainmri.common.paths import ENSEMBLE, EXPLAIN_METRICS, EXPLANATION_PLOT, EXPLANATIONS
 from brainmri.evaluation.decision_rule import decide
 from brainmri.evaluation.decisions import positive_of
-from brainmri.evaluation.examples import choose_examples
-from brainmri.evaluation.explanations import draw_explanations
-from brainmri.evaluation.pointing_game import pointing_game
+from brainmri.evaluation.explanations import choose_examples, draw_explanations, pointing_game
 from brainmri.evaluation.results import ExplainMetrics
 from brainmri.images.phantom_masks import tumor_masks
 from brainmri.networks.runtime import start_tensorflow

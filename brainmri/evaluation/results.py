@@ -263,7 +263,7 @@ class ExportMetrics(TypedDict):
 
 
 class PointingGame(TypedDict):
-    """See `pointing_game.pointing_game`."""
+    """See `explanations.pointing_game`."""
 
     images: Count
     accuracy: Fraction

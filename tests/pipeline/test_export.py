@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from brainmri.common.params import load_params
-from brainmri.evaluation.examples import choose_examples
+from brainmri.evaluation.explanations import choose_examples
 from brainmri.evaluation.figures import grids
 from brainmri.images.phantom_masks import tumor_mask
 from brainmri.models.about import TrainingImages

@@ -11,10 +11,9 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 from scipy.signal import correlate2d
 
-from brainmri.evaluation.examples import choose_examples
+from brainmri.evaluation.explanations import choose_examples, pointing_game
 from brainmri.evaluation.figures.grids import draw_heat_maps
 from brainmri.evaluation.figures.overlays import overlay
-from brainmri.evaluation.pointing_game import pointing_game
 from brainmri.images.cropping import head_box
 from brainmri.images.phantom_masks import tumor_mask
 from brainmri.images.phantoms import draw_phantom, to_png

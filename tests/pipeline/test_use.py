@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from brainmri.common.params import load_params
+from brainmri.evaluation.explanations import pointing_game
 from brainmri.evaluation.figures.overlays import evidence_label, panel
-from brainmri.evaluation.pointing_game import pointing_game
 from brainmri.images.decoding import decode
 from brainmri.images.phantom_masks import tumor_mask
 from brainmri.models.ensemble import load_ensemble, member_models
