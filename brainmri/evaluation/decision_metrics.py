@@ -29,8 +29,8 @@ def rule_metrics(
     groups: np.ndarray,
     positive: int | None,
     classes: list[str],
-    costs: list[list[float]] | None = None,
-    prevalence: float | None = None,
+    costs: list[list[float]] | None,
+    prevalence: float | None,
 ) -> dict:
     """Compute the metrics of the classes that a rule decides.
 

@@ -20,8 +20,6 @@ class PatientVotes(NamedTuple):
     probabilities : ndarray of float, shape (patients, classes)
     groups : ndarray of int, shape (patients,)
         Patients with near duplicates of each other share one.
-    slices : ndarray of int, shape (patients,)
-        Number of slices.
     numbers : ndarray of int, shape (patients,)
         What the slices call each patient.
     mixed : int
@@ -31,7 +29,6 @@ class PatientVotes(NamedTuple):
     labels: np.ndarray
     probabilities: np.ndarray
     groups: np.ndarray
-    slices: np.ndarray
     numbers: np.ndarray
     mixed: int
 
@@ -77,7 +74,6 @@ def vote_by_patient(
         labels=labels[first][kept],
         probabilities=means[kept],
         groups=groups[first][kept],
-        slices=np.bincount(number_of)[kept],
         numbers=numbers[kept],
         mixed=int(is_mixed.sum()),
     )

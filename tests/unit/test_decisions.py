@@ -139,7 +139,7 @@ def test_rates_of_the_positive_class():
     assert never["rates"]["ppv"] is never["rates"]["interval"]["ppv"] is None
     assert never["at_prevalence"]["ppv"] is None
     assert never["at_prevalence"]["npv"] == pytest.approx(0.9)
-    assert "rates" not in rule_metrics(labels, decided, groups, None, ["no", "yes"])
+    assert "rates" not in rule_metrics(labels, decided, groups, None, ["no", "yes"], None, None)
 
 
 @pytest.mark.parametrize(("hits", "number"), [(0, 7), (7, 7), (3, 12), (88, 90)])
