@@ -3,12 +3,7 @@
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from brainmri.models.principal_components import (
-    FOLDS,
-    NOISE_LEVEL,
-    principal_components,
-    reconstruction_error,
-)
+from brainmri.models.principal_components import FOLDS, NOISE_LEVEL, held_out_errors
 
 MIN_IMAGES = 20  # fewer have no components to speak of
 
@@ -33,14 +28,8 @@ def novelties(thumbnails: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
     if len(thumbnails) < MIN_IMAGES or groups.max() < FOLDS:
         return None
     standardized = _standardize(thumbnails)
-    fold_of = groups % FOLDS
-    errors = np.zeros(len(thumbnails))
     with threadpool_limits(1):  # or the last bits depend on the number of cores
-        for fold in range(FOLDS):
-            is_held_out = fold_of == fold
-            mean, components = principal_components(standardized[~is_held_out])
-            errors[is_held_out] = reconstruction_error(standardized[is_held_out], mean, components)
-    return errors
+        return held_out_errors(standardized, groups)
 
 
 def _standardize(thumbnails: np.ndarray) -> np.ndarray:

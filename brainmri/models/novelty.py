@@ -10,10 +10,9 @@ from keras import layers
 from threadpoolctl import threadpool_limits
 
 from brainmri.models.principal_components import (
-    FOLDS,
     NOISE_LEVEL,
+    held_out_errors,
     principal_components,
-    reconstruction_error,
 )
 
 SIDE = 32  # of a thumbnail, pixels
@@ -78,15 +77,9 @@ def fit_novelty(
         Of the mean squared error of the reconstruction.
     """
     with threadpool_limits(1):  # or the last bits depend on the number of cores
-        group_of = np.unique(groups, return_inverse=True)[1]
-        fold_of = group_of % min(FOLDS, group_of.max() + 1)
-        errors = []
-        for fold in np.unique(fold_of):
-            is_held_out = fold_of == fold
-            mean, components = principal_components(thumbnails[~is_held_out])
-            errors.append(reconstruction_error(thumbnails[is_held_out], mean, components))
+        errors = held_out_errors(thumbnails, np.unique(groups, return_inverse=True)[1])
         mean, components = principal_components(thumbnails)
-        limit = np.quantile(np.concatenate(errors), 1 - false_alarms)
+        limit = np.quantile(errors, 1 - false_alarms)
         # Rounded: its last bits depend on the library of linear algebra, as those of the components
         # do, of which the model keeps 32.
         return mean, components, float(f"{limit:.9g}")

@@ -3,7 +3,7 @@
 import numpy as np
 
 COMPONENTS = 20
-FOLDS = 5  # of groups, whose thumbnails are reconstructed by the components of the others
+FOLDS = 5  # of groups, of which one is held out at a time
 NOISE_LEVEL = 5.0  # gray levels: contrast well below it is not amplified
 
 
@@ -21,3 +21,17 @@ def reconstruction_error(
     """Compute the mean squared error of each thumbnail's reconstruction: float, shape (n,)."""
     centered = thumbnails - mean
     return np.mean((centered - centered @ components.T @ components) ** 2, axis=1)
+
+
+def held_out_errors(thumbnails: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Compute each reconstruction's error with components of the other folds: float, shape (n,).
+
+    Groups, numbered from 0, are held out as a whole.
+    """
+    fold_of = groups % FOLDS
+    errors = np.zeros(len(thumbnails))
+    for fold in np.unique(fold_of):
+        is_held_out = fold_of == fold
+        mean, components = principal_components(thumbnails[~is_held_out])
+        errors[is_held_out] = reconstruction_error(thumbnails[is_held_out], mean, components)
+    return errors

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from brainmri.models.novelty import fit_novelty, novelty_model, reconstruction_error, thumbnailer
+from brainmri.models.novelty import fit_novelty, novelty_model, thumbnailer
+from brainmri.models.principal_components import reconstruction_error
 from tests.support.novelty import limit_by_hand, thumbnails_by_hand, unexplained_by_hand
 
 
