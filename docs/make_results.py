@@ -52,11 +52,12 @@ LABELS = {  # the order of the rows
 SENTENCES = {
     ENGLISH: {
         "headline": (
-            "**Accuracy {accuracy:.3f}** (95 % interval {low:.3f} to {high:.3f}), ROC AUC"
-            " {roc_auc:.3f}, on the {images} public images of [Brain MRI Images for Brain Tumor"
-            " Detection]({url}), cross-validated with {seeds} seeds over {groups} groups of near"
-            " duplicates.\n"
+            "**Accuracy {accuracy:.3f}** ({interval}), ROC AUC {roc_auc:.3f}, on the {images}"
+            " public images of [Brain MRI Images for Brain Tumor Detection]({url}), cross-validated"
+            " with {seeds} seeds over {groups} groups of near duplicates.\n"
         ),
+        "interval": "95 % interval {:.3f} to {:.3f}",
+        "no interval": "no 95 % interval",
         "given test": (
             "On a public set of four classes with {test_images} given test images, after their near"
             " duplicates were excluded from training, the default reaches an accuracy of"
@@ -69,11 +70,12 @@ SENTENCES = {
     },
     SPANISH: {
         "headline": (
-            "**Exactitud {accuracy:.3f}** (intervalo del 95 %: {low:.3f} a {high:.3f}), ROC AUC"
-            " {roc_auc:.3f}, en las {images} imágenes públicas de [Brain MRI Images for Brain Tumor"
-            " Detection]({url}), con validación cruzada de {seeds} semillas sobre {groups} grupos"
-            " de casi duplicados.\n"
+            "**Exactitud {accuracy:.3f}** ({interval}), ROC AUC {roc_auc:.3f}, en las {images}"
+            " imágenes públicas de [Brain MRI Images for Brain Tumor Detection]({url}), con"
+            " validación cruzada de {seeds} semillas sobre {groups} grupos de casi duplicados.\n"
         ),
+        "interval": "intervalo del 95 %: {:.3f} a {:.3f}",
+        "no interval": "sin intervalo del 95 %",
         "given test": (
             "En un conjunto público de cuatro clases con {test_images} imágenes de prueba dadas,"
             " tras excluir del entrenamiento sus casi duplicados, la configuración por defecto"
@@ -134,7 +136,7 @@ def format_parts(results: dict[str, dict]) -> dict[Path, dict[str, str]]:
         parts[path] = {
             **shared,
             "results": localize(table),
-            "headline": format_headline(sentences["headline"]),
+            "headline": format_headline(sentences),
             "start": localize(start_sentence),
             "given test": localize(format_given_sentence(sentences["given test"])),
         }
@@ -242,13 +244,13 @@ def format_sets() -> str:
     return "\n".join([*lines, ""])
 
 
-def format_headline(sentence: str) -> str:
+def format_headline(sentences: dict[str, str]) -> str:
     """Return the sentence on the default, cross-validated with several seeds."""
     result = json.loads((RESULTS / f"seeds-{ERRORS[0]:g}.json").read_bytes())
-    low, high = result["interval"]["accuracy"]
-    return sentence.format(
-        low=low,
-        high=high,
+    limits = result["interval"]["accuracy"]
+    interval = sentences["no interval"] if limits is None else sentences["interval"].format(*limits)
+    return sentences["headline"].format(
+        interval=interval,
         images=result["images"] // len(result["seeds"]),
         seeds=len(result["seeds"]),
         groups=sum(result["independent_groups"].values()),
@@ -289,17 +291,20 @@ def format_table(results: dict[str, dict], with_intervals: bool) -> str:
 
 
 def draw(results: dict[str, dict]) -> bytes:
-    """Draw each result's accuracy, with its interval, against the CPU time of a fold, as PNG."""
+    """Draw each result's accuracy, with its interval if any, against a fold's CPU time, as PNG."""
     with plot_style():
         figure, axes = new_figure(7, 4)
         for name, result in results.items():
             if not result["cpu_minutes"]:
                 continue
             accuracy = result["ensemble"]["accuracy"]
-            low, high = result["interval"]["accuracy"]
+            interval = result["interval"]["accuracy"]
+            errors = None
+            if interval is not None:
+                errors = [[accuracy - interval[0]], [interval[1] - accuracy]]
             color = ENSEMBLE_COLOR if name == "default" else MEMBER_COLOR
             point = result["cpu_minutes"], accuracy
-            axes.errorbar(*point, [[accuracy - low], [high - accuracy]], fmt="o", color=color)
+            axes.errorbar(*point, errors, fmt="o", color=color)
             offset = LABEL_OFFSETS.get(name, (5, -3))
             axes.annotate(name, point, offset, textcoords="offset points", fontsize="small")
         axes.set_xscale("log")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from docs import make_results
 from docs.make_dag import READMES, mermaid
-from docs.make_results import format_parts, read_results
+from docs.make_results import SENTENCES, draw, format_headline, format_parts, read_results
 from tests.support.project import Output, Project, ran, skipped
 from tests.support.waiting import LIMIT_S, wait_for
 
@@ -158,6 +159,19 @@ def test_results_are_those_of_the_committed_files(monkeypatch):
             part = f"<!-- {name} -->\n{content}<!-- end of {name} -->"
             assert part in text, f"{path}, {name}: run `make docs`"
         assert "results/accuracy.png" in text
+
+
+def test_results_without_an_interval(monkeypatch, tmp_path):
+    """`evaluate` writes none where the accuracy is the same in all draws."""
+    result = json.loads((ROOT / "docs/results/seeds-0.1.json").read_bytes())
+    result["interval"]["accuracy"] = None
+    (tmp_path / "seeds-0.1.json").write_text(json.dumps(result))
+    monkeypatch.setattr(make_results, "RESULTS", tmp_path)
+    english, spanish = map(format_headline, SENTENCES.values())
+    assert "** (no 95 % interval), ROC AUC " in english
+    assert "** (sin intervalo del 95 %), ROC AUC " in spanish
+    result["cpu_minutes"] = 1.0
+    assert draw({"default": result}).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("path", [ENGLISH, SPANISH], ids=lambda path: path.name)
