@@ -944,11 +944,16 @@ def test_prediction_sets_in_the_table(evaluated):
 def test_printed_metrics(evaluated):
     written = evaluated.read("metrics/ensemble.json")
     lines = []
-    for name in ("accuracy", "balanced_accuracy", "roc_auc"):
+    names = {
+        "accuracy": "accuracy",
+        "balanced_accuracy": "balanced accuracy",
+        "roc_auc": "ROC AUC",
+    }
+    for name, printed in names.items():
         low, high = written["interval"][name]
         interval = f"(95 % interval {low:.3f} to {high:.3f})"
         mean_member = f"mean member {written['mean_member'][name]:.3f}"
-        lines.append(f"{name.replace('_', ' ')}: {written[name]:.3f} {interval}; {mean_member}")
+        lines.append(f"{printed}: {written[name]:.3f} {interval}; {mean_member}")
     printed = evaluated.printed.splitlines()
     assert printed[:3] == lines
     assert printed[-1].startswith("prediction sets for an error rate of 0.2: coverage of ")
