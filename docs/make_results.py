@@ -88,7 +88,7 @@ SENTENCES = {
     },
 }
 URL = "https://www.kaggle.com/datasets/navoneel/brain-mri-images-for-brain-tumor-detection"
-ERRORS = (0.1, 0.05)  # error rates, of which docs/results has a file
+ERRORS = (0.1, 0.05, 0.04)  # error rates, of which docs/results has a file
 METRIC_LABELS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
