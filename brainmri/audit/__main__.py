@@ -76,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
         "--no-thumbnails",
         dest="thumbnails",
         action="store_false",
-        help="show names instead of images on the page, such as to share it",
+        help="show names instead of images on the page, for example to share it",
     )
     return parser.parse_args()
 

@@ -108,9 +108,9 @@ def choose_rule(
             " predicted"
         )
     scores = probabilities[:, positive]
-    thresholds, place = np.unique(scores, return_inverse=True)
-    true_positives = np.bincount(place, is_positive)[::-1].cumsum()
-    false_positives = np.bincount(place, ~is_positive)[::-1].cumsum()
+    thresholds, threshold_index = np.unique(scores, return_inverse=True)
+    true_positives = np.bincount(threshold_index, is_positive)[::-1].cumsum()
+    false_positives = np.bincount(threshold_index, ~is_positive)[::-1].cumsum()
     thresholds = thresholds[::-1]
     if name == "specificity":  # also the threshold that no image reaches
         thresholds = np.append(thresholds, np.nextafter(scores.max(), 2))

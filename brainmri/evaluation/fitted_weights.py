@@ -167,8 +167,8 @@ def measure_optimism(
     cross_fitted = np.empty(len(labels))
     for fold in range(FOLDS):
         held_out = folds == fold
-        weights_of_others = fit_weights(scheme, true_class[:, ~held_out])
-        cross_fitted[held_out] = vote_losses(true_class[:, held_out], weights_of_others)
+        fold_weights = fit_weights(scheme, true_class[:, ~held_out])
+        cross_fitted[held_out] = vote_losses(true_class[:, held_out], fold_weights)
     fitted = vote_losses(true_class, weights)
     return {"fitted": float(fitted.mean()), "cross_fitted": float(cross_fitted.mean())}
 

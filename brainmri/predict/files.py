@@ -20,7 +20,7 @@ class GivenPath(NamedTuple):
     Attributes
     ----------
     below : str
-        Path below the folder that stands for the file; the whole path if the file was named or
+        Path below the folder that stands for the file; the path as it is if the file was named or
         matched.
     folder : Path or None
         That folder.
@@ -64,7 +64,7 @@ def expand_paths(paths: Iterable[str]) -> Iterator[tuple[Path, GivenPath]]:
         elif not Path(path).exists() and glob.has_magic(path):
             yield from _matches(path)
         else:
-            yield Path(path), GivenPath(str(Path(path)))
+            yield Path(path), GivenPath(path)
 
 
 def label_files(files: dict[Path, GivenPath], classes: list[str]) -> dict[Path, int]:
@@ -198,7 +198,7 @@ def _matches(pattern: str) -> Iterator[tuple[Path, GivenPath]]:
     # Path.glob takes no absolute pattern
     matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
     if not matches:
-        yield Path(pattern), GivenPath(str(Path(pattern)))
+        yield Path(pattern), GivenPath(pattern)
     named = Path(pattern).parts
     for match in matches:
         others = [part for part in Path(match).parts if part not in named]

@@ -25,7 +25,7 @@ DERIVED = {  # keys, and what to set instead
     "ensemble": "recipes, seed, members or network",
     "further_input": "data.labels or data.test",
 }
-KEPT = {  # settings that recipes may have of their own: the common parameter, and the error
+OWN_SETTINGS = {  # settings that recipes may have of their own: the common parameter, and the error
     "network": (
         "network",
         "{override} has no effect on {recipe}, which names its own network; set"
@@ -99,8 +99,9 @@ def composed_params(root: DictConfig) -> EditableParams | None:
 
 
 def check_input(name: str, path: str) -> None:
-    """Check that a file or folder of images, or of labels, is there, or that DVC can get it."""
-    if path == str(PHANTOM) or is_obtainable(path):
+    """Check that a file or folder of images, or of labels, is there, or can be checked out."""
+    tracked = tracked_path(path)
+    if path == str(PHANTOM) or (tracked and not tracked.exists()):
         return
     if name == "labels":
         is_valid, kind, expected = (ROOT / path).is_file(), "file", "a CSV or TSV table"
@@ -108,27 +109,28 @@ def check_input(name: str, path: str) -> None:
         is_valid, kind, expected = (ROOT / path).is_dir(), "folder", "a folder of class folders"
     if not is_valid:
         problem = f"not a {kind}" if (ROOT / path).exists() else "missing"
+        remedy = "; or run `dvc checkout`" if tracked else ""
         raise UserError(
             f"data.{name}: {path!r} is {problem}; expected {expected} (README: I have images)"
+            f"{remedy}"
         )
 
 
 def check_weights(key: str, file: str) -> None:
-    """Check that a weights file is there, or that DVC can get it."""
-    is_made = file == str(IMAGENET_WEIGHTS)
-    if not is_made and not (ROOT / file).is_file() and not is_obtainable(file):
+    """Check that a weights file is there, or can be checked out."""
+    tracked = tracked_path(file)
+    is_expected = file == str(IMAGENET_WEIGHTS) or (tracked and not tracked.exists())
+    if not is_expected and not (ROOT / file).is_file():
         raise UserError(
             f"{key}: {file!r} is missing; expected none, imagenet or the path of a weights file"
         )
 
 
-def is_obtainable(path: str) -> bool:
-    """Return whether DVC tracks a path, or a folder above it, that is not checked out."""
+def tracked_path(path: str) -> Path | None:
+    """Return the file or folder that DVC tracks, if it is this path or above it."""
     candidates = (Path(path), *Path(path).parents)
-    return any(
-        (ROOT / f"{candidate}.dvc").is_file() and not (ROOT / candidate).exists()
-        for candidate in candidates
-    )
+    tracked = [ROOT / place for place in candidates if (ROOT / f"{place}.dvc").is_file()]
+    return tracked[0] if tracked else None
 
 
 def check_before_composition() -> None:
@@ -143,8 +145,8 @@ def check_before_composition() -> None:
             params["recipes"] = preset_recipes(override, params.get("recipes"))
         for override in overrides:
             check_override(override, params)
-        for setting in KEPT:
-            check_kept(setting, overrides, params.get("recipes"))
+        for setting in OWN_SETTINGS:
+            check_own_setting(setting, overrides, params.get("recipes"))
     except UserError as error:
         sys.exit(f"error: {error}")
 
@@ -227,13 +229,15 @@ def preset_recipes(override: Override, recipes: object) -> object:
     return after
 
 
-def check_kept(setting: str, overrides: list[Override], recipes: object) -> None:
-    """Refuse an override of a common parameter that leaves members as they are; see `KEPT`."""
-    parameter, message = KEPT[setting]
+def check_own_setting(setting: str, overrides: list[Override], recipes: object) -> None:
+    """Refuse an override of a common parameter that leaves members as they are; see
+    `OWN_SETTINGS`.
+    """
+    parameter, message = OWN_SETTINGS[setting]
     kept = recipes_that_keep(setting, overrides, recipes)
     for override in overrides:
-        is_common = any(f"{key}.".startswith(f"{parameter}.") for key in keys_set(override))
-        if is_common and kept:
+        keys = {override.key_or_group, *keys_set(override)}
+        if kept and any(f"{key}.".startswith(f"{parameter}.") for key in keys):
             raise UserError(message.format(override=override.input_line, recipe=kept[0]))
 
 

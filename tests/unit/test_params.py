@@ -683,6 +683,7 @@ def compose_from_command_line(monkeypatch, overrides: list[str]) -> dict:
         ["network.name=residual"],
         ["network.freeze=false", "members=3"],
         ["network={name: residual}"],
+        ["+network={}"],
         ["network.name=residual", "recipes.fine-tuned.l2=0.1"],
         ["network.name=residual", "+recipes.scratch.epochs=3"],
         ["network.name=residual", "preset=bagging"],
@@ -701,20 +702,20 @@ def test_network_of_some_members_is_not_changed_unnoticed(monkeypatch, overrides
     )
 
 
-def check_kept(setting: str, overrides: list[str], recipes: dict) -> None:
-    plugin.check_kept(setting, plugin.parse_overrides(overrides), recipes)
+def check_own_setting(setting: str, overrides: list[str], recipes: dict) -> None:
+    plugin.check_own_setting(setting, plugin.parse_overrides(overrides), recipes)
 
 
 def test_epochs_of_some_members_are_not_left_unnoticed():
     recipes = {"own": {"epochs": 3}, "other": {"epochs": None}, "third": {}}
     with pytest.raises(UserError, match=r"has no effect on recipes\.own.*set recipes\.own\.epochs"):
-        check_kept("epochs", ["train.epochs=5"], recipes)
-    check_kept("epochs", ["train.epochs=5", "recipes.own.epochs=5"], recipes)
-    check_kept("epochs", ["members=3"], recipes)
+        check_own_setting("epochs", ["train.epochs=5"], recipes)
+    check_own_setting("epochs", ["train.epochs=5", "recipes.own.epochs=5"], recipes)
+    check_own_setting("epochs", ["members=3"], recipes)
     with pytest.raises(UserError, match=r"has no effect on recipes\.own"):
-        check_kept("epochs", ["train={epochs: 5}", "recipes.own={l2: 0.1}"], recipes)
+        check_own_setting("epochs", ["train={epochs: 5}", "recipes.own={l2: 0.1}"], recipes)
     for override in ("recipes.own={epochs: 5}", "recipes.own.epochs=null", "~recipes.own"):
-        check_kept("epochs", ["train.epochs=5", override], recipes)
+        check_own_setting("epochs", ["train.epochs=5", override], recipes)
 
 
 @pytest.mark.parametrize(
@@ -729,7 +730,7 @@ def test_epochs_of_some_members_are_not_left_unnoticed():
 )
 def test_network_of_a_recipe_is_set_too(override):
     recipes = {"own": {"network": {"name": "efficientnet-lite0"}}, "other": {}}
-    check_kept("network", ["network.name=residual", override], recipes)
+    check_own_setting("network", ["network.name=residual", override], recipes)
 
 
 def test_a_second_preset_is_refused(monkeypatch):
@@ -816,7 +817,7 @@ def test_misspelled_folders_of_tracked_ones_are_named(tmp_path, monkeypatch, pat
     plugin.check_input("source", path)
     (tmp_path / "raw/Training").mkdir(parents=True)
     plugin.check_input("source", "raw/Training")
-    with pytest.raises(UserError, match=f"data.source: '{path}' is missing"):
+    with pytest.raises(UserError, match=rf"'{path}' is missing; .*; or run `dvc checkout`$"):
         plugin.check_input("source", path)
 
 
