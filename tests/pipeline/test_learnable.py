@@ -19,6 +19,7 @@ from sklearn import metrics as sk
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
+from brainmri.evaluation.weighting import NOISE
 from brainmri.store.reader import RadReader
 from tests.support.learnable import write_images
 from tests.support.project import Project
@@ -142,6 +143,16 @@ class Run(Rows):
         rows = np.flatnonzero(total)
         return rows, votes[rows] / total[rows, None]
 
+    def sharpness_gain(self) -> float:
+        """Compare the effective number of members that vote with that of out-of-bag votes."""
+        weights = np.array(self.member_weights())
+        votes = np.zeros((len(weights), len(self.labels)))
+        for number, name in enumerate(self.names):
+            votes[number, self.predictions(name, "out_of_bag")[0]] = weights[number]
+        votes = votes[:, votes.any(axis=0)]
+        out_of_bag = votes.sum(axis=0) ** 2 / (votes**2).sum(axis=0)
+        return (1 + NOISE / out_of_bag.mean()) / (1 + NOISE * (weights**2).sum())
+
     def predict(self, name: str, rows: list[int]) -> np.ndarray:
         """Predict class probabilities of these rows by a member's model."""
         return self.of_models[name][rows]
@@ -253,7 +264,7 @@ def test_weights_follow_the_out_of_bag_log_loss(run):
 
 
 def test_calibration_minimizes_the_penalized_log_loss(run):
-    """Of out-of-bag votes."""
+    """Of out-of-bag votes; then the vote is sharpened, since more members have part in it."""
     rows, votes = run.out_of_bag_votes(run.member_weights())
     labels = run.labels[rows]
 
@@ -263,7 +274,8 @@ def test_calibration_minimizes_the_penalized_log_loss(run):
         return -np.log(likelihood).sum() + (log_temperature / 0.5) ** 2 / 2 + bias**2 / 2
 
     calibration = run.weights["calibrations"]["ensemble"]
-    best = np.log(calibration["temperature"]), calibration["biases"][1]
+    gain = run.sharpness_gain()
+    best = np.log(calibration["temperature"] * gain), calibration["biases"][1] / gain
     assert calibration["biases"][0] == 0
     for step in (-0.05, 0.05):
         assert objective(*best) < objective(best[0] + step, best[1])

@@ -30,7 +30,7 @@ from brainmri.evaluation.voting import (
     soft_vote,
     voting_weights,
 )
-from brainmri.evaluation.weighting import weight_members
+from brainmri.evaluation.weighting import NOISE, fit_voting_weights, weight_members
 from tests.support.checkout import ROOT
 
 LABELS = np.array([0, 0, 0, 1, 1])
@@ -388,6 +388,45 @@ def test_calibration_is_the_same_in_any_order_of_the_classes():
     others = votes[:, np.argsort(order)]
     calibrated_others = calibrate(others, *fit_calibration(order[labels], others))
     np.testing.assert_allclose(calibrated_others[:, order], calibrated, atol=1e-8)
+
+
+def noisy_members(images: int, members: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw labels, and probabilities by members whose log-odds have noise of their own.
+
+    Half of `NOISE`, since a mean of probabilities is less certain than that of log-odds.
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.arange(images) % 2
+    signal = rng.normal(2.0 * labels - 1.0, 1.0)
+    log_odds = 2 * signal + rng.normal(0, 2 * np.sqrt(NOISE / 2), (members, images))
+    positive = 1 / (1 + np.exp(-log_odds))
+    return labels, np.stack([1 - positive, positive], axis=2)
+
+
+@pytest.mark.parametrize("voters", [1, 2, 5])
+def test_the_vote_is_as_confident_as_it_is_right(voters):
+    """Whether its calibration is fitted to votes of single members or of all of them."""
+    labels, probabilities = noisy_members(10_000, 5, seed=0)
+    rows = [np.flatnonzero((np.arange(len(labels)) - member) % 5 < voters) for member in range(5)]
+    out_of_bag = {
+        f"member-{member:02}": (rows[member], probabilities[member][rows[member]])
+        for member in range(5)
+    }
+    vote = fit_voting_weights(labels, labels, out_of_bag, "uniform", True, None)
+    labels, probabilities = noisy_members(100_000, 5, seed=1)
+    voted = soft_vote(probabilities, np.full(5, 0.2))
+    for voter, votes in (("ensemble", voted), ("member-00", probabilities[0])):
+        calibrated = calibrate(votes, **vote["calibrations"][voter])
+        accuracy = np.mean(calibrated.argmax(axis=1) == labels)
+        assert calibrated.max(axis=1).mean() == pytest.approx(accuracy, abs=0.008)
+
+
+def test_a_single_member_gains_no_sharpness():
+    labels, probabilities = noisy_members(200, 1, seed=0)
+    out_of_bag = {"member-00": (np.arange(200), probabilities[0])}
+    calibrations = fit_voting_weights(labels, labels, out_of_bag, "uniform", True, None)
+    of_voters = calibrations["calibrations"]
+    assert of_voters["ensemble"] == of_voters["uniform vote"] == of_voters["member-00"]
 
 
 def test_rounding_errors_change_no_calibration():

@@ -17,6 +17,7 @@ from brainmri.evaluation import decision_rule, plots
 from brainmri.evaluation.predictions import read_predictions, write_predictions
 from brainmri.evaluation.summary import Evaluation
 from brainmri.evaluation.voting import FITTED_SCHEMES
+from brainmri.evaluation.weighting import NOISE
 from brainmri.sampling import splitting
 from stages import bootstrap_sample, evaluate, split, weigh
 from tests.support import workspace
@@ -363,6 +364,17 @@ def calibrated(votes, temperature, biases):
     return softmax(np.log(votes) / temperature + np.array(biases), axis=1)
 
 
+def sharpness_gain(predictions, weights):
+    """Compare the effective number of members that vote with that of out-of-bag votes."""
+    weights_of = {}
+    for name, weight in weights.items():
+        for row in predictions[name, "out_of_bag"][0]:
+            weights_of.setdefault(row, []).append(weight)
+    numbers = [sum(of_row) ** 2 / np.square(of_row).sum() for of_row in weights_of.values()]
+    members = 1 / np.square(list(weights.values())).sum()
+    return (1 + NOISE / np.mean(numbers)) / (1 + NOISE / members)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_weights_come_from_out_of_bag_scores(made, scheme, capsys):
     predictions = with_predictions(made, scheme=scheme)
@@ -447,7 +459,7 @@ def test_optimism_of_fitted_weights(made, scheme, capsys):
 
 
 def test_calibrations_minimize_the_penalized_log_loss(made, capsys):
-    """That of each voter's out-of-bag votes."""
+    """That of each voter's out-of-bag votes; the votes of more members are then sharpened."""
     predictions = with_predictions(made)
     weigh.main()
     written = made.read("models/weights.json")
@@ -464,8 +476,14 @@ def test_calibrations_minimize_the_penalized_log_loss(made, capsys):
     assert len(temperatures) == len(voters)
     for voter, (rows, votes) in voters.items():
         calibration = calibrations[voter]
-        best = np.array([np.log(calibration["temperature"]), *calibration["biases"][1:]])
-        assert calibration["biases"][0] == 0
+        gain = 1
+        if voter in ("ensemble", "uniform vote"):
+            of_voter = weights if voter == "ensemble" else dict.fromkeys(names, 0.25)
+            gain = sharpness_gain(predictions, of_voter)
+            assert 1.05 < gain < 1 + NOISE
+        temperature, biases = calibration["temperature"] * gain, calibration["biases"]
+        best = np.array([np.log(temperature), *(np.array(biases[1:]) / gain)])
+        assert biases[0] == 0
 
         def penalized(values, labels=made.labels[rows], votes=votes):
             probabilities = calibrated(votes, np.exp(values[0]), [0, *values[1:]])
