@@ -19,9 +19,9 @@ def main() -> None:
         network.features: network for network in params.networks.values() if network.is_frozen
     }
     FEATURES.mkdir(parents=True, exist_ok=True)
-    for folder in FEATURES.iterdir():
-        if str(folder) not in networks:
-            shutil.rmtree(folder)
+    for path in FEATURES.iterdir():
+        if str(path) not in networks:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     if not networks:
         print("no member has a frozen network")
         return

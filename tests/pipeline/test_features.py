@@ -18,6 +18,7 @@ from brainmri.networks.applications import application_base
 from brainmri.networks.saving import load_model, save_model
 from brainmri.store.reader import RadReader
 from brainmri.training.member import train_member
+from stages import features
 from tests.support import workspace
 from tests.support.checkout import ROOT
 
@@ -136,6 +137,16 @@ def test_damaged_features_are_an_error_of_one_line(made):
     (Path(folder) / "features.npy").write_bytes(b"no array")
     with pytest.raises(UserError, match="missing or damaged; run `dvc repro --force features`"):
         FeatureReader(folder, len(made.images), "plain")
+
+
+def test_other_files_among_the_features_are_removed(made, capsys):
+    """Features of former networks, and what a file manager leaves in a folder that it shows."""
+    made.set(network={"name": "residual", "weights": "none", "freeze": True})
+    made.write("data/features/former/features.npy", "")
+    made.write("data/features/.DS_Store", "")
+    features.main()
+    assert capsys.readouterr().out == "no member has a frozen network\n"
+    assert not [*Path("data/features").iterdir()]
 
 
 def test_members_refuse_features_by_other_weights(made):
