@@ -1,10 +1,10 @@
-"""Raise a cross-validation's votes to powers: does the calibration make them confident enough?
+"""Raise cross-validated votes to powers: is the calibrated vote confident enough?
 
     python -m benchmarks.sharpness --seeds 4 -S data.source=FOLDER
 
 Folds are DVC experiments, as of `python -m brainmri.crossval`; those that are complete are not run
-again. A power above 1 sharpens. The power 1 is the vote as it is calibrated; where that of the
-lowest log loss is far from it, `NOISE` in `brainmri/evaluation/weighting.py` does not fit.
+again. Power 1 is the calibrated vote, and powers above 1 sharpen it. If the log loss is lowest at a
+power far from 1, `NOISE` in `brainmri/evaluation/weighting.py` does not fit.
 
 Prints  for each power: the mean confidence, the log loss and the calibration error of the votes
 """
@@ -13,6 +13,8 @@ import argparse
 
 import numpy as np
 
+from brainmri.common.command import run_command
+from brainmri.crossval.__main__ import check_overrides, parse_numbers
 from brainmri.crossval.experiments import compose_params, run_folds
 from brainmri.crossval.votes import pool_votes
 from brainmri.evaluation.calibration import calibrate
@@ -20,18 +22,19 @@ from brainmri.evaluation.log_loss import log_loss
 from brainmri.evaluation.metrics import calibration_error
 from brainmri.evaluation.voting import ENSEMBLE
 
-POWERS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)
+POWERS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", required=True, help="such as 4,5")
-    parser.add_argument("-S", dest="overrides", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("-S", "--set-param", action="append", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
-    params = compose_params(options.overrides)
-    seeds = [int(seed) for seed in options.seeds.split(",")]
+    check_overrides(options)
+    params = compose_params(options.set_param)
+    seeds = parse_numbers(options.seeds, "--seeds")
     folds = list(range(params["split"]["folds"]))
-    votes = pool_votes(list(run_folds(params, seeds, folds, options.overrides).values()))
+    votes = pool_votes(list(run_folds(params, seeds, folds, options.set_param).values()))
     probabilities = votes.probabilities[ENSEMBLE]
     is_right = probabilities.argmax(axis=1) == votes.labels
     print(f"{len(is_right)} tests of images, accuracy {is_right.mean():.4f}")
@@ -45,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

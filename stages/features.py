@@ -21,7 +21,10 @@ def main() -> None:
     FEATURES.mkdir(parents=True, exist_ok=True)
     for path in FEATURES.iterdir():
         if str(path) not in networks:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     if not networks:
         print("no member has a frozen network")
         return

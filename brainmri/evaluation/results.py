@@ -75,6 +75,7 @@ class Decision(TypedDict):
 class VotingWeights(TypedDict):
     """models/weights.json: members by name, calibrations by voter, and how votes are decided.
 
+    The calibrations of the votes include `weighting.sharpness_gain`.
     `out_of_bag_log_loss` only of schemes that fit the weights to it.
     """
 

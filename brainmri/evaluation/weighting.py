@@ -23,8 +23,8 @@ from brainmri.evaluation.voting import (
 )
 from brainmri.sampling.files import read_sample
 
-# Variance of a member's own noise in the log-odds, relative to what all members have in common;
-# measured: docs/evaluation.md#ablations
+# Roughly twice the variance of a member's own noise, as a fraction of the variance that its
+# log-odds share with other members; chosen empirically: docs/evaluation.md#ablations
 NOISE = 0.3
 
 OutOfBagPredictions = dict[str, tuple[np.ndarray, np.ndarray]]  # by member: rows, probabilities
@@ -75,7 +75,8 @@ def fit_voting_weights(
     scheme : str
         See `member_score`.
     with_calibration : bool
-        Whether to fit a calibration for each voter; else all are the identity.
+        Whether to fit a calibration for each voter, and to sharpen those of the votes; else all are
+        the identity.
     positive : int, optional
         The positive class.
 
@@ -163,11 +164,11 @@ def vote_out_of_bag(
 
 
 def sharpness_gain(out_of_bag: OutOfBagPredictions, weights: np.ndarray, images: int) -> float:
-    """Compute how much stronger the evidence of the whole vote is than that of out-of-bag votes.
+    """Compute how much stronger evidence the whole vote is than the out-of-bag votes.
 
-    A mean of more members has less noise, so that the same probability is right more often. If the
-    log-odds of a member are a signal and noise of `NOISE` times its variance, those of the true
-    class are the mean's, divided by 1 + `NOISE` / members. The gain is the quotient of the two.
+    A mean of more members is less noisy, so the same probability is right more often. Noise weakens
+    the evidence of the log-odds of a mean of m members by a factor of 1 / (1 + `NOISE` / m). The
+    gain is the ratio of the whole vote's factor to that of the out-of-bag votes.
 
     Parameters
     ----------
@@ -176,8 +177,8 @@ def sharpness_gain(out_of_bag: OutOfBagPredictions, weights: np.ndarray, images:
     Returns
     -------
     float
-        1 if the out-of-bag votes are of as many members as the vote, by the effective number of
-        weights, (Σw)² / Σw².
+        At least 1; 1 if the out-of-bag votes are of as many members as the whole vote. Members of
+        different weights count as (Σw)² / Σw².
 
     References
     ----------
@@ -191,7 +192,7 @@ def sharpness_gain(out_of_bag: OutOfBagPredictions, weights: np.ndarray, images:
     voted = sums > 0
     voters = (sums[voted] ** 2 / squares[voted]).mean()
     members = weights.sum() ** 2 / (weights**2).sum()
-    return float((1 + NOISE / voters) / (1 + NOISE / members))
+    return max(1.0, float((1 + NOISE / voters) / (1 + NOISE / members)))
 
 
 def _sharpen(calibration: Calibration, gain: float) -> Calibration:

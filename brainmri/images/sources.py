@@ -169,7 +169,7 @@ def _list_class_folders(parameter: str, source: Path) -> Source:
     if not source.is_dir():
         raise UserError(
             f"{parameter}: {str(source)!r} is not a folder; expected a folder of class folders"
-            " (unpack an archive)"
+            " (if it is an archive, unpack it)"
         )
     tree, rejected = walk_source(source, parameter)
     if note := check_layout(tree):
@@ -212,7 +212,7 @@ def _list_table(source: Path, table: LabelsTable) -> Source:
     if not source.is_dir():
         raise UserError(
             f"data.source: {str(source)!r} is not a folder; expected the folder of the images that"
-            " data.labels lists (unpack an archive)"
+            " data.labels lists (if it is an archive, unpack it)"
         )
     tree, rejected = walk_source(source)
     paths = [path for folder in tree.files.values() for path in folder]

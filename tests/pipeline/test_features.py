@@ -140,13 +140,16 @@ def test_damaged_features_are_an_error_of_one_line(made):
 
 
 def test_other_files_among_the_features_are_removed(made, capsys):
-    """Features of former networks, and what a file manager leaves in a folder that it shows."""
-    made.set(network={"name": "residual", "weights": "none", "freeze": True})
+    """Features of former networks, and files that a file manager leaves behind."""
+    compute()
+    kept = files()
     made.write("data/features/former/features.npy", "")
     made.write("data/features/.DS_Store", "")
     features.main()
-    assert capsys.readouterr().out == "no member has a frozen network\n"
-    assert not [*Path("data/features").iterdir()]
+    folder = load_params().network.features
+    assert f"{folder}: 0 images computed" in capsys.readouterr().out
+    assert [*map(str, Path("data/features").iterdir())] == [folder]
+    assert files() == kept
 
 
 def test_members_refuse_features_by_other_weights(made):

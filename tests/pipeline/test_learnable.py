@@ -144,7 +144,7 @@ class Run(Rows):
         return rows, votes[rows] / total[rows, None]
 
     def sharpness_gain(self) -> float:
-        """Compare the effective number of members that vote with that of out-of-bag votes."""
+        """Compare the effective number of voters of the vote with that of out-of-bag votes."""
         weights = np.array(self.member_weights())
         votes = np.zeros((len(weights), len(self.labels)))
         for number, name in enumerate(self.names):
@@ -264,7 +264,7 @@ def test_weights_follow_the_out_of_bag_log_loss(run):
 
 
 def test_calibration_minimizes_the_penalized_log_loss(run):
-    """Of out-of-bag votes; then the vote is sharpened, since more members have part in it."""
+    """Of out-of-bag votes; then the vote is sharpened, since it has more members."""
     rows, votes = run.out_of_bag_votes(run.member_weights())
     labels = run.labels[rows]
 

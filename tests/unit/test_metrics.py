@@ -30,7 +30,7 @@ from brainmri.evaluation.voting import (
     soft_vote,
     voting_weights,
 )
-from brainmri.evaluation.weighting import NOISE, fit_voting_weights, weight_members
+from brainmri.evaluation.weighting import NOISE, fit_voting_weights, sharpness_gain, weight_members
 from tests.support.checkout import ROOT
 
 LABELS = np.array([0, 0, 0, 1, 1])
@@ -393,7 +393,8 @@ def test_calibration_is_the_same_in_any_order_of_the_classes():
 def noisy_members(images: int, members: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw labels, and probabilities by members whose log-odds have noise of their own.
 
-    Half of `NOISE`, since a mean of probabilities is less certain than that of log-odds.
+    Half of `NOISE`, whatever that is, since a mean of probabilities is less certain than that of
+    log-odds.
     """
     rng = np.random.default_rng(seed)
     labels = np.arange(images) % 2
@@ -421,12 +422,18 @@ def test_the_vote_is_as_confident_as_it_is_right(voters):
         assert calibrated.max(axis=1).mean() == pytest.approx(accuracy, abs=0.008)
 
 
-def test_a_single_member_gains_no_sharpness():
-    labels, probabilities = noisy_members(200, 1, seed=0)
-    out_of_bag = {"member-00": (np.arange(200), probabilities[0])}
-    calibrations = fit_voting_weights(labels, labels, out_of_bag, "uniform", True, None)
-    of_voters = calibrations["calibrations"]
-    assert of_voters["ensemble"] == of_voters["uniform vote"] == of_voters["member-00"]
+def test_sharpness_gain_by_effective_numbers():
+    """Of images one has a voter, one has two, and one has none."""
+    out_of_bag = {"a": (np.array([0, 1]), None), "b": (np.array([1]), None)}
+    gain = sharpness_gain(out_of_bag, np.array([0.75, 0.25]), 3)
+    assert gain == pytest.approx((1 + NOISE / 1.3) / (1 + NOISE / 1.6))
+    assert sharpness_gain(out_of_bag, np.array([1.0, 0.0]), 3) == 1
+
+
+def test_no_vote_is_softened():
+    """Where single members have the weight, and out-of-bag votes are of others."""
+    out_of_bag = {"a": (np.arange(10), None)} | dict.fromkeys("bc", (np.arange(10, 100), None))
+    assert sharpness_gain(out_of_bag, np.array([0.9, 0.05, 0.05]), 100) == 1
 
 
 def test_rounding_errors_change_no_calibration():

@@ -365,7 +365,7 @@ def calibrated(votes, temperature, biases):
 
 
 def sharpness_gain(predictions, weights):
-    """Compare the effective number of members that vote with that of out-of-bag votes."""
+    """Compare the effective number of voters of the whole vote with that of out-of-bag votes."""
     weights_of = {}
     for name, weight in weights.items():
         for row in predictions[name, "out_of_bag"][0]:
