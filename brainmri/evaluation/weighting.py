@@ -86,18 +86,17 @@ def fit_voting_weights(
         With the log loss of the out-of-bag vote if the weights are fitted to it.
     """
     scores, weights = weight_members(labels, out_of_bag, scheme, positive)
-    equal = np.full(len(weights), 1 / len(weights))
-    predictions = {
-        ENSEMBLE: vote_out_of_bag(out_of_bag, weights, len(labels)),
-        UNIFORM: vote_out_of_bag(out_of_bag, equal, len(labels)),
-        **out_of_bag,
+    weights_of = {ENSEMBLE: weights, UNIFORM: np.full(len(weights), 1 / len(weights))}
+    votes = {
+        voter: vote_out_of_bag(out_of_bag, of_voter, len(labels))
+        for voter, of_voter in weights_of.items()
     }
     calibrations = {
         voter: _fit_calibration(labels[rows], probabilities, with_calibration)
-        for voter, (rows, probabilities) in predictions.items()
+        for voter, (rows, probabilities) in (votes | out_of_bag).items()
     }
     if with_calibration:
-        for voter, of_voter in ((ENSEMBLE, weights), (UNIFORM, equal)):
+        for voter, of_voter in weights_of.items():
             gain = sharpness_gain(out_of_bag, of_voter, len(labels))
             calibrations[voter] = _sharpen(calibrations[voter], gain)
 
@@ -185,14 +184,16 @@ def sharpness_gain(out_of_bag: OutOfBagPredictions, weights: np.ndarray, images:
     R. Ranjan, T. Gneiting, "Combining Probability Forecasts", Journal of the Royal Statistical
     Society B 72, 2010: a linear pool of calibrated forecasts is underconfident.
     """
-    sums, squares = np.zeros(images), np.zeros(images)
-    for (rows, _), weight in zip(out_of_bag.values(), weights, strict=True):
-        sums[rows] += weight
-        squares[rows] += weight**2
-    voted = sums > 0
-    voters = (sums[voted] ** 2 / squares[voted]).mean()
-    members = weights.sum() ** 2 / (weights**2).sum()
-    return max(1.0, float((1 + NOISE / voters) / (1 + NOISE / members)))
+    voting = np.zeros((len(weights), images))
+    for member, (rows, _) in enumerate(out_of_bag.values()):
+        voting[member, rows] = weights[member]
+    voters = _effective_number(voting[:, voting.any(axis=0)]).mean()
+    return max(1.0, float((1 + NOISE / voters) / (1 + NOISE / _effective_number(weights))))
+
+
+def _effective_number(weights: np.ndarray) -> np.ndarray:
+    """Count, along the first axis, the members of equal weight whose mean would be as noisy."""
+    return weights.sum(axis=0) ** 2 / (weights**2).sum(axis=0)
 
 
 def _sharpen(calibration: Calibration, gain: float) -> Calibration:
