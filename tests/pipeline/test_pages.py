@@ -104,7 +104,7 @@ def test_report_needs_no_other_file(small, tmp_path, width):
         intervals = chromium.page.locator("td", has_text=re.compile(r"^[0-9.]+ to [0-9.]+$"))
         count, broken = intervals.count(), intervals.evaluate_all(BROKEN)
     assert page_width <= width
-    assert count > 10
+    assert count >= 8  # those of predictive values are missing where no image is predicted so
     assert broken == []
     assert loaded == [True] * 8
     assert chromium.errors == []
