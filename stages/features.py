@@ -34,7 +34,7 @@ def main() -> None:
     from brainmri.store.reader import RadReader
     from brainmri.training.devices import configure_devices
 
-    configure_devices(threads=1, seed=0, precision="float32", replicas=1)
+    configure_devices(threads=1, seed=0, precision="float32", replicas=1, optimize=True)
     with RadReader() as rad:
         for folder, network in networks.items():
             computed = update_features(network, params, rad)

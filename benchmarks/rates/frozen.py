@@ -37,7 +37,7 @@ SHORT, LONG = 1, 3  # epochs
 
 def main() -> None:
     params = load_params()
-    configure_devices(threads=1, seed=0, precision="float32", replicas=1)
+    configure_devices(threads=1, seed=0, precision="float32", replicas=1, optimize=True)
     name, member = next(iter(params.ensemble.items()))
     with TemporaryDirectory(dir=".") as folder, RadReader() as rad:
         weights = Path(folder) / "base.weights.h5"

@@ -105,8 +105,8 @@ class Data(Section):
             or Path(self.source).is_relative_to(self.test)
         ):
             raise ValueError(
-                f"test is {self.test!r} and source {self.source!r}, one of them in the other;"
-                " expected two folders beside each other, as Training and Testing are"
+                f"test is {self.test!r} and source is {self.source!r}; expected separate folders,"
+                " neither in the other, such as Training and Testing"
             )
         return self
 
@@ -417,7 +417,7 @@ class Weigh(Section):
     )
     calibrate: bool = Field(
         description="calibrate the vote by a temperature and a bias for each class, fitted to"
-        " out-of-bag votes"
+        " out-of-bag votes, and by a gain, since these are votes of fewer members"
     )
 
 
@@ -680,7 +680,7 @@ def validate(content: object, model: type[Model]) -> Model:
         _check_keys(content, "")
         return model.model_validate(content)
     except ValidationError as error:
-        problems = [_describe(problem, model) for problem in error.errors()[:MAX_ERRORS]]
+        problems = [_describe(problem, content, model) for problem in error.errors()[:MAX_ERRORS]]
         raise UserError(f"{PARAMS}: " + "; ".join(problems)) from None
 
 
@@ -744,12 +744,9 @@ def _check_keys(content: object, prefix: str) -> None:
         _check_keys(value, f"{prefix}{key}.")
 
 
-def _describe(problem: dict, model: type[Section]) -> str:
+def _describe(problem: dict, content: object, model: type[Section]) -> str:
     """Describe one of pydantic's errors in one sentence."""
-    internal = ("literal", "constrained", "function")
-    keys = [str(part) for part in problem["loc"] if not str(part).startswith(internal)]
-    keys = [key if key.isprintable() else repr(key) for key in keys]
-    keys = [key for key in keys if key not in ("int", "float", "none", "[key]")]
+    keys = [key if key.isprintable() else repr(key) for key in _keys_in(content, problem["loc"])]
     name = ".".join(keys) or "the file"
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], _keys_at(model, keys[:-1]), n=1)
@@ -765,6 +762,19 @@ def _describe(problem: dict, model: type[Section]) -> str:
     for comparison in ("greater", "less"):
         expected = expected.replace(comparison, f"a number {comparison}")
     return f"{name} is {problem['input']!r}; expected {expected}"
+
+
+def _keys_in(content: object, location: tuple[str | int, ...]) -> list[str]:
+    """Return the keys of a location in the content, without pydantic's own names of types."""
+    keys = []
+    for part in location:
+        if isinstance(content, dict) and part != "[key]":
+            keys.append(str(part))
+            content = content.get(part)
+        elif isinstance(content, list) and isinstance(part, int):
+            keys.append(str(part))
+            content = content[part]
+    return keys
 
 
 def _keys_at(model: type[BaseModel], keys: list[str]) -> list[str]:

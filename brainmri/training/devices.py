@@ -34,7 +34,9 @@ class Devices:
         return self.strategy.scope() if self.strategy else nullcontext()
 
 
-def configure_devices(threads: int, seed: int, precision: str, replicas: int) -> Devices:
+def configure_devices(
+    threads: int, seed: int, precision: str, replicas: int, optimize: bool = False
+) -> Devices:
     """Make TensorFlow compute the same each time; call it before anything else of TensorFlow.
 
     Parameters
@@ -47,6 +49,9 @@ def configure_devices(threads: int, seed: int, precision: str, replicas: int) ->
         See `choose_precision`.
     replicas : int
         Devices over which each batch is spread: GPUs, or where there is none, parts of the CPU.
+    optimize : bool
+        Optimize graphs on a CPU, too: pretrained networks predict in three quarters of the time.
+        Training is a tenth faster at most, and starts a second later.
 
     Raises
     ------
@@ -59,8 +64,7 @@ def configure_devices(threads: int, seed: int, precision: str, replicas: int) ->
     keras.utils.set_random_seed(seed)
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        # On a CPU the graph optimizer makes small networks no faster, and takes a second.
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not optimize})
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]

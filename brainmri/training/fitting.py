@@ -1,15 +1,15 @@
 """Fit a network to in-bag images: loss, optimizer, learning rate schedule and early stopping."""
 
-from typing import NamedTuple
+from functools import partial
 
 import keras
-import tensorflow as tf
 
 from brainmri.common.params import Member, Train
 from brainmri.store.reader import RadReader
 from brainmri.training.budget import number_of_epochs
-from brainmri.training.history import EpochLogger, evaluation_sample
-from brainmri.training.input import training_batches, validation_batches
+from brainmri.training.history import EpochLogger
+from brainmri.training.input import Examples, training_batches
+from brainmri.training.prediction import read_images
 
 WARM_UP_EPOCHS = 3
 # Epochs of more steps than this are run some steps at a time, and rounded up to a multiple of them.
@@ -33,7 +33,7 @@ def fit(
         As `build_network` builds it.
     rad : RadReader
     in_bag, out_of_bag : list of int
-        Rows of the store, to train on and to validate on.
+        Rows of the store, to train on and to evaluate on.
     classes : int
     train : Train
     member : Member
@@ -43,40 +43,30 @@ def fit(
     list of dict of str to float
         See `EpochLogger.history`.
     """
-    batches = Batches(
-        training_batches(rad, in_bag, classes, train, member),
-        validation_batches(rad, evaluation_sample(in_bag), classes, train),
-        validation_batches(rad, out_of_bag, classes, train),
-    )
-    return fit_to_batches(model, batches, len(in_bag), train, member)
+    batches = training_batches(rad, in_bag, classes, train, member)
+    read = partial(read_images, rad)
+    examples = Examples(batches, read, rad.labels, in_bag, out_of_bag)
+    return fit_to_examples(model, examples, train, member)
 
 
-class Batches(NamedTuple):
-    """Endless batches to train on, and those to evaluate after each epoch."""
-
-    training: tf.data.Dataset
-    in_bag: tf.data.Dataset
-    out_of_bag: tf.data.Dataset
-
-
-def fit_to_batches(
-    model: keras.Model, batches: Batches, images: int, train: Train, member: Member
+def fit_to_examples(
+    model: keras.Model, examples: Examples, train: Train, member: Member
 ) -> list[dict[str, float]]:
-    """Train a model in place on an epoch's number of images at a time; see `fit`."""
+    """Train a model in place on images or features; see `fit`."""
+    images = len(examples.in_bag)
     steps = -(-images // (train.batch_size * train.replicas))
     if steps > MAX_STEPS_AT_ONCE:
         steps = -(-steps // STEPS_AT_ONCE) * STEPS_AT_ONCE
     epochs = number_of_epochs(images, train, member)
     compile_network(model, steps, epochs, train, member)
-    logger = EpochLogger(epochs, images, batches.in_bag)
+    logger = EpochLogger(epochs, examples)
     model.fit(
-        batches.training,
+        examples.batches,
         epochs=epochs,
         steps_per_epoch=steps,
         shuffle=False,
         verbose=0,
         callbacks=[logger, *plateau_callbacks(train)],
-        validation_data=batches.out_of_bag,
     )
     return logger.history
 
@@ -90,10 +80,6 @@ def compile_network(
         keras.optimizers.Adam(rate, global_clipnorm=train.clip_norm),
         keras.losses.CategoricalCrossentropy(label_smoothing=train.label_smoothing),
         steps_per_execution=steps_at_once(steps, train.replicas),
-        weighted_metrics=[
-            keras.metrics.CategoricalAccuracy("accuracy"),
-            keras.metrics.CategoricalCrossentropy(name="log_loss"),
-        ],
     )
     model.optimizer.build(model.trainable_variables)  # or TensorFlow traces the step twice
 
@@ -134,15 +120,15 @@ def learning_rate_schedule(
 
 def plateau_callbacks(train: Train) -> list[keras.callbacks.Callback]:
     """Return what lowers the learning rate, or stops, when the out-of-bag log loss stagnates."""
-    callbacks = []
+    monitor, callbacks = "out_of_bag_log_loss", []
     if train.reduce_lr:
         callbacks.append(
-            keras.callbacks.ReduceLROnPlateau("val_log_loss", 0.5, train.reduce_lr, mode="min")
+            keras.callbacks.ReduceLROnPlateau(monitor, 0.5, train.reduce_lr, mode="min")
         )
     if train.early_stopping:
         callbacks.append(
             keras.callbacks.EarlyStopping(
-                "val_log_loss", 0, train.early_stopping, mode="min", restore_best_weights=True
+                monitor, 0, train.early_stopping, mode="min", restore_best_weights=True
             )
         )
     return callbacks

@@ -1,10 +1,10 @@
-"""Batches of images from the store for training and validation, by tf.data.
+"""Batches of images from the store for training, by tf.data.
 
 What is shuffled are positions; pixels are looked up when their batch is due.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,9 +14,30 @@ from brainmri.common.resources import free_memory
 from brainmri.store.reader import RadReader
 from brainmri.training.augmentation import augment, mixup
 
-EVALUATION_BATCH_SIZE = 64
 MEMORY_FRACTION = 0.1  # of free memory, at most, for a member's pixels with cache: auto
 no_autograph = tf.autograph.experimental.do_not_convert  # no function has control flow on tensors
+
+
+class Examples(NamedTuple):
+    """What a model is trained on, and evaluated on after each epoch.
+
+    Attributes
+    ----------
+    batches : tf.data.Dataset
+        Of the in-bag images, endless; see `endless_batches`.
+    read : callable
+        From rows of the store to inputs of the model, without augmentation: float32.
+    labels : ndarray of int
+        By row.
+    in_bag, out_of_bag : list of int
+        Rows; those in-bag may repeat.
+    """
+
+    batches: tf.data.Dataset
+    read: Callable[[list[int]], np.ndarray]
+    labels: np.ndarray
+    in_bag: list[int]
+    out_of_bag: list[int]
 
 
 def training_batches(
@@ -120,50 +141,6 @@ def endless_batches(
     positions = tf.data.Dataset.range(np.iinfo(np.int64).max).map(shuffled_position)
     positions = positions.batch(train.batch_size * train.replicas, drop_remainder=True)
     return with_options(positions.enumerate().map(make_batch))
-
-
-def validation_batches(
-    rad: RadReader, rows: list[int], classes: int, train: Train
-) -> tf.data.Dataset:
-    """Return batches of images as they are, in order, labels and weights; see `ordered_batches`."""
-    look_up = pixel_lookup(rad, rows, train.cache)
-    return ordered_batches(look_up, rad.labels[rows], classes, train.replicas)
-
-
-def feature_validation_batches(
-    features: np.ndarray, labels: np.ndarray, classes: int
-) -> tf.data.Dataset:
-    """Return batches of features, n×k, in order, labels and weights; see `ordered_batches`."""
-    return ordered_batches(partial(tf.gather, tf.constant(features)), labels, classes)
-
-
-def ordered_batches(
-    look_up: Callable[[tf.Tensor], tf.Tensor], labels: np.ndarray, classes: int, replicas: int = 1
-) -> tf.data.Dataset:
-    """Return batches of examples in order, one-hot labels, and weights of 1.
-
-    Each batch has as many examples for each replica, since Keras fails otherwise: the last one is
-    filled up with copies of the last example, of weight 0.
-
-    Parameters
-    ----------
-    look_up : callable
-        From positions in `labels` to examples.
-    labels : ndarray of int, shape (n,)
-    classes : int
-    replicas : int
-    """
-    one_hot = tf.one_hot(labels, classes)
-
-    @no_autograph
-    def make_batch(positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        weights = tf.cast(positions < len(labels), tf.float32)
-        positions = tf.minimum(positions, len(labels) - 1)
-        return tf.cast(look_up(positions), tf.float32), tf.gather(one_hot, positions), weights
-
-    positions = tf.data.Dataset.range(len(labels) + -len(labels) % replicas)
-    positions = positions.batch(max(EVALUATION_BATCH_SIZE // replicas, 1) * replicas)
-    return with_options(positions.map(make_batch))
 
 
 def class_weights(scheme: str, labels: np.ndarray, classes: int) -> np.ndarray:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_json
@@ -24,11 +23,10 @@ from brainmri.sampling.files import read_sample, read_split
 from brainmri.store.metadata import read_metadata
 from brainmri.store.reader import RadReader
 from brainmri.training.devices import Devices, configure_devices
-from brainmri.training.fitting import Batches, fit, fit_to_batches
-from brainmri.training.history import evaluation_sample, write_history
-from brainmri.training.input import feature_batches, feature_validation_batches
-
-PREDICTION_BATCH_SIZE = 16  # images, several views of each
+from brainmri.training.fitting import fit, fit_to_examples
+from brainmri.training.history import write_history
+from brainmri.training.input import Examples, feature_batches
+from brainmri.training.prediction import compile_prediction, predict, read_images
 
 
 def train_member(name: str, params: Params, folder: Path) -> None:
@@ -125,7 +123,8 @@ def train_network(
     model = build()
     copy_weights(trained, model)
     model = with_tta(model, params.train.views)
-    return Trained(model, history, partial(predict, compile_prediction(model), rad))
+    read = partial(read_images, rad)
+    return Trained(model, history, partial(predict, compile_prediction(model), read))
 
 
 def train_on_features(
@@ -141,16 +140,10 @@ def train_on_features(
     features = FeatureReader(member.network.features, len(rad), train.views)
     features.check_weights(member.network.weights_file)
     head = build_head(features.width, classes, member.l1, member.l2, member.dropout)
-
-    def validation(rows: list[int]) -> tf.data.Dataset:
-        return feature_validation_batches(features.of_images(rows), rad.labels[rows], classes)
-
-    batches = Batches(
-        feature_batches(features.of_views(in_bag), rad.labels[in_bag], classes, train, member),
-        validation(evaluation_sample(in_bag)),
-        validation(out_of_bag),
-    )
-    history = fit_to_batches(head, batches, len(in_bag), train, member)
+    of_views = features.of_views(in_bag)
+    batches = feature_batches(of_views, rad.labels[in_bag], classes, train, member)
+    examples = Examples(batches, features.of_images, rad.labels, in_bag, out_of_bag)
+    history = fit_to_examples(head, examples, train, member)
     network = network_builder(rad.shape[1], classes, member)()
     load_pretrained(network, member.network)
     output = network.get_layer("probabilities")
@@ -185,35 +178,3 @@ def check_weights() -> None:
     for network in networks:
         if network.is_pretrained:
             load_pretrained(build_network(network.name, size, 2, 0.0, 0.0, 0.0), network)
-
-
-def compile_prediction(model: keras.Model) -> Callable[[np.ndarray], tf.Tensor]:
-    """Return a function from batches of any size to predictions.
-
-    Keras's own `predict` would trace the network again for each size of batch.
-    """
-    images = tf.TensorSpec(model.inputs[0].shape, tf.float32)
-    return tf.function(lambda batch: model(batch, training=False), [images], autograph=False)
-
-
-def predict(
-    compute: Callable[[np.ndarray], tf.Tensor], rad: RadReader, rows: list[int]
-) -> np.ndarray:
-    """Predict the class probabilities of the images at these rows, batch by batch.
-
-    Parameters
-    ----------
-    compute : callable
-        See `compile_prediction`.
-    rad : RadReader
-    rows : list of int
-
-    Returns
-    -------
-    ndarray of float32, shape (len(rows), classes)
-    """
-    probabilities = []
-    for start in range(0, len(rows), PREDICTION_BATCH_SIZE):
-        images = rad.images(rows[start : start + PREDICTION_BATCH_SIZE])
-        probabilities.append(compute(images.astype(np.float32)).numpy())
-    return np.concatenate(probabilities)

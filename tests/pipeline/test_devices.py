@@ -96,7 +96,8 @@ def test_threads_seed_and_determinism(tensorflow):
     assert "parts" not in tensorflow
     keras.utils.set_random_seed(7)
     np.testing.assert_array_equal(keras.random.normal((4,)), first)
-    configure_devices(3, 8, "float32", 1)
+    configure_devices(3, 8, "float32", 1, optimize=True)
+    assert not tensorflow["disable_meta_optimizer"]
     assert not np.array_equal(keras.random.normal((4,)), first)
 
 
@@ -129,6 +130,7 @@ def test_scope_is_of_the_strategy():
 
 TRAINING = """
 import json, sys
+from functools import partial
 from pathlib import Path
 import numpy as np
 from brainmri.common.params import Params, derive_ensemble, validate
@@ -138,7 +140,7 @@ from brainmri.networks.normalization import training_normalization
 from brainmri.store.reader import RadReader
 from brainmri.training.devices import configure_devices
 from brainmri.training.fitting import fit
-from brainmri.training.member import predict
+from brainmri.training.prediction import predict, read_images
 from tests.support.project import scratch_params
 from tests.support.workspace import write_store
 
@@ -163,8 +165,8 @@ with RadReader(folder / "data/rad/image_data.h5") as rad:
         history = fit(model, rad, in_bag, out_of_bag, 2, train, member)
     plain = build_network("residual", 32, 2, 0.0, 1e-4, 0.0)
     plain.set_weights(model.get_weights())
-    probabilities = predict(plain, rad, out_of_bag)
-    of_in_bag = predict(plain, rad, in_bag)
+    read = partial(read_images, rad)
+    probabilities, of_in_bag = predict(plain, read, out_of_bag), predict(plain, read, in_bag)
 print("RESULT" + json.dumps({
     "loss": [metrics["loss"] for metrics in history],
     "curves": [history[-1][f"{part}_log_loss"] for part in ("in_bag", "out_of_bag")],

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import partial
 
 import keras
 import numpy as np
@@ -20,8 +21,9 @@ from brainmri.training import budget, fitting, member
 from brainmri.training.augmentation import augment
 from brainmri.training.fitting import fit, learning_rate_schedule
 from brainmri.training.history import evaluation_sample
-from brainmri.training.input import training_batches, validation_batches
-from brainmri.training.member import check_weights, predict, train_member
+from brainmri.training.input import training_batches
+from brainmri.training.member import check_weights, train_member
+from brainmri.training.prediction import BATCH_SIZE, predict, read_images
 from tests.support import workspace
 from tests.support.workspace import NO_AUGMENTATION
 
@@ -228,20 +230,6 @@ def test_augmentation_changes_images_alone(made, change):
             np.testing.assert_array_equal(part, same_part)
 
 
-def test_validation_images_are_in_order(made):
-    """And as they are, each once: copies that fill a batch up for replicas weigh nothing."""
-    rows = [*range(90, 10, -1)]
-    for replicas in (1, 2, 3):
-        train, _ = settings(made, replicas=replicas)
-        with RadReader() as rad:
-            parts = list(validation_batches(rad, rows, len(made.classes), train))
-        assert all(len(batch[0]) % replicas == 0 for batch in parts)
-        images, labels, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
-        np.testing.assert_array_equal(images[weights == 1], pixels_of(made, rows))
-        np.testing.assert_array_equal(labels[weights == 1], one_hot(made, rows))
-        assert (weights != 1).sum() == -len(rows) % replicas == (weights == 0).sum()
-
-
 @pytest.mark.parametrize(
     ("options", "smoothing", "balanced", "l1", "l2"),
     [
@@ -443,9 +431,9 @@ def test_learning_rate_is_halved_on_a_plateau(made):
 
 def test_predictions_are_in_the_order_of_rows(made):
     model, rows = initial(made), np.random.default_rng(0).permutation(len(made.labels)).tolist()
-    assert len(rows) > 64  # more than a batch
+    assert len(rows) > BATCH_SIZE
     with RadReader() as rad:
-        probabilities = predict(model, rad, rows)
+        probabilities = predict(model, partial(read_images, rad), rows)
     expected = model.predict(pixels_of(made, rows), verbose=0)
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
     assert probabilities.std(axis=0).min() > 1e-4

@@ -398,7 +398,7 @@ def test_the_source_of_params_is_the_default(audit):
         (["raw", "--patient", "("], "patient: "),
         (["raw", "--patient", "(x)"], "no patient in 4 of 4 paths"),
         (["raw", "--labels", "missing.csv"], "'missing.csv' can't be read"),
-        (["raw", "--test", "raw/no"], "one of them in the other"),
+        (["raw", "--test", "raw/no"], "neither in the other"),
         (
             ["raw", "--against", "texts"],
             "texts: no usable image ('texts/a.txt': not an image of a known format;",

@@ -86,11 +86,11 @@ def test_ensembles_share_no_member_seed():
         ),
         (
             {"data__source": "data/raw", "data__test": "data/raw/Testing"},
-            "data: test is 'data/raw/Testing' and source 'data/raw', one of them in the other;"
-            " expected two folders beside each other",
+            "data: test is 'data/raw/Testing' and source is 'data/raw'; expected separate folders,"
+            " neither in the other",
         ),
-        ({"data__source": "data/raw/a", "data__test": "./data//raw"}, "one of them in the other"),
-        ({"data__source": "data/raw", "data__test": "data/raw/"}, "one of them in the other"),
+        ({"data__source": "data/raw/a", "data__test": "./data//raw"}, "neither in the other"),
+        ({"data__source": "data/raw", "data__test": "data/raw/"}, "neither in the other"),
         ({"data__patient": 5}, "data.patient is 5; expected text: quote it"),
         (
             {"data__patient": "P[0-9]+"},
@@ -157,6 +157,16 @@ def test_invalid_values_are_named(values, message):
         validate(changed(**values), Params)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["none", "int", "functional", "literal"])
+def test_recipes_with_names_of_types_are_named(name):
+    recipe = changed()["recipes"]["base"]
+    recipes = {"base": recipe, name: {**recipe, "dropout": 3, "epochs": "all"}}
+    with pytest.raises(UserError) as error:
+        validate(changed(recipes=recipes), Params)
+    assert f"recipes.{name}.dropout is 3; expected a number less than 1" in str(error.value)
+    assert f"recipes.{name}.epochs is 'all'; expected a valid integer" in str(error.value)
 
 
 @pytest.mark.parametrize(
