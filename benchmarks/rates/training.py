@@ -24,7 +24,7 @@ import tensorflow as tf
 from benchmarks.commands import wall_time
 from brainmri.common.params import Params, load_params
 from brainmri.networks.builders import build_network
-from brainmri.networks.normalization import training_normalization
+from brainmri.networks.training_layers import copy_to_train
 from brainmri.sampling.files import read_sample, read_split
 from brainmri.store.reader import RadReader
 from brainmri.training.devices import configure_devices
@@ -44,15 +44,10 @@ def main() -> None:
     configure_devices(threads=1, seed=member.seed, precision="float32", replicas=1)
     with RadReader() as rad:
         in_bag, out_of_bag = read_sample(MEMBER, read_split(len(rad))["training"])
-        model = build_network(
-            params.network.name,
-            rad.shape[1],
-            CLASSES,
-            member.l1,
-            member.l2,
-            member.dropout,
-            training_normalization(replicas=1),
+        network = build_network(
+            params.network.name, rad.shape[1], CLASSES, member.l1, member.l2, member.dropout
         )
+        model = copy_to_train(network, replicas=1)
         product_before = matrix_product_rate()
         epoch_time = measure_epoch(model, rad, in_bag, out_of_bag, params)
         product_after = matrix_product_rate()

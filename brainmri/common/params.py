@@ -239,6 +239,11 @@ class Network(Section):
         return self.is_pretrained and self.freeze
 
     @property
+    def is_fine_tuned(self) -> bool:
+        """Whether training changes given weights."""
+        return self.is_pretrained and not self.freeze
+
+    @property
     def features(self) -> str:
         """The folder of a frozen network's features; without one, a file that never changes."""
         if not self.is_frozen:

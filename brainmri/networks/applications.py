@@ -23,7 +23,7 @@ APPLICATIONS = {
 MOMENTUM = 0.9
 
 
-def application_features(name, images, penalty, dropout, _):
+def application_features(name, images, penalty, dropout):
     """Compute the features of a network without its top, the layer `base`.
 
     The network takes gray images as three equal channels.

@@ -2,10 +2,9 @@
 
 Each takes gray images, n×h×w×1, levels 0 to 255, and returns class probabilities, n×classes. Their
 functions here compute the features for the last layer, n×k, from the images, the penalty on
-kernels, the dropout rate, and what makes batch normalization layers.
+kernels and the dropout rate.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import keras
@@ -15,13 +14,7 @@ from brainmri.networks.applications import MOMENTUM, application_features, pool_
 
 
 def build_network(
-    name: str,
-    size: int,
-    classes: int,
-    l1: float,
-    l2: float,
-    dropout: float,
-    normalization: Callable[..., layers.BatchNormalization] = layers.BatchNormalization,
+    name: str, size: int, classes: int, l1: float, l2: float, dropout: float
 ) -> keras.Model:
     """Build a network; its weights come from Keras's random seed.
 
@@ -39,8 +32,6 @@ def build_network(
     dropout : float
         Fraction of the features dropped before the last layer, below 1; of "seed-cnn", after the
         first dense layer.
-    normalization : callable
-        Makes the batch normalization layers; the weights fit those of a network built with another.
 
     Raises
     ------
@@ -50,7 +41,7 @@ def build_network(
     penalty = regularizers.L1L2(l1, l2) if l1 or l2 else None
     images = keras.Input((size, size, 1), name="images")
     compute_features = NETWORKS.get(name) or partial(application_features, name)
-    features = compute_features(images, penalty, dropout, normalization)
+    features = compute_features(images, penalty, dropout)
     initializer = "glorot_uniform" if name in NETWORKS else "zeros"
     classify = output_layer(classes, penalty, initializer)
     return keras.Model(images, classify(features), name=name.replace("-", "_"))
@@ -76,7 +67,7 @@ def output_layer(classes: int, penalty, initializer: str) -> layers.Dense:
     )
 
 
-def seed_cnn(images, penalty, dropout, _):
+def seed_cnn(images, penalty, dropout):
     """Build the original system's: four convolutions with max pooling, then two dense layers.
 
     Its members differ in one dropout rate, here that after the first dense layer; the rate after
@@ -97,7 +88,7 @@ def seed_cnn(images, penalty, dropout, _):
     return layers.Dropout(0.3)(x)
 
 
-def notebook_1(images, penalty, dropout, normalization):
+def notebook_1(images, penalty, dropout):
     """Build the first network of A. Bansal's notebook: one wide convolution, pooled twice.
 
     The original project cites that notebook, which augments the images before it splits them; here
@@ -111,7 +102,7 @@ def notebook_1(images, penalty, dropout, normalization):
     x = layers.Rescaling(1 / 255)(images)
     x = layers.ZeroPadding2D(2)(x)
     x = layers.Conv2D(32, 7, kernel_regularizer=penalty)(x)
-    x = normalization(momentum=MOMENTUM)(x)
+    x = layers.BatchNormalization(momentum=MOMENTUM)(x)
     x = layers.ReLU()(x)
     x = layers.MaxPooling2D(4, padding="same")(layers.MaxPooling2D(4, padding="same")(x))
     x = layers.Flatten()(x)
@@ -119,7 +110,7 @@ def notebook_1(images, penalty, dropout, normalization):
     return layers.Dropout(dropout)(x)
 
 
-def notebook_2(images, penalty, dropout, _):
+def notebook_2(images, penalty, dropout):
     """Build the second one of that notebook: three 9×9 convolutions, each pooled, a dense layer."""
     x = layers.Rescaling(1 / 255)(images)
     for filters, rate in ((16, 0.45), (16, 0.25), (36, 0.25)):
@@ -133,7 +124,7 @@ def notebook_2(images, penalty, dropout, _):
     return layers.Dropout(dropout)(x)
 
 
-def residual(images, penalty, dropout, normalization, sides=False):
+def residual(images, penalty, dropout, sides=False):
     """Build a small residual network: a strided stem, then a block at each of three scales.
 
     Each image is standardized first. With `sides`, the second block also takes what stands out
@@ -143,38 +134,38 @@ def residual(images, penalty, dropout, normalization, sides=False):
     ----------
     K. He, X. Zhang, S. Ren, J. Sun, "Identity Mappings in Deep Residual Networks", ECCV 2016.
     """
-    x = residual_stem(images, penalty, normalization)
+    x = residual_stem(images, penalty)
     x = layers.MaxPooling2D()(x)
-    x = residual_block(x, 32, 1, penalty, normalization)
+    x = residual_block(x, 32, 1, penalty)
     if sides:
         x = compare_sides(x)
     for filters in (48, 96):  # multiples of 16 fill the vector registers of CPUs
-        x = residual_block(x, filters, 2, penalty, normalization)
+        x = residual_block(x, filters, 2, penalty)
     return layers.Dropout(dropout)(pool_features(x))
 
 
-def residual_deep(images, penalty, dropout, normalization):
+def residual_deep(images, penalty, dropout):
     """Build the same with blocks at four scales and no pooling after the stem: twice the time."""
-    x = residual_stem(images, penalty, normalization)
+    x = residual_stem(images, penalty)
     for filters, strides in ((16, 1), (32, 2), (64, 2), (128, 2)):
-        x = residual_block(x, filters, strides, penalty, normalization)
+        x = residual_block(x, filters, strides, penalty)
     return layers.Dropout(dropout)(pool_features(x))
 
 
-def residual_stem(images, penalty, normalization):
+def residual_stem(images, penalty):
     """Standardize each image, and convolve it with a stride of 2."""
     x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False, epsilon=1.0)(images)
     x = convolve(x, 16, 5, 2, penalty)
-    return normalize_and_activate(x, normalization)
+    return normalize_and_activate(x)
 
 
-def residual_block(x, filters, strides, penalty, normalization):
+def residual_block(x, filters, strides, penalty):
     """Add two 3×3 convolutions and a 1×1 convolution as the shortcut."""
     y = convolve(x, filters, 3, strides, penalty)
-    y = normalize_and_activate(y, normalization)
+    y = normalize_and_activate(y)
     y = convolve(y, filters, 3, 1, penalty)
     shortcut = convolve(x, filters, 1, strides, penalty)
-    return normalize_and_activate(layers.Add()([shortcut, y]), normalization)
+    return normalize_and_activate(layers.Add()([shortcut, y]))
 
 
 def compare_sides(x):
@@ -203,9 +194,9 @@ def convolve(x, filters, kernel, strides, penalty):
     return convolution(x)
 
 
-def normalize_and_activate(x, normalization):
+def normalize_and_activate(x):
     """Apply batch normalization and ReLU."""
-    return layers.ReLU()(normalization(momentum=MOMENTUM)(x))
+    return layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(x))
 
 
 NETWORKS = {

@@ -30,7 +30,5 @@ def number_of_epochs(images: int, train: Train, member: Member) -> int:
     epochs = member.epochs or train.epochs
     if epochs != "auto":
         return epochs
-    network = member.network
-    is_fine_tuned = network.is_pretrained and not network.freeze
-    most = FINE_TUNING_EPOCHS if is_fine_tuned else SCRATCH_EPOCHS
+    most = FINE_TUNING_EPOCHS if member.network.is_fine_tuned else SCRATCH_EPOCHS
     return max(MIN_EPOCHS, round(most * min(1.0, MAX_IMAGES / images)))

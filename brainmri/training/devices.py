@@ -50,8 +50,8 @@ def configure_devices(
     replicas : int
         Devices over which each batch is spread: GPUs, or where there is none, parts of the CPU.
     optimize : bool
-        Optimize graphs on a CPU, too: pretrained networks predict in three quarters of the time.
-        Training is a tenth faster at most, and starts a second later.
+        Optimize graphs on a CPU, too: pretrained networks predict and train faster, where others
+        only start later.
 
     Raises
     ------

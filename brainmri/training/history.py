@@ -8,9 +8,8 @@ import numpy as np
 
 from brainmri.common.files import write_bytes
 from brainmri.common.progress import print_record
-from brainmri.evaluation.log_loss import log_loss
 from brainmri.training.input import Examples
-from brainmri.training.prediction import compile_prediction, predict
+from brainmri.training.prediction import compile_prediction, evaluate, predict
 
 # Of history.csv. `loss` is what training minimizes: on augmented and mixed images, with label
 # smoothing and penalties.
@@ -70,10 +69,9 @@ class EpochLogger(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         for part, rows in self.rows.items():
-            labels = self.examples.labels[rows]
             probabilities = predict(self.compute, self.examples.read, rows)
-            logs[f"{part}_log_loss"] = log_loss(labels, probabilities)
-            logs[f"{part}_accuracy"] = float(np.mean(probabilities.argmax(axis=1) == labels))
+            metrics = evaluate(self.examples.labels[rows], probabilities)
+            logs.update({f"{part}_{metric}": value for metric, value in metrics.items()})
         learning_rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         logs["learning_rate"] = float(learning_rate)
         metrics = {column: logs[column] for column in COLUMNS}

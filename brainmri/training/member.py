@@ -11,13 +11,12 @@ import numpy as np
 from brainmri.common.errors import UserError
 from brainmri.common.files import write_json
 from brainmri.common.params import Member, Params, load_params
-from brainmri.evaluation.log_loss import log_loss
 from brainmri.evaluation.predictions import write_predictions
 from brainmri.features.reader import FeatureReader
 from brainmri.networks.builders import build_head, build_network
-from brainmri.networks.normalization import training_normalization
 from brainmri.networks.pretrained import copy_weights, load_pretrained
 from brainmri.networks.saving import save_model
+from brainmri.networks.training_layers import copy_to_train
 from brainmri.networks.tta import with_tta
 from brainmri.sampling.files import read_sample, read_split
 from brainmri.store.metadata import read_metadata
@@ -26,7 +25,7 @@ from brainmri.training.devices import Devices, configure_devices
 from brainmri.training.fitting import fit, fit_to_examples
 from brainmri.training.history import write_history
 from brainmri.training.input import Examples, feature_batches
-from brainmri.training.prediction import compile_prediction, predict, read_images
+from brainmri.training.prediction import compile_prediction, evaluate, predict, read_images
 
 
 def train_member(name: str, params: Params, folder: Path) -> None:
@@ -51,7 +50,8 @@ def train_member(name: str, params: Params, folder: Path) -> None:
     is_frozen = member.network.is_frozen
     # The features of a frozen network are computed in 32 bits, and so must what is saved
     precision = "float32" if is_frozen else train.precision
-    devices = configure_devices(train.threads, member.seed, precision, train.replicas)
+    optimize = member.network.is_fine_tuned
+    devices = configure_devices(train.threads, member.seed, precision, train.replicas, optimize)
     with RadReader() as rad:
         split = read_split(len(rad))
         in_bag, out_of_bag = read_sample(name, split["training"])
@@ -70,11 +70,9 @@ def train_member(name: str, params: Params, folder: Path) -> None:
     for part, probabilities in predictions.items():
         write_predictions(folder / f"{part}.csv", rows_of[part], probabilities, classes)
     write_history(folder / "history.csv", history)
-    predicted = predictions["out_of_bag"].argmax(axis=1)
     metrics = {
         "out_of_bag": {
-            "accuracy": float(np.mean(predicted == labels)),
-            "log_loss": log_loss(labels, predictions["out_of_bag"]),
+            **evaluate(labels, predictions["out_of_bag"]),
             "images": len(out_of_bag),
         },
         "epochs": len(history),
@@ -90,8 +88,8 @@ class Trained(NamedTuple):
     Attributes
     ----------
     model : keras.Model
-        From images to class probabilities, with test-time augmentation and Keras's own batch
-        normalization, which can be saved.
+        From images to class probabilities, with test-time augmentation; its layers are Keras's,
+        so that it can be saved.
     history : list of dict of str to float
         See `fit`.
     predict : callable
@@ -113,14 +111,13 @@ def train_network(
     member: Member,
 ) -> Trained:
     """Build and train a member's network."""
-    network = member.network
-    build = network_builder(rad.shape[1], classes, member)
+    model = build_member(rad.shape[1], classes, member)
+    if member.network.is_pretrained:
+        load_pretrained(model, member.network)
     with devices.scope():
-        trained = build(training_normalization(params.train.replicas))
-        if network.is_pretrained:
-            load_pretrained(trained, network)
+        trained = copy_to_train(model, params.train.replicas)
+        copy_weights(model, trained)
         history = fit(trained, rad, in_bag, out_of_bag, classes, params.train, member)
-    model = build()
     copy_weights(trained, model)
     model = with_tta(model, params.train.views)
     read = partial(read_images, rad)
@@ -144,7 +141,7 @@ def train_on_features(
     batches = feature_batches(of_views, rad.labels[in_bag], classes, train, member)
     examples = Examples(batches, features.of_images, rad.labels, in_bag, out_of_bag)
     history = fit_to_examples(head, examples, train, member)
-    network = network_builder(rad.shape[1], classes, member)()
+    network = build_member(rad.shape[1], classes, member)
     load_pretrained(network, member.network)
     output = network.get_layer("probabilities")
     output.set_weights(head.get_layer("probabilities").get_weights())
@@ -157,10 +154,10 @@ def train_on_features(
     return Trained(with_tta(network, train.views), history, predict_from_features)
 
 
-def network_builder(size: int, classes: int, member: Member) -> Callable[..., keras.Model]:
-    """Return a function that builds a member's network; see `build_network`."""
+def build_member(size: int, classes: int, member: Member) -> keras.Model:
+    """Build a member's network; see `build_network`."""
     of_member = (member.l1, member.l2, member.dropout)
-    return partial(build_network, member.network.name, size, classes, *of_member)
+    return build_network(member.network.name, size, classes, *of_member)
 
 
 def check_weights() -> None:

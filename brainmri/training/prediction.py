@@ -1,4 +1,4 @@
-"""Predict with a network, batch by batch."""
+"""Predict with a network, batch by batch, and evaluate the predictions."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from brainmri.evaluation.log_loss import log_loss
 from brainmri.store.reader import RadReader
 
 BATCH_SIZE = 16  # images, maybe several views of each
@@ -41,6 +42,15 @@ def predict(
     """
     batches = (rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE))
     return np.concatenate([compute(read(batch)).numpy() for batch in batches])
+
+
+def evaluate(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Compute "accuracy" and "log_loss" of class probabilities, shape (n, classes)."""
+    predicted = probabilities.argmax(axis=1)
+    return {
+        "accuracy": float(np.mean(predicted == labels)),
+        "log_loss": log_loss(labels, probabilities),
+    }
 
 
 def read_images(rad: RadReader, rows: list[int]) -> np.ndarray:

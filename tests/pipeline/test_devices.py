@@ -136,7 +136,7 @@ import numpy as np
 from brainmri.common.params import Params, derive_ensemble, validate
 from brainmri.evaluation.log_loss import log_loss
 from brainmri.networks.builders import build_network
-from brainmri.networks.normalization import training_normalization
+from brainmri.networks.training_layers import copy_to_train
 from brainmri.store.reader import RadReader
 from brainmri.training.devices import configure_devices
 from brainmri.training.fitting import fit
@@ -159,11 +159,11 @@ images = np.clip(levels, 0, 255)
 write_store(folder, images.astype(np.uint8), labels.tolist(), 2)
 devices = configure_devices(2, 0, train.precision, train.replicas)
 with RadReader(folder / "data/rad/image_data.h5") as rad:
-    with devices.scope():
-        normalization = training_normalization(train.replicas)
-        model = build_network("residual", 32, 2, 0.0, 1e-4, 0.0, normalization)
-        history = fit(model, rad, in_bag, out_of_bag, 2, train, member)
     plain = build_network("residual", 32, 2, 0.0, 1e-4, 0.0)
+    with devices.scope():
+        model = copy_to_train(plain, train.replicas)
+        model.set_weights(plain.get_weights())
+        history = fit(model, rad, in_bag, out_of_bag, 2, train, member)
     plain.set_weights(model.get_weights())
     read = partial(read_images, rad)
     probabilities, of_in_bag = predict(plain, read, out_of_bag), predict(plain, read, in_bag)

@@ -9,7 +9,13 @@ from brainmri.common.errors import UserError
 from brainmri.common.params import MIN_IMAGE_SIZE
 from brainmri.networks.applications import APPLICATIONS
 from brainmri.networks.builders import NETWORKS, build_network
-from brainmri.networks.normalization import FusedBatchNormalization, training_normalization
+from brainmri.networks.pretrained import copy_weights
+from brainmri.networks.training_layers import (
+    FastConv2D,
+    FastDepthwiseConv2D,
+    FusedBatchNormalization,
+    copy_to_train,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), np.uint8)  # all networks fit
 
@@ -226,8 +232,92 @@ def test_fused_normalization_agrees_with_keras():
     for fused, expected in zip(*(layer.get_weights() for layer in layers), strict=True):
         # The fused variance is that of a sample: 200/199 of Keras's.
         np.testing.assert_allclose(fused, expected, rtol=5e-3)
-    assert training_normalization(1) is FusedBatchNormalization
-    assert training_normalization(2)().synchronized
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [9, 10])
+@pytest.mark.parametrize(
+    ("ours", "expected", "kernel_shape"),
+    [
+        (FastConv2D, keras.layers.Conv2D, (3, 3, 4, 6)),
+        (FastDepthwiseConv2D, keras.layers.DepthwiseConv2D, (3, 3, 4, 1)),
+        (FastDepthwiseConv2D, keras.layers.DepthwiseConv2D, (5, 5, 4, 1)),
+    ],
+    ids=["convolution", "narrow", "wide"],
+)
+def test_fast_convolutions_agree_with_keras(ours, expected, kernel_shape, size, stride, padding):
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.normal(size=(3, size, size + 1, 4)), tf.float32)
+    kernel = rng.normal(size=kernel_shape).astype(np.float32)
+    options = {"strides": stride, "padding": padding, "activation": "relu"}
+    if ours is FastConv2D:
+        options["filters"] = kernel_shape[3]
+    results = []
+    for kind in (ours, expected):
+        layer = kind(kernel_size=kernel_shape[0], **options)
+        layer.build(images.shape)
+        bias = np.linspace(-0.5, 2, layer.bias.shape[0], dtype=np.float32)
+        layer.set_weights([kernel, bias])
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = layer(images)
+            loss = tf.reduce_sum(outputs**2)
+        results.append([outputs, *tape.gradient(loss, [images, *layer.trainable_variables])])
+    for values, of_keras in zip(*results, strict=True):
+        np.testing.assert_allclose(values, of_keras, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name", [*NETWORKS, "mobilenet-v2", "efficientnet-b0", "efficientnet-lite0"]
+)
+def test_copy_to_train_predicts_as_the_network(name):
+    """With the same weights, of a network that has been trained."""
+    network = build_network(name, 96, 3, 0.0, 1e-4, 0.5)
+    rng = np.random.default_rng(0)
+    network.set_weights(
+        [weight + rng.uniform(0, 0.01, weight.shape) for weight in network.get_weights()]
+    )
+    copy = copy_to_train(network, replicas=1)
+    copy_weights(network, copy)
+    images = rng.uniform(0, 255, (2, 96, 96, 1)).astype(np.float32)
+    expected = network(images, training=False)
+    np.testing.assert_allclose(copy(images, training=False), expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(copy.losses, network.losses, rtol=1e-5)
+
+
+def test_copy_to_train_has_fast_layers():
+    of_type = {
+        name: {type(layer) for layer in copy.layers}
+        for name, copy in {
+            "residual": copy_to_train(build_network("residual", 48, 2, 0.0, 0.0, 0.0), 1),
+            "efficientnet-lite0": copy_to_train(
+                build_network("efficientnet-lite0", 48, 2, 0.0, 0.0, 0.0), 1
+            ).get_layer("base"),
+        }.items()
+    }
+    assert FusedBatchNormalization in of_type["residual"]
+    assert keras.layers.BatchNormalization not in of_type["residual"]
+    assert {FastConv2D, FastDepthwiseConv2D} < of_type["efficientnet-lite0"]
+
+
+def test_copy_to_train_normalizes_over_all_devices():
+    copy = copy_to_train(build_network("residual", 48, 2, 0.0, 0.0, 0.0), replicas=2)
+    (synchronized,) = {
+        layer.synchronized
+        for layer in copy.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    }
+    assert synchronized
+
+
+def test_copy_to_train_keeps_what_is_frozen():
+    network = build_network("mobilenet-v2", 48, 2, 0.0, 0.0, 0.0)
+    for layer in network.get_layer("base").layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    copy = copy_to_train(network, replicas=1)
+    assert len(copy.trainable_variables) == len(network.trainable_variables)
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "mobilenet-v2", "efficientnet-lite0"])
