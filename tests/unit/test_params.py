@@ -865,7 +865,7 @@ def test_each_preset_is_tested():
     assert presets == {*SEED_RECIPES, "bagging", "scratch", "frozen", "fine-tuned"}
 
 
-@pytest.mark.parametrize(("preset", "freeze"), [("frozen", True), ("fine-tuned", "early")])
+@pytest.mark.parametrize(("preset", "freeze"), [("frozen", True), ("fine-tuned", False)])
 def test_pretrained_presets(monkeypatch, preset, freeze):
     """All members start from the installed weights; frozen ones depend on features."""
     monkeypatch.chdir(ROOT)
@@ -874,8 +874,7 @@ def test_pretrained_presets(monkeypatch, preset, freeze):
         assert member.network.name == "efficientnet-lite0"
         assert member.network.freeze == freeze
         assert member.weights_file == "data/weights/efficientnet-lite0.weights.h5"
-        has_features = member.features.startswith("data/features/efficientnet-lite0-")
-        assert has_features == (freeze is True)
+        assert member.features.startswith("data/features/efficientnet-lite0-") == freeze
 
 
 def test_bagging_preset(monkeypatch):
