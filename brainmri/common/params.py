@@ -217,7 +217,10 @@ class Network(Section):
         " none; imagenet, which Keras downloads for networks of its own; or the path of a weights"
         " file"
     )
-    freeze: bool = Field(description="pretrained weights stay; only the layers after them train")
+    freeze: bool | Literal["early"] = Field(
+        description="which pretrained weights stay: all, so that the last layer alone trains; none;"
+        " or those of early layers, whose outputs have a quarter of the images' resolution or more"
+    )
 
     @model_validator(mode="after")
     def _takes_weights(self):
@@ -236,12 +239,12 @@ class Network(Section):
     @property
     def is_frozen(self) -> bool:
         """Whether training leaves all but the last layer as it is."""
-        return self.is_pretrained and self.freeze
+        return self.is_pretrained and self.freeze is True
 
     @property
     def is_fine_tuned(self) -> bool:
         """Whether training changes given weights."""
-        return self.is_pretrained and not self.freeze
+        return self.is_pretrained and not self.is_frozen
 
     @property
     def features(self) -> str:

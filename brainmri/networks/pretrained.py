@@ -15,11 +15,12 @@ from brainmri.networks.applications import application_base
 # divides once more, unless weights are of a file:
 # https://github.com/tensorflow/tensorflow/issues/49930
 EFFICIENTNET_DEVIATION = (0.229, 0.224, 0.225)
+EARLY_DIVISOR = 4  # of the images' height, for the smallest outputs of layers that are early
 
 
 def load_pretrained(model: keras.Model, network: Network) -> None:
-    """Load pretrained weights into the base of a network, and freeze all of it, or its batch
-    normalization.
+    """Load pretrained weights into the base of a network, and freeze all of it, or its early layers
+    and its batch normalization.
 
     Parameters
     ----------
@@ -45,10 +46,11 @@ def load_pretrained(model: keras.Model, network: Network) -> None:
             if np.allclose(np.ravel(layer.adapt_variance), EFFICIENTNET_DEVIATION):
                 layer.adapt_variance.assign(np.square(EFFICIENTNET_DEVIATION, dtype=np.float32))
                 layer.finalize_state()
-    base.trainable = not network.freeze
+    base.trainable = not network.is_frozen
     for layer in base.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            layer.trainable = False  # keeps its statistics, since those of few images are poor
+        is_early = layer.output.shape[1] * EARLY_DIVISOR >= base.input_shape[1]
+        if isinstance(layer, layers.BatchNormalization) or (network.freeze == "early" and is_early):
+            layer.trainable = False  # statistics of batch normalization from few images are poor
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:

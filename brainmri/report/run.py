@@ -125,4 +125,4 @@ def describe_start(network: Network) -> str:
     if not network.is_pretrained:
         return "from scratch"
     source = "ImageNet" if network.weights == "imagenet" else network.weights
-    return f"{'on frozen features' if network.freeze else 'fine-tuned'} from weights of {source}"
+    return f"{'on frozen features' if network.is_frozen else 'fine-tuned'} from weights of {source}"

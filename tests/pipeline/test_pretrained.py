@@ -37,7 +37,7 @@ def test_imagenet_weights_are_of_the_base(monkeypatch):
         np.testing.assert_array_equal(weights, expected)
 
 
-def network_of(name: str, weights: str | Path, freeze: bool = True) -> Network:
+def network_of(name: str, weights: str | Path, freeze: bool | str = True) -> Network:
     return Network(name=name, weights=str(weights), freeze=freeze)
 
 
@@ -163,6 +163,33 @@ def test_fine_tuning_keeps_statistics(tmp_path, name):
         kinds.add((type(layer).__name__, kept))
     assert {("Conv2D", False), ("DepthwiseConv2D", False)} <= kinds
     assert not np.allclose(compute(model, images), outputs, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("mobilenet-v2", "block_3_depthwise"), ("efficientnet-lite0", "block31_depthwise")],
+)
+def test_early_layers_keep_their_weights(tmp_path, name, first):
+    """The first one that trains has an output of an eighth of the resolution."""
+    trained = application_base(name, 32, None)
+    scale_kernels(trained)
+    trained.save_weights(tmp_path / "base.weights.h5")
+    model = build_network(name, 32, 2, 0.0, 0.0, 0.0)
+    load_pretrained(model, network_of(name, tmp_path / "base.weights.h5", freeze="early"))
+    base = model.get_layer("base")
+    before = {layer.name: layer.get_weights() for layer in base.layers if layer.weights}
+    train_two_steps(model)
+    changed = [
+        name
+        for name, weights in before.items()
+        if any(map(np.any, map(np.not_equal, weights, base.get_layer(name).get_weights())))
+    ]
+    convolutions = [
+        layer.name
+        for layer in base.layers
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
+    ]
+    assert changed == convolutions[convolutions.index(first) :]
 
 
 def test_missing_weights_are_reported_in_one_line(tmp_path, monkeypatch):
