@@ -18,7 +18,7 @@ TOP_LEVEL = {
         "tests",
     ),
 }
-MAX_BYTES = 1_200_000  # the largest are figures of images, about a million
+MAX_BYTES = 1_000_000
 
 
 def tracked() -> list[str]:
