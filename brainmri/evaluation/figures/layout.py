@@ -14,7 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from PIL import Image
 
 from brainmri.evaluation.figures import fonts
 from brainmri.evaluation.names import columns, shorten, shorten_all
@@ -50,12 +49,11 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, A
 
 
 def encode_png(figure: Figure) -> bytes:
-    """Encode a figure as PNG, without metadata, and without its alpha, which is opaque."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    """Encode a figure as PNG, without metadata that depend on matplotlib's version."""
     file = io.BytesIO()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    image.save(file, "PNG", compress_level=9, dpi=(figure.dpi, figure.dpi))
+    FigureCanvasAgg(figure).print_png(
+        file, metadata={"Software": None}, pil_kwargs={"compress_level": 9}
+    )
     return file.getvalue()
 
 
