@@ -121,18 +121,18 @@ def copy_to_train(model: keras.Model, replicas: int) -> keras.Model:
     keras.Model
         Its weights are in the same order, and random: see `copy_weights`.
     """
-    has_gpu = bool(tf.config.list_physical_devices("GPU"))  # where cuDNN convolves, not oneDNN
+    faster = {layers.Conv2D: FastConv2D, layers.DepthwiseConv2D: FastDepthwiseConv2D}
+    if tf.config.list_physical_devices("GPU"):  # there cuDNN convolves, not oneDNN
+        faster = {}
 
     def copy(layer):
         kind, config = type(layer), layer.get_config()
         if kind is layers.BatchNormalization:
             if replicas > 1:
                 return kind.from_config({**config, "synchronized": True})
-            return FusedBatchNormalization.from_config(config)
-        if kind is layers.Conv2D and not has_gpu and is_plain(layer) and layer.groups == 1:
-            return FastConv2D.from_config(config)
-        if kind is layers.DepthwiseConv2D and not has_gpu and is_plain(layer):
-            return FastDepthwiseConv2D.from_config(config)
+            kind = FusedBatchNormalization
+        elif kind in faster and is_plain(layer):
+            kind = faster[kind]
         return kind.from_config(config)
 
     return keras.models.clone_model(model, clone_function=copy, recursive=True)
@@ -143,6 +143,7 @@ def is_plain(layer: layers.Conv2D | layers.DepthwiseConv2D) -> bool:
     return (
         layer.compute_dtype == "float32"
         and layer.data_format == "channels_last"
+        and getattr(layer, "groups", 1) == 1
         and set(layer.dilation_rate) == {1}
         and len({*layer.kernel_size}) == 1
         and len({*layer.strides}) == 1
