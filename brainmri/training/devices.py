@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from brainmri.common.errors import UserError
+from brainmri.common.resources import usable_cores
 
 TENSOR_CORES = (7, 0)  # compute capability of the first GPUs that have them, for 16-bit floats
 
@@ -42,7 +43,8 @@ def configure_devices(
     Parameters
     ----------
     threads : int
-        CPU threads; another number rounds differently.
+        CPU threads of an operation; another number rounds differently. Operations that do not need
+        each other's results run at the same time on all cores, which rounds nothing differently.
     seed : int
         Of weights, dropout and shuffling.
     precision : {"auto", "float32", "mixed_float16", "mixed_bfloat16"}
@@ -59,7 +61,7 @@ def configure_devices(
         If there are GPUs, but fewer than replicas.
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(usable_cores())
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(seed)
     gpus = tf.config.list_physical_devices("GPU")

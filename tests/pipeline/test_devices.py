@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from brainmri.common.errors import UserError
+from brainmri.common.resources import usable_cores
 from brainmri.training.devices import (
     Devices,
     choose_precision,
@@ -89,7 +90,7 @@ def tensorflow(monkeypatch):
 def test_threads_seed_and_determinism(tensorflow):
     assert configure_devices(3, 7, "float32", 1) == Devices("float32", None)
     first = keras.random.normal((4,))
-    assert (tensorflow["intra"], tensorflow["inter"]) == (3, 3)
+    assert (tensorflow["intra"], tensorflow["inter"]) == (3, usable_cores())
     assert tensorflow["deterministic"]
     assert tensorflow["disable_meta_optimizer"]
     assert tensorflow["growing"] == []
@@ -120,6 +121,29 @@ def test_cpu_is_split_among_replicas(tensorflow):
     assert tensorflow["names"] == ["CPU:0", "CPU:1", "CPU:2"]
 
 
+TOGETHER = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+import tensorflow as tf
+from brainmri.training import devices
+
+devices.usable_cores = lambda: 2
+devices.configure_devices(1, 0, "float32", 1)
+barrier = Barrier(2, timeout=60)
+wait = tf.function(lambda: tf.numpy_function(barrier.wait, [], tf.int64))
+wait.get_concrete_function()
+with ThreadPoolExecutor(2) as pool:
+    print("RESULT", *sorted(pool.map(lambda _: int(wait()), range(2))))
+"""
+
+
+def test_graphs_compute_at_the_same_time():
+    """Each waits for the other."""
+    command = [sys.executable, "-c", TOGETHER]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "RESULT 0 1" in process.stdout, process.stderr
+
+
 def test_scope_is_of_the_strategy():
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     with Devices("float32", strategy).scope():
@@ -138,6 +162,7 @@ from brainmri.evaluation.log_loss import log_loss
 from brainmri.networks.builders import build_network
 from brainmri.networks.training_layers import copy_to_train
 from brainmri.store.reader import RadReader
+from brainmri.training import devices as training_devices
 from brainmri.training.devices import configure_devices
 from brainmri.training.fitting import fit
 from brainmri.training.prediction import predict, read_images
@@ -146,11 +171,15 @@ from tests.support.workspace import write_store
 
 options, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
 sizes = options.pop("sizes")  # of the in-bag and the out-of-bag images
+dropout = options.pop("dropout", 0.0)
+if "cores" in options:
+    cores = options.pop("cores")
+    training_devices.usable_cores = lambda: cores
 content = scratch_params()
 content["train"].update({"epochs": 3, "threads": 2, **options})
 content["ensemble"] = derive_ensemble(validate(content, Params))
 params = validate(content, Params)
-train, member = params.train, params.ensemble["member-00"].model_copy(update={"dropout": 0.0})
+train, member = params.train, params.ensemble["member-00"]
 rng = np.random.default_rng(0)
 in_bag, out_of_bag = (list(range(*ends)) for ends in ((0, sizes[0]), (sizes[0], sum(sizes))))
 labels = np.arange(sum(sizes)) % 2
@@ -159,7 +188,7 @@ images = np.clip(levels, 0, 255)
 write_store(folder, images.astype(np.uint8), labels.tolist(), 2)
 devices = configure_devices(2, 0, train.precision, train.replicas)
 with RadReader(folder / "data/rad/image_data.h5") as rad:
-    plain = build_network("residual", 32, 2, 0.0, 1e-4, 0.0)
+    plain = build_network("residual", 32, 2, 0.0, 1e-4, dropout)
     with devices.scope():
         model = copy_to_train(plain, train.replicas)
         model.set_weights(plain.get_weights())
@@ -222,6 +251,12 @@ def test_replicas_evaluate_any_number_of_images(tmp_path, replicas, sizes):
 def test_cache_trains_the_same_bits(trained, tmp_path):
     """As pixels that are read batch by batch."""
     assert train(tmp_path, batch_size=16, cache="none") == trained
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_number_of_cores_trains_the_same_bits(tmp_path, replicas):
+    one, eight = (train(tmp_path, cores=cores, dropout=0.3, replicas=replicas) for cores in (1, 8))
+    assert eight == one
 
 
 def test_mixed_precision_is_recorded(trained, tmp_path):
