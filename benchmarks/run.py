@@ -96,7 +96,7 @@ RATES = [
     RateBenchmark("training on one core", "GFLOP/s", "training", "matrix product of 1024³", 0.5),
     RateBenchmark(
         "five members with a frozen MobileNetV2",
-        "members/min",
+        "members/min of a core",
         "frozen",
         "features computed each epoch",
         20.0,

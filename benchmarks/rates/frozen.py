@@ -3,8 +3,9 @@
     python -m benchmarks.rates.frozen       (where the pipeline has run)
 
 The network is MobileNetV2 of Keras Applications with random weights, which take as long as others.
-What every epoch costs without features is extrapolated from a short training and a longer one. The
-last line printed is JSON: members a minute.
+All times are CPU times, since features are computed on all cores, and a member on one. What every
+epoch costs without features is extrapolated from a short training and a longer one. The last line
+printed is JSON: members a minute of a core.
 """
 
 import json
@@ -16,7 +17,7 @@ from brainmri.networks.runtime import start_tensorflow
 
 start_tensorflow()
 
-from benchmarks.commands import wall_time
+from benchmarks.commands import cpu_time
 from brainmri.common.params import Member, Network, Params, load_params
 from brainmri.features.computation import update_features
 from brainmri.networks.applications import application_base
@@ -47,8 +48,8 @@ def main() -> None:
         train = params.train.model_copy(update={"epochs": "auto"})
         params = params.model_copy(update={"train": train})
         sample = read_sample(name, read_split(len(rad))["training"])
-        once = wall_time(lambda: update_features(network, params, rad))
-        each = wall_time(lambda: train_on_features(rad, *sample, CLASSES, params, member))
+        once = cpu_time(lambda: update_features(network, params, rad))
+        each = cpu_time(lambda: train_on_features(rad, *sample, CLASSES, params, member))
         every_epoch = measure_without_features(rad, sample, params, member)
         epochs = number_of_epochs(len(sample[0]), train, member)
         shutil.rmtree(network.features)
@@ -72,8 +73,8 @@ def measure_without_features(
         member_of = member.model_copy(update={"epochs": epochs})
         fit(model, rad, *sample, CLASSES, params.train, member_of)
 
-    short_time = wall_time(lambda: train(SHORT))
-    return (wall_time(lambda: train(LONG)) - short_time) / (LONG - SHORT)
+    short = cpu_time(lambda: train(SHORT))
+    return (cpu_time(lambda: train(LONG)) - short) / (LONG - SHORT)
 
 
 if __name__ == "__main__":

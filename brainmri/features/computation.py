@@ -148,6 +148,11 @@ def compile_features(
     model = build_network(network.name, size, 2, 0.0, 0.0, 0.0)
     load_pretrained(model, network)
     extract = keras.Model(model.inputs, model.layers[-2].input)  # before dropout and the last layer
+    # As constants, weights of batch normalization are multiplied into those of convolutions
+    trainable, others = (
+        [variable.numpy() for variable in variables]
+        for variables in (extract.trainable_variables, extract.non_trainable_variables)
+    )
     augmentation = params.train.augment.model_dump()
 
     @tf.function(input_signature=[tf.TensorSpec((size, size, 1), tf.uint8)], autograph=False)
@@ -156,6 +161,7 @@ def compile_features(
         views = views_of(images, params.train.views)
         for number in range(params.features.views):
             views.append(augment(images, (number, SEED), **augmentation))
-        return extract(tf.concat(views, 0), training=False)
+        weights = [*map(tf.constant, trainable)], [*map(tf.constant, others)]
+        return extract.stateless_call(*weights, tf.concat(views, 0), training=False)[0]
 
     return lambda image: compute(image).numpy()
