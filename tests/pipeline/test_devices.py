@@ -255,8 +255,10 @@ def test_cache_trains_the_same_bits(trained, tmp_path):
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_number_of_cores_trains_the_same_bits(tmp_path, replicas):
-    one, eight = (train(tmp_path, cores=cores, dropout=0.3, replicas=replicas) for cores in (1, 8))
-    assert eight == one
+    single, eight = (
+        train(tmp_path, cores=cores, dropout=0.3, replicas=replicas) for cores in (1, 8)
+    )
+    assert eight == single
 
 
 def test_mixed_precision_is_recorded(trained, tmp_path):
