@@ -35,7 +35,7 @@ def draw_reliability(bins: list[tuple[float, float, int]], error: float) -> byte
             xlabel="confidence (numbers: images in the bin)",
             ylabel="accuracy",
             xlim=(min(0.45, confidence.min() - 0.05), 1.03),
-            ylim=(-0.03, 1.06),
+            ylim=(-0.07, 1.06),
         )
         axes.grid(alpha=0.3)
         return encode_png(figure)
