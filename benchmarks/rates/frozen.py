@@ -33,7 +33,7 @@ from brainmri.training.member import train_on_features
 NAME = "mobilenet-v2"
 MEMBERS = 5
 CLASSES = 2
-SHORT, LONG = 1, 3  # epochs
+SHORT, LONG = 1, 5  # epochs
 
 
 def main() -> None:
