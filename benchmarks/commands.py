@@ -44,13 +44,15 @@ def run(folder: Path, *command: str) -> str:
 
 def wall_time(work: Callable[[], object]) -> float:
     """Measure the wall time of a call, in seconds."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    return _measure(time.perf_counter, work)
 
 
 def cpu_time(work: Callable[[], object]) -> float:
     """Measure the CPU time of this process during a call, of all its threads, in seconds."""
-    start = time.process_time()
+    return _measure(time.process_time, work)
+
+
+def _measure(clock: Callable[[], float], work: Callable[[], object]) -> float:
+    start = clock()
     work()
-    return time.process_time() - start
+    return clock() - start

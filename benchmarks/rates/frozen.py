@@ -73,8 +73,8 @@ def measure_without_features(
         member_of = member.model_copy(update={"epochs": epochs})
         fit(model, rad, *sample, CLASSES, params.train, member_of)
 
-    short = cpu_time(lambda: train(SHORT))
-    return (cpu_time(lambda: train(LONG)) - short) / (LONG - SHORT)
+    short_time = cpu_time(lambda: train(SHORT))
+    return (cpu_time(lambda: train(LONG)) - short_time) / (LONG - SHORT)
 
 
 if __name__ == "__main__":
